@@ -1,0 +1,23 @@
+"""Errors that a user can cause. ``str(error)`` is one line: what is wrong, with what, what to do."""
+
+from __future__ import annotations
+
+
+class LSRError(Exception):
+    """Base of every error that the user, not the programmer, can mend."""
+
+
+class InputError(LSRError):
+    """A scan or mask that cannot be used."""
+
+
+class BundleError(LSRError):
+    """A model that is unknown, damaged, or of another format version."""
+
+
+class OutputError(LSRError):
+    """A folder or file that cannot be written."""
+
+
+class Cancelled(LSRError):
+    """The caller's ``is_cancelled`` answered True; nothing was written."""

@@ -1,0 +1,223 @@
+"""From a native scan to the model's slices, and back.
+
+Training and inference use these same functions: one foreground rule, one intensity rule, one
+position formula (the published code had two of each).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import InputError
+from .volume import Volume, resample, world_grid
+
+#: Intensities after normalisation are clipped to this, in robust standard deviations from the
+#: brain's median; what is outside the brain has the lower bound, the value of very dark fluid.
+CLIP = 3.0
+#: Depth in mm below the top of the brain that the slice position of -0.5 stands for.
+DEPTH_MM = 150.0
+#: A slice counts as the top of the brain when the brain covers at least this much of it, in mm^2.
+TOP_AREA_MM2 = 400.0
+#: Less brain than this, in ml, cannot be scored.
+MINIMUM_BRAIN_ML = 100.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The model's grid: axial slices of ``rows`` x ``columns`` at an isotropic spacing in mm.
+
+    Rows run from anterior to posterior, columns from the patient's right to left, slices from
+    inferior to superior.
+    """
+
+    rows: int = 104
+    columns: int = 80
+    spacing_mm: float = 2.0
+
+
+@dataclass(frozen=True)
+class Head:
+    """A scan on the patient's axes at the model's spacing, uncropped.
+
+    Attributes:
+        array: (slices, rows, columns) float32, native intensities, ``inside`` False gives 0.
+        inside: (slices, rows, columns) bool, within the native field of view.
+        affine: (4, 4) (slice, row, column) -> RAS in mm.
+    """
+
+    array: np.ndarray
+    inside: np.ndarray
+    affine: np.ndarray
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan in model space, with the record that undoes the way there.
+
+    Attributes:
+        slices: (N, rows, columns) float32 in [-CLIP, CLIP], -CLIP outside the brain.
+        mask: (N, rows, columns) bool, brain.
+        position: (N,) float32 in [-0.5, 0.5], slice position relative to the top of the brain.
+        position_mm: (N,) RAS superior coordinate of the slice centres.
+        affine: (4, 4) (slice, row, column) -> RAS in mm.
+        centre, scale: native intensity = centre + scale * value.
+        native_shape, native_affine: the scan's own grid.
+        cropped: share of the brain that lies outside the model's field of view.
+    """
+
+    slices: np.ndarray
+    mask: np.ndarray
+    position: np.ndarray
+    position_mm: np.ndarray
+    affine: np.ndarray
+    centre: float
+    scale: float
+    native_shape: tuple[int, int, int]
+    native_affine: np.ndarray
+    cropped: float
+
+    def to_native(self, array: np.ndarray, *, order: int = 1, fill: float = 0.0) -> np.ndarray:
+        """Bring (N, rows, columns) values in model space to the scan's own grid.
+
+        Returns:
+            float32 array of the native shape; ``fill`` where the model saw nothing.
+        """
+        return resample(
+            Volume(array, self.affine),
+            self.native_shape,
+            self.native_affine,
+            order=order,
+            fill=fill,
+        )
+
+
+def to_head(volume: Volume, spacing_mm: float) -> Head:
+    """Resample a scan onto the patient's axes at an isotropic spacing.
+
+    Args:
+        volume: (I, J, K) scan, any orientation, obliquity and spacing.
+        spacing_mm: the model's spacing.
+    """
+    shape, affine = world_grid(volume, spacing_mm)
+    # (left, back, head) -> (slice, row, column)
+    order = [2, 1, 0]
+    affine = affine[:, [*order, 3]]
+    shape = (shape[2], shape[1], shape[0])
+    array = resample(volume, shape, affine)
+    ones = Volume(np.ones(volume.shape, np.float32), volume.affine)
+    inside = resample(ones, shape, affine, antialias=False) > 0.5
+    return Head(array, inside, affine)
+
+
+def mask_to_head(mask: np.ndarray, volume: Volume, head: Head) -> np.ndarray:
+    """A native (I, J, K) mask on the head's grid, (slices, rows, columns) bool."""
+    source = Volume(np.asarray(mask, np.float32), volume.affine)
+    return resample(source, head.array.shape, head.affine) >= 0.5
+
+
+def normalise(array: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Intensities in robust standard deviations from the median of the brain.
+
+    Median and interquartile range, because a large lesion moves a mean and a standard deviation.
+
+    Args:
+        array: native intensities, any shape.
+        mask: bool of the same shape, the brain.
+
+    Returns:
+        float32 of the same shape, clipped to +-CLIP and -CLIP outside the mask; the median; and
+        the scale (interquartile range / 1.349, the standard deviation of a normal distribution).
+
+    Raises:
+        InputError: if the brain has (nearly) one intensity only.
+    """
+    low, centre, high = np.percentile(array[mask], (25, 50, 75))
+    scale = (high - low) / 1.349
+    if not scale > 1e-6 * max(abs(low), abs(high), 1e-30):
+        raise InputError(
+            "the brain has almost no contrast (half of its voxels share one intensity); "
+            "check that the scan is not a mask or a label map"
+        )
+    values = np.clip((array - centre) / scale, -CLIP, CLIP).astype(np.float32)
+    values[~mask] = -CLIP
+    return values, float(centre), float(scale)
+
+
+def slice_position(height_mm: np.ndarray, top_mm: float) -> np.ndarray:
+    """Position channel of slices: 0.5 at the top of the brain, -0.5 at ``DEPTH_MM`` below it.
+
+    Args:
+        height_mm: (N,) RAS superior coordinates.
+        top_mm: coordinate of the top of the brain.
+    """
+    return np.clip(0.5 - (top_mm - height_mm) / DEPTH_MM, -0.5, 0.5).astype(np.float32)
+
+
+def prepare(volume: Volume, head: Head, mask: np.ndarray, grid: Grid) -> Prepared:
+    """Crop to the brain, normalise, and cut into axial slices: every slice that has brain.
+
+    Args:
+        volume: the native scan, for its grid.
+        head: the scan from :func:`to_head` at ``grid.spacing_mm``.
+        mask: (slices, rows, columns) bool, brain on the head's grid.
+        grid: the model's grid.
+
+    Raises:
+        InputError: too little brain, or no contrast in it.
+    """
+    mask = mask & head.inside
+    voxel_ml = grid.spacing_mm**3 / 1000.0
+    found = float(mask.sum()) * voxel_ml
+    if found < MINIMUM_BRAIN_ML:
+        raise InputError(
+            f"only {found:.0f} ml of brain found (at least {MINIMUM_BRAIN_ML:.0f} ml are needed); "
+            "check that this is a T1-weighted head scan, or give a brain mask"
+        )
+    values, centre, scale = normalise(head.array, mask)
+    area = mask.sum(axis=(1, 2)) * grid.spacing_mm**2
+    occupied = np.flatnonzero(area > 0)
+    first, last = int(occupied[0]), int(occupied[-1])
+    if last == first:
+        raise InputError("the brain lies in a single slice; give a volume with several slices")
+    full = np.flatnonzero(area >= min(TOP_AREA_MM2, 0.5 * float(area.max())))
+    start = [first]
+    for axis, size in ((1, grid.rows), (2, grid.columns)):
+        extent = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        start.append(int(extent[0] + extent[-1] + 1 - size) // 2)
+    shape = (last - first + 1, grid.rows, grid.columns)
+    slices = _crop(values, start, shape, -CLIP)
+    inside = _crop(mask, start, shape, False)
+    affine = head.affine.copy()
+    affine[:3, 3] = head.affine[:3, :3] @ start + head.affine[:3, 3]
+    position_mm = affine[2, 3] + affine[2, 0] * np.arange(shape[0])
+    top_mm = float(head.affine[2, 3] + head.affine[2, 0] * full[-1])
+    return Prepared(
+        slices=slices,
+        mask=inside,
+        position=slice_position(position_mm, top_mm),
+        position_mm=position_mm,
+        affine=affine,
+        centre=centre,
+        scale=scale,
+        native_shape=volume.shape,
+        native_affine=volume.affine,
+        cropped=1.0 - float(inside.sum()) / float(mask.sum()),
+    )
+
+
+def _crop(
+    array: np.ndarray, start: list[int], shape: tuple[int, int, int], fill: float | bool
+) -> np.ndarray:
+    """The box of ``shape`` from ``start`` (may be negative), padded with ``fill``."""
+    result = np.full(shape, fill, dtype=array.dtype)
+    source = tuple(
+        slice(max(s, 0), min(s + n, size))
+        for s, n, size in zip(start, shape, array.shape, strict=True)
+    )
+    target = tuple(
+        slice(part.start - s, part.stop - s) for part, s in zip(source, start, strict=True)
+    )
+    result[target] = array[source]
+    return result
