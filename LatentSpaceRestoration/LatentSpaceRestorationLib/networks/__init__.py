@@ -1,0 +1,1 @@
+"""The networks. Importing a module of this package imports torch; importing the package does not."""
