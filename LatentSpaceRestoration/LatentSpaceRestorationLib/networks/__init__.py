@@ -1,1 +1,1 @@
-"""The networks. Importing a module of this package imports torch; importing the package does not."""
+"""The networks. A module of this package imports torch; the package itself does not."""

@@ -1,4 +1,4 @@
-"""The parts that PixelSNAIL is made of: causal convolutions, gated residual blocks, causal attention.
+"""The parts of PixelSNAIL: causal convolutions, gated residual blocks, causal attention.
 
 Every map is (batch, channels, rows, columns). "Before" means earlier in raster order: an earlier
 row, or the same row and an earlier column.
@@ -34,7 +34,7 @@ def fold_weight_norm(module: ModuleT) -> ModuleT:
 
 
 class MaskedConv2d(nn.Module):
-    """A square convolution of which only the taps before (type A) or up to (type B) the centre count.
+    """A square convolution with only the taps before (type A) or up to (type B) the centre.
 
     The rows below the centre are not stored, so that the kernel is (size // 2 + 1, size) and only
     the right end of its last row is masked.
@@ -89,7 +89,7 @@ class MaskedConv2d(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """Gated residual block: ELU, convolution, (+ auxiliary, + position), ELU, dropout, convolution, GLU, add.
+    """Gated residual block: x + GLU(conv(dropout(ELU(conv(ELU(x)) + aux + position)))).
 
     Kernels of even height or width reach upwards and to the left only: (2, 3) sees the row above
     and its own row, (2, 2) also only the columns up to its own.
@@ -124,7 +124,7 @@ class GatedBlock(nn.Module):
     def forward(
         self, x: Tensor, aux: Tensor | None = None, position: Tensor | None = None
     ) -> Tensor:
-        """``x`` and ``aux`` (B, channels, H, W), ``position`` (B, position_channels); (B, channels, H, W)."""
+        """``x``, ``aux`` and the result (B, channels, H, W), ``position`` (B, its channels)."""
         out = self._crop(self.conv1(F.elu(x)))
         if self.aux is not None:
             if aux is None:
@@ -135,7 +135,7 @@ class GatedBlock(nn.Module):
                 raise ValueError("this block needs the slice position")
             out = out + self.position(position)[:, :, None, None]
         out = self._crop(self.conv2(self.dropout(F.elu(out))))
-        value, gate = out.chunk(2, dim=1)
+        value, gate = out.chunk(2, dim=1)  # not F.glu: its backward is slow on channels_last maps
         return x + value * torch.sigmoid(gate)
 
 

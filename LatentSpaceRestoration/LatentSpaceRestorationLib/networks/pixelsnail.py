@@ -1,4 +1,4 @@
-"""PixelSNAIL: the autoregressive prior over grids of codes (Chen et al. 2018; Naval Marimont and Tarroni 2021).
+"""PixelSNAIL: the prior over code grids (Chen et al. 2018; Naval Marimont and Tarroni 2021).
 
 The factorisation is in raster order: p(codes) = prod_i p(code_i | codes before i, slice position).
 Against the published network, the slice position is added to each gated block as a bias made from a
@@ -75,7 +75,7 @@ class PixelBlock(nn.Module):
         self.merge = GatedBlock(channels, aux=True, dropout=dropout)
 
     def forward(self, x: Tensor, position: Tensor | None) -> Tensor:
-        """``x`` (B, channels, H, W), ``position`` (B, position_channels) or None; (B, channels, H, W)."""
+        """``x`` and the result (B, channels, H, W), ``position`` (B, its channels) or None."""
         vertical = horizontal = x
         for v_block, h_block in zip(self.vertical, self.horizontal, strict=True):
             vertical = v_block(vertical, position=position)
