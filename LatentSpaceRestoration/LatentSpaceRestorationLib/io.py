@@ -1,0 +1,246 @@
+"""Scans on disk: reading with checks, writing all or nothing.
+
+nibabel gives the formats: NIfTI-1 and -2, Analyze, MGH/MGZ and the few others that it reads.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zlib
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import SpatialImage
+
+from .errors import InputError, OutputError
+from .volume import Volume
+
+#: Endings that are taken off a file's name to get the scan's name, longest first.
+ENDINGS = (".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc")
+
+#: Header fields that place a NIfTI image in the world.
+_GEOMETRY_FIELDS = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+)
+
+
+def scan_name(path: str | Path) -> str:
+    """A scan's name: the file's, less its ending (``scan.nii.gz`` -> ``scan``)."""
+    name = Path(path).name
+    for ending in ENDINGS:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return Path(name).stem
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read a three-dimensional scan.
+
+    Args:
+        path: image file in a format that nibabel reads. Further axes of length one are dropped.
+
+    Returns:
+        (I, J, K) float32 voxels, slope and intercept applied, with nibabel's IJK -> RAS affine.
+
+    Raises:
+        InputError: naming the file, if it is missing, not an image, damaged, not a volume of real
+            numbers (four-dimensional, RGB, complex, a single slice), empty, constant, has NaN or
+            infinite voxels, or an affine that cannot be inverted.
+    """
+    volume = _read(path)
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if low == high:
+        raise InputError(f"{path}: every voxel is {low:g}; give a scan that shows something")
+    return volume
+
+
+def read_mask(path: str | Path, scan: Volume) -> np.ndarray:
+    """Read a mask that lies on a scan's own grid.
+
+    Args:
+        path: image file; voxels above 0.5 are in the mask.
+        scan: the volume that the mask belongs to.
+
+    Returns:
+        (I, J, K) bool, the scan's shape.
+
+    Raises:
+        InputError: naming the mask, as ``read_volume`` does, and if its shape or affine is not the
+            scan's, or nothing is in it.
+    """
+    mask = _read(path)
+    if mask.shape != scan.shape:
+        raise InputError(
+            f"{path}: the mask has {_by(mask.shape)} voxels and the scan {_by(scan.shape)}; "
+            "give a mask on the scan's own grid"
+        )
+    # The corners of the grid decide, since that is where a difference is largest.
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in scan.shape])).reshape(3, -1)
+    shift = (mask.affine - scan.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
+    distance = float(np.linalg.norm(shift, axis=0).max())
+    if distance > 0.1 * scan.spacing.min():
+        raise InputError(
+            f"{path}: the mask lies elsewhere than the scan (corners are up to {distance:.1f} mm "
+            "apart); give a mask on the scan's own grid"
+        )
+    inside = mask.array > 0.5
+    if not inside.any():
+        raise InputError(f"{path}: the mask is empty; give one that marks the brain with ones")
+    return inside
+
+
+def write_volume(path: str | Path, volume: Volume, *, like: str | Path | None = None) -> None:
+    """Write a volume as NIfTI, all or nothing: beside its place first, then renamed.
+
+    Args:
+        path: a ``.nii`` or ``.nii.gz`` file; replaced if it exists.
+        volume: float voxels are written as float32, bool and uint8 ones as uint8.
+        like: the image file that the volume was computed from. Where it is NIfTI, its geometry
+            (sform, qform, codes, units, trailing axes of length one) is taken over bit by bit, so
+            that the result has exactly its shape and affine; nothing else of its header is, since
+            that may tell whose scan it is.
+
+    Raises:
+        OutputError: naming the file, if it cannot be written.
+        ValueError: for voxels of another type, or a ``like`` of another shape.
+    """
+    image = _to_image(volume, like)
+    target = Path(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".lsr-", dir=target.parent) as folder:
+            beside = Path(folder) / target.name
+            image.to_filename(beside)
+            os.replace(beside, target)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({reason(error)}); "
+            "choose a folder that can be written and has room"
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception of the system says, in one line and without the path."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = text.strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _read(path: str | Path) -> Volume:
+    image = _open(path)
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if 0 in shape or not shape:
+        raise InputError(f"{path}: the image is empty ({_by(shape)} voxels); give a 3-D scan")
+    if len(shape) > 3:
+        raise InputError(
+            f"{path}: the image has {len(shape)} axes ({_by(shape)}); give one 3-D volume, "
+            "for example the first or the mean of the series"
+        )
+    if len(shape) < 3 or min(shape) < 2:
+        raise InputError(f"{path}: the image is a single slice ({_by(shape)}); give a whole volume")
+    affine = _affine(path, image)
+    kind = image.get_data_dtype()
+    if kind.fields is not None or kind.kind not in "biuf":
+        what = "complex numbers" if kind.kind == "c" else "colours, not intensities"
+        raise InputError(f"{path}: the voxels are {what}; give a scan with one real value a voxel")
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+    except MemoryError as error:
+        raise InputError(f"{path}: {_by(shape)} voxels do not fit into memory") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(
+            f"{path}: the image is damaged or cut short ({reason(error)}); copy or export it again"
+        ) from error
+    finite = np.isfinite(array)
+    if not finite.all():
+        count = int(finite.size - np.count_nonzero(finite))
+        raise InputError(
+            f"{path}: {count} of {finite.size} voxels are NaN or infinite; "
+            "replace them, for example by 0"
+        )
+    return Volume(np.ascontiguousarray(array), affine, scan_name(path))
+
+
+def _open(path: str | Path) -> SpatialImage:
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(
+            f"{path}: is a folder; give one image file (convert a DICOM series to NIfTI first)"
+        )
+    try:
+        exists = file.exists()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)}); check the path") from error
+    if not exists:
+        raise InputError(f"{path}: there is no such file; check the path")
+    try:
+        image = nibabel.load(file)
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read; check the file's permissions") from error
+    except Exception as error:  # each of nibabel's readers has its own ways to fail
+        raise InputError(
+            f"{path}: is not an image that can be read; give a NIfTI file (.nii or .nii.gz)"
+        ) from error
+    if not isinstance(image, SpatialImage):
+        raise InputError(f"{path}: holds no voxels; give a NIfTI file (.nii or .nii.gz)")
+    return image
+
+
+def _affine(path: str | Path, image: SpatialImage) -> np.ndarray:
+    affine = image.affine
+    if affine is None:
+        raise InputError(f"{path}: does not say where its voxels lie; give a file with an affine")
+    affine = np.array(affine, dtype=np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise InputError(f"{path}: the affine has values that are not numbers; mend the header")
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    # The determinant of the unit axes is the volume that they span: 1 if orthogonal, 0 if flat.
+    if lengths.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
+        raise InputError(f"{path}: the affine cannot be inverted; mend the header")
+    return affine
+
+
+def _to_image(volume: Volume, like: str | Path | None) -> nibabel.Nifti1Image:
+    array = volume.array
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)
+    elif array.dtype in (np.dtype(bool), np.dtype(np.uint8)):
+        array = array.astype(np.uint8, copy=False)
+    else:
+        raise ValueError(f"voxels must be floats, bool or uint8, not {array.dtype}")
+    source = _open(like) if like is not None else None
+    if source is not None:
+        if array.size != np.prod(source.shape) or array.shape != source.shape[:3]:
+            raise ValueError(f"shape {array.shape} is not that of {like}, {source.shape}")
+        array = array.reshape(source.shape)
+    if source is None or not isinstance(source.header, Nifti1Header):
+        return _placed(array, volume.affine)
+    two = isinstance(source.header, Nifti2Header)
+    header = Nifti2Header() if two else Nifti1Header()
+    header.set_data_shape(array.shape)
+    for field in _GEOMETRY_FIELDS:
+        header[field] = source.header[field]
+    header.set_data_dtype(array.dtype)
+    return (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(array, source.affine, header)
+
+
+def _placed(array: np.ndarray, affine: np.ndarray) -> nibabel.Nifti1Image:
+    image = nibabel.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code="scanner")
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    # A qform has no shear: where the axes are not at right angles the sform stands alone.
+    if np.allclose(axes.T @ axes, np.eye(3), atol=1e-5):
+        image.set_qform(affine, code="scanner")
+    return image
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)
