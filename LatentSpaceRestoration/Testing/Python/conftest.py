@@ -1,0 +1,26 @@
+"""Fixtures that more than one test file uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+#: Root of the repository.
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def save_scan(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    """Write an array as an image of the type that the path's ending says."""
+    if affine is None:
+        affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+    return path
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    """(5, 6, 7) float32 voxels."""
+    return np.random.default_rng(0).normal(100.0, 20.0, (5, 6, 7)).astype(np.float32)
