@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from .errors import InputError
+
 #: Full width at half maximum of a Gaussian, in standard deviations.
 _FWHM = 2.3548200450309493
 
@@ -117,3 +119,26 @@ def world_grid(volume: Volume, spacing: float) -> tuple[tuple[int, int, int], np
     affine = np.diag([-spacing, -spacing, spacing, 1.0])
     affine[:3, 3] = anchor + spacing * np.array([high[0], high[1], low[2]])
     return (n0, n1, n2), affine
+
+
+def check(volume: Volume) -> None:
+    """Refuse a volume that no anomaly can be looked for in.
+
+    Raises:
+        InputError: not three-dimensional, a single slice, NaN or infinite voxels, or constant.
+    """
+    array = volume.array
+    shape = " x ".join(str(n) for n in array.shape)
+    if array.ndim != 3 or min(array.shape) < 2:
+        raise InputError(f"{shape} voxels are not a volume; give a whole 3-D scan")
+    if abs(np.linalg.det(volume.affine[:3, :3])) < 1e-9:
+        raise InputError("the affine cannot be inverted; mend the header")
+    finite = np.isfinite(array)
+    if not finite.all():
+        count = int(finite.size - np.count_nonzero(finite))
+        raise InputError(
+            f"{count} of {finite.size} voxels are NaN or infinite; replace them, for example by 0"
+        )
+    low, high = float(array.min()), float(array.max())
+    if low == high:
+        raise InputError(f"every voxel is {low:g}; give a scan that shows something")

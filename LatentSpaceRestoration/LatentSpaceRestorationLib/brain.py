@@ -1,0 +1,152 @@
+"""Brain extraction: a mask on the head's grid, by a small U-Net or from the scan itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from .errors import InputError
+from .preprocessing import Head
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .networks.unet import UNet3D
+
+#: A scan whose voxels off the background fill less than this, in ml, holds a brain without a head.
+EXTRACTED_ML = 2300.0
+#: Brain volumes outside this range, in ml, are suspicious (adults: about 900 to 1,900 ml).
+PLAUSIBLE_ML = (700.0, 2200.0)
+#: Less than this, in ml, is no brain.
+SMALLEST_ML = 300.0
+
+
+@dataclass(frozen=True)
+class BrainMask:
+    """A brain mask and where it comes from.
+
+    Attributes:
+        mask: (slices, rows, columns) bool on the head's grid.
+        source: ``"given"``, ``"extracted scan"`` or ``"network"``.
+        warnings: what the user should know.
+    """
+
+    mask: np.ndarray
+    source: str
+    warnings: tuple[str, ...] = ()
+
+
+def already_extracted(head: Head, spacing_mm: float) -> np.ndarray | None:
+    """The brain of a scan from which all else was removed, or None for a whole head.
+
+    A scan counts as extracted when one value, its background, fills the border of the field of
+    view and the rest is one piece no larger than a brain.
+
+    Returns:
+        (slices, rows, columns) bool, holes filled, or None.
+    """
+    inside = head.inside
+    if not inside.any():
+        return None
+    background = float(np.min(head.array[inside]))
+    values = head.array[inside]
+    spread = float(np.percentile(values, 99.5)) - background
+    if spread <= 0:
+        return None
+    present = (head.array > background + 1e-3 * spread) & inside
+    voxel_ml = spacing_mm**3 / 1000.0
+    if float(present.sum()) * voxel_ml > EXTRACTED_ML:
+        return None
+    share_of_background = 1.0 - present.sum() / inside.sum()
+    if share_of_background < 0.1:
+        return None
+    mask = largest_piece(ndimage.binary_opening(present))
+    return mask if float(mask.sum()) * voxel_ml >= SMALLEST_ML else None
+
+
+def largest_piece(mask: np.ndarray) -> np.ndarray:
+    """The largest connected component of a (D, H, W) bool mask, with its holes filled."""
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return np.zeros_like(mask, dtype=bool)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return ndimage.binary_fill_holes(labels == sizes.argmax())
+
+
+def network_input(array: np.ndarray) -> np.ndarray:
+    """Intensities for the network: 0 is the darkest, 1 is bright tissue, at most 2.
+
+    Args:
+        array: (D, H, W) native intensities.
+    """
+    low = float(np.percentile(array, 0.5))
+    shifted = np.maximum(array - low, 0.0)
+    bright = shifted[shifted > shifted.mean()]
+    scale = float(np.percentile(bright, 90)) if bright.size else 1.0
+    return np.clip(shifted / max(scale, 1e-12), 0.0, 2.0).astype(np.float32)
+
+
+def load_network(bundle: Bundle) -> UNet3D:
+    """The extraction network of a bundle, in evaluation mode."""
+    from .networks.unet import UNet3D
+
+    network = UNet3D(**bundle.config["unet"])
+    network.load_state_dict(bundle.tensors("unet.safetensors"))
+    return network.eval()
+
+
+def brain_probability(network: UNet3D, head: Head, device: str = "cpu") -> np.ndarray:
+    """(slices, rows, columns) float32, the network's probability that a voxel is brain."""
+    import torch
+    import torch.nn.functional as F
+
+    x = torch.from_numpy(network_input(head.array))[None, None]
+    padding: list[int] = []
+    for size in reversed(x.shape[2:]):
+        padding += [0, -size % network.multiple]
+    with torch.inference_mode():
+        logits = network.to(device)(F.pad(x, padding).to(device))
+        probability = torch.sigmoid(logits)[0, 0].float().cpu().numpy()
+    d, h, w = head.array.shape
+    return probability[:d, :h, :w]
+
+
+def extract_brain(
+    head: Head, spacing_mm: float, network: UNet3D | None, device: str = "cpu"
+) -> BrainMask:
+    """Find the brain of a head scan.
+
+    Args:
+        head: on the patient's axes, at the spacing the network was trained at.
+        spacing_mm: that spacing.
+        network: None if no extraction model is installed.
+        device: torch device.
+
+    Raises:
+        InputError: no brain was found.
+    """
+    extracted = already_extracted(head, spacing_mm)
+    if extracted is not None:
+        return BrainMask(
+            extracted, "extracted scan", ("the scan is already brain-extracted and taken as it is",)
+        )
+    if network is None:
+        raise InputError("no brain-extraction model is installed; give a brain mask")
+    mask = largest_piece(brain_probability(network, head, device) > 0.5) & head.inside
+    volume = float(mask.sum()) * spacing_mm**3 / 1000.0
+    if volume < SMALLEST_ML:
+        raise InputError(
+            f"no brain was found ({volume:.0f} ml); "
+            "check that this is a T1-weighted head scan, or give a brain mask"
+        )
+    low, high = PLAUSIBLE_ML
+    warnings: tuple[str, ...] = ()
+    if not low <= volume <= high:
+        warnings = (
+            f"the brain found has {volume:.0f} ml, outside {low:.0f} to {high:.0f} ml: "
+            "look at the brain mask, or give one",
+        )
+    return BrainMask(mask, "network", warnings)

@@ -1,0 +1,92 @@
+"""What a detection gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """Score of one axial slice of the model's grid.
+
+    Attributes:
+        position_mm: RAS superior coordinate of the slice's centre.
+        score: in default mode the peak of the anomaly map in the slice, in paper mode the summed
+            NLL of its unlikely codes.
+    """
+
+    position_mm: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The result for one scan. Images are on the scan's own grid, (I, J, K).
+
+    Attributes:
+        anomaly_map: float32, at least 0, higher is more anomalous, 0 outside the brain.
+        anomaly_mask: uint8, ``anomaly_map >= threshold`` in the brain.
+        restoration: float32, native intensities, the scan with its brain restored.
+        restoration_sd: float32, native intensities, spread over the restorations.
+        brain_mask: uint8.
+        sample_score: how unusual the scan is; higher is more.
+        percentile: 100 (1 - p_value): share of healthy scans that score lower, as far as
+            ``healthy_scans`` can tell.
+        p_value: chance that a healthy scan scores as high.
+        threshold: value of the anomaly map at which the mask is cut.
+        threshold_percentile: the same as a percentile of healthy brain voxels.
+        slice_scores: from the lowest slice to the highest.
+        healthy_scans: number of calibration scans.
+        model, mode, method, restorations, seed, device, version: how it was made.
+        warnings: what the user should know.
+        seconds: wall time of each step.
+    """
+
+    anomaly_map: np.ndarray
+    anomaly_mask: np.ndarray
+    restoration: np.ndarray
+    restoration_sd: np.ndarray
+    brain_mask: np.ndarray
+    sample_score: float
+    percentile: float
+    p_value: float
+    threshold: float
+    threshold_percentile: float
+    slice_scores: tuple[SliceScore, ...]
+    healthy_scans: int
+    model: str
+    mode: str
+    method: str
+    restorations: int
+    seed: int
+    device: str
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+    version: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, for ``scan_anomaly.json``."""
+        return {
+            "sample_score": self.sample_score,
+            "percentile": self.percentile,
+            "p_value": self.p_value,
+            "healthy_scans": self.healthy_scans,
+            "threshold": self.threshold,
+            "threshold_percentile": self.threshold_percentile,
+            "slice_scores": [
+                {"position_mm": s.position_mm, "score": s.score} for s in self.slice_scores
+            ],
+            "model": self.model,
+            "mode": self.mode,
+            "method": self.method,
+            "restorations": self.restorations,
+            "seed": self.seed,
+            "device": self.device,
+            "warnings": list(self.warnings),
+            "seconds": {step: round(s, 3) for step, s in self.seconds.items()},
+            "version": self.version,
+            "notice": "For research use. Not for diagnosis.",
+        }

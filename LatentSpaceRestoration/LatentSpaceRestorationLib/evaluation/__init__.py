@@ -1,0 +1,1 @@
+"""Synthetic anomalies and the figures they give."""

@@ -1,0 +1,93 @@
+"""Small changes to slices that leave them healthy: one scanner's scans are all there is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..preprocessing import CLIP
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes; each is drawn anew for every slice.
+
+    Attributes:
+        rotation_deg, scale, shift: in-plane, +-degrees, +-share, +-share of the field of view.
+        elastic: amplitude of a smooth displacement, share of the field of view.
+        contrast, brightness: z -> (1 +- contrast) z +- brightness, inside the brain.
+        bend: strength of a smooth monotonic change of the intensity curve.
+        bias: amplitude of a smooth additive field (robust standard deviations).
+        noise: largest standard deviation of white noise, added to the input only.
+        blur: probability of a 3x3 smoothing of the input.
+    """
+
+    rotation_deg: float = 8.0
+    scale: float = 0.07
+    shift: float = 0.03
+    elastic: float = 0.012
+    contrast: float = 0.12
+    brightness: float = 0.12
+    bend: float = 0.1
+    bias: float = 0.15
+    noise: float = 0.12
+    blur: float = 0.15
+
+
+def augment(
+    slices: Tensor, settings: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Change a batch of slices.
+
+    Args:
+        slices: (B, 1, H, W) float32 in [-CLIP, CLIP], -CLIP outside the brain.
+        settings: ranges.
+        generator: source of the randomness.
+
+    Returns:
+        input and target, each (B, 1, H, W): the target has the geometric and intensity changes,
+        the input has noise and blur besides.
+    """
+    batch, _, height, width = slices.shape
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator) * 2.0 - 1.0
+
+    angle = uniform(batch) * math.radians(settings.rotation_deg)
+    zoom = 1.0 + uniform(batch) * settings.scale
+    flip = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
+    aspect = height / width
+    theta = torch.zeros(batch, 2, 3)
+    theta[:, 0, 0] = zoom * torch.cos(angle) * flip
+    theta[:, 0, 1] = -zoom * torch.sin(angle) * aspect
+    theta[:, 1, 0] = zoom * torch.sin(angle) / aspect * flip
+    theta[:, 1, 1] = zoom * torch.cos(angle)
+    theta[:, :, 2] = uniform(batch, 2) * 2.0 * settings.shift
+    where = F.affine_grid(theta, [batch, 1, height, width], align_corners=False)
+    if settings.elastic > 0:
+        coarse = uniform(batch, 2, 5, 4) * 2.0 * settings.elastic
+        warp = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
+        where = where + warp.permute(0, 2, 3, 1)
+    # Shifted so that the padding of grid_sample, zero, is the value outside the brain.
+    moved = F.grid_sample(slices + CLIP, where, mode="bilinear", align_corners=False)
+    brain = (moved > 0.05).float()
+    value = moved - CLIP
+    value = value * (1.0 + settings.contrast * uniform(batch, 1, 1, 1))
+    value = value + settings.brightness * uniform(batch, 1, 1, 1)
+    value = value + settings.bend * uniform(batch, 1, 1, 1) * (value.square() - 1.0) * 0.5
+    field = F.interpolate(
+        uniform(batch, 1, 4, 3), (height, width), mode="bicubic", align_corners=True
+    )
+    value = value + settings.bias * field
+    target = (value.clamp(-CLIP, CLIP) + CLIP) * brain - CLIP
+    noisy = target
+    blurred = torch.rand(batch, 1, 1, 1, generator=generator) < settings.blur
+    smooth = F.avg_pool2d(F.pad(target, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    noisy = torch.where(blurred, smooth, noisy)
+    level = settings.noise * torch.rand(batch, 1, 1, 1, generator=generator)
+    noisy = noisy + level * torch.randn(slices.shape, generator=generator) * brain
+    return noisy.clamp(-CLIP, CLIP), target
