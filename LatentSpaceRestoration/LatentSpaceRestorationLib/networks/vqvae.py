@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+import itertools
 
 
 class GatedResidualBlock(nn.Module):
@@ -42,15 +43,13 @@ def _with_position(x: Tensor, position: Tensor) -> Tensor:
 class Encoder(nn.Module):
     """Slice and position -> latents: conv 7x7, then blocks and a stride-2 conv 5x5 per level."""
 
-    def __init__(
-        self, channels: Sequence[int], code_dim: int, blocks: int, dropout: float
-    ) -> None:
+    def __init__(self, channels: Sequence[int], code_dim: int, blocks: int, dropout: float) -> None:
         super().__init__()
         layers: list[nn.Module] = [
             nn.Conv2d(2, channels[0], 7, padding=3),
             nn.BatchNorm2d(channels[0]),
         ]
-        for here, below in zip(channels[:-1], channels[1:], strict=True):
+        for here, below in itertools.pairwise(channels):
             layers += [GatedResidualBlock(here, dropout) for _ in range(blocks)]
             layers += [nn.Conv2d(here, below, 5, stride=2, padding=2), nn.BatchNorm2d(below)]
         layers.append(GatedResidualBlock(channels[-1], dropout))
@@ -60,15 +59,14 @@ class Encoder(nn.Module):
 
     def forward(self, slices: Tensor, position: Tensor) -> Tensor:
         """(B, 1, H, W), (B,) -> (B, code_dim, h, w)."""
-        return self.layers(_with_position(slices, position))
+        x = slices + CLIP
+        return self.layers(_with_position(x, position) if self.position else x)
 
 
 class Decoder(nn.Module):
     """Latents and position -> slice: conv 3x3, blocks and a transposed conv 6x6 per level."""
 
-    def __init__(
-        self, channels: Sequence[int], code_dim: int, blocks: int, dropout: float
-    ) -> None:
+    def __init__(self, channels: Sequence[int], code_dim: int, blocks: int, dropout: float) -> None:
         super().__init__()
         layers: list[nn.Module] = [
             nn.Conv2d(code_dim + 1, channels[-1], 3, padding=1),
@@ -178,6 +176,9 @@ class VQVAE(nn.Module):
         channels: per level, finest first; ``len(channels) - 1`` levels of stride 2.
         code_dim: D, length of a key; 0 stands for ``channels[-1]`` (as published).
         encoder_blocks, decoder_blocks: gated residual blocks per level.
+        encoder_position: whether the encoder sees the slice position, as published. Without it a
+            structure has the same codes wherever it is, and the background has one; the decoder
+            and the prior see the position in any case.
         dropout: of the 2-D dropout in the blocks.
         beta: weight of the commitment term.
 
@@ -193,13 +194,14 @@ class VQVAE(nn.Module):
         code_dim: int = 0,
         encoder_blocks: int = 2,
         decoder_blocks: int = 2,
+        encoder_position: bool = True,
         dropout: float = 0.1,
         beta: float = 0.25,
     ) -> None:
         super().__init__()
         dim = code_dim or channels[-1]
         self.beta = beta
-        self.encoder = Encoder(channels, dim, encoder_blocks, dropout)
+        self.encoder = Encoder(channels, dim, encoder_blocks, dropout, encoder_position)
         self.codebook = Codebook(codes, dim)
         self.decoder = Decoder(channels, dim, decoder_blocks, dropout)
 
@@ -213,9 +215,7 @@ class VQVAE(nn.Module):
         latents = self.codebook.keys[codes].permute(0, 3, 1, 2)
         return self.decoder(latents, position)
 
-    def forward(
-        self, slices: Tensor, position: Tensor, generator: torch.Generator
-    ) -> VQVAEOutput:
+    def forward(self, slices: Tensor, position: Tensor, generator: torch.Generator) -> VQVAEOutput:
         """One training pass (equation 1 of the paper, codebook term replaced by the average).
 
         Until the codebook is started, latents pass unquantised, as in a plain autoencoder: keys

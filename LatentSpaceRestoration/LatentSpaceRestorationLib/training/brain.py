@@ -23,9 +23,7 @@ from .subjects import Subject
 CROP = (96, 112, 96)
 
 
-def load_heads(
-    subjects: list[Subject], spacing_mm: float
-) -> tuple[list[Head], list[np.ndarray]]:
+def load_heads(subjects: list[Subject], spacing_mm: float) -> tuple[list[Head], list[np.ndarray]]:
     """Heads and their (slices, rows, columns) bool masks at a spacing."""
     heads, masks = [], []
     for subject in subjects:
@@ -38,9 +36,7 @@ def load_heads(
     return heads, masks
 
 
-def vary(
-    head: np.ndarray, mask: np.ndarray, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def vary(head: np.ndarray, mask: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A head as another scanner, person or position might have given it.
 
     Rotation, size, place, field of view, contrast curve, bias field, resolution, noise, removal of
@@ -198,8 +194,15 @@ def train_brain(
         return extraction_dice(model, *held_out)
 
     averaged = train(
-        network, loss, schedule, checkpoint, device=device, minutes=minutes, report=report,
-        validate=validate, validate_every=250,
+        network,
+        loss,
+        schedule,
+        checkpoint,
+        device=device,
+        minutes=minutes,
+        report=report,
+        validate=validate,
+        validate_every=250,
     )
     assert isinstance(averaged, UNet3D)
     return averaged

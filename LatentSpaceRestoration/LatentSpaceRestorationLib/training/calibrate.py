@@ -59,8 +59,10 @@ def calibrate_mode(
         InputError: fewer than five scans.
     """
     if len(scans) < FEWEST:
-        raise InputError(f"{len(scans)} healthy scans are too few to calibrate; give at least "
-                         f"{FEWEST}, better 20")
+        raise InputError(
+            f"{len(scans)} healthy scans are too few to calibrate; give at least "
+            f"{FEWEST}, better 20"
+        )
     spacing = detector.grid.spacing_mm
     quantiles = code_quantiles(scans)
     restore_threshold = quantiles.value(settings.restore_percentile)

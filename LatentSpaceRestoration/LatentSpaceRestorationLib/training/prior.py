@@ -27,6 +27,18 @@ class Codes:
     values: np.ndarray
     position: np.ndarray
 
+    def save(self, file: Path) -> None:
+        """Write as a compressed ``.npz``."""
+        part = file.with_suffix(".part.npz")
+        np.savez_compressed(part, values=self.values, position=self.position)
+        part.replace(file)
+
+    @classmethod
+    def load(cls, file: Path) -> Codes:
+        """Read what :meth:`save` wrote."""
+        with np.load(file, allow_pickle=False) as data:
+            return cls(data["values"], data["position"])
+
 
 def encode_slices(
     network: VQVAE,

@@ -35,8 +35,9 @@ def read_subjects(table: Path) -> list[Subject]:
         with table.open(newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
     except OSError as error:
-        raise InputError(f"{table}: cannot be read ({error.strerror}); give a subjects table"
-                         ) from error
+        raise InputError(
+            f"{table}: cannot be read ({error.strerror}); give a subjects table"
+        ) from error
     missing = {"subject", "split", "t1w"} - set(rows[0] if rows else ())
     if missing:
         raise InputError(f"{table}: lacks the column(s) {', '.join(sorted(missing))}")

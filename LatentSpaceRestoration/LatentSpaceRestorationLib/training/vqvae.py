@@ -92,7 +92,13 @@ def train_vqvae(
         }
 
     averaged = train(
-        network, loss, schedule, checkpoint, device=device, minutes=minutes, report=report,
+        network,
+        loss,
+        schedule,
+        checkpoint,
+        device=device,
+        minutes=minutes,
+        report=report,
         validate=lambda model: reconstruction_error(_as_vqvae(model), held_out),
     )
     return _as_vqvae(averaged)
