@@ -115,8 +115,9 @@ class ModeCalibration:
                 float(data["threshold_percentile"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"calibration.json lacks or garbles {error}; calibrate again"
-                              ) from error
+            raise BundleError(
+                f"calibration.json lacks or garbles {error}; calibrate again"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class PlaceSums:
             position: (N,) slice positions in [-0.5, 0.5].
         """
         depths = int(DEPTH_MM / _CELL_DEPTH_MM) + 1
-        n, rows, columns = values.shape
+        _, rows, columns = values.shape
         h, w = -(-rows // _CELL_VOXELS), -(-columns // _CELL_VOXELS)
         slices, r, c = np.nonzero(mask)
         depth = np.round(_depth(position)).astype(int)[slices]
@@ -205,7 +206,7 @@ class PlaceStatistics:
             values: (N, rows, columns).
             position: (N,) in [-0.5, 0.5].
         """
-        n, rows, columns = values.shape
+        _, rows, columns = values.shape
         depth = _depth(position)
         r = (np.arange(rows) + 0.5) / _CELL_VOXELS - 0.5
         c = (np.arange(columns) + 0.5) / _CELL_VOXELS - 0.5

@@ -113,8 +113,10 @@ class Detector:
         folders = tuple(search or ())
         bundle = read_bundle(find_bundle(model, folders))
         if bundle.kind != "anomaly":
-            raise BundleError(f"model {bundle.name} does not find anomalies but is for "
-                              f"{bundle.kind}; choose another")
+            raise BundleError(
+                f"model {bundle.name} does not find anomalies but is for "
+                f"{bundle.kind}; choose another"
+            )
         chosen, warnings = choose_device(device)
         networks = Networks.load(bundle, chosen)
         try:
@@ -145,8 +147,9 @@ class Detector:
             ValueError: not between 0 and 100.
         """
         if not 0.0 < percentile < 100.0:
-            raise ValueError(f"the threshold is a healthy percentile between 0 and 100, "
-                             f"not {percentile:g}")
+            raise ValueError(
+                f"the threshold is a healthy percentile between 0 and 100, not {percentile:g}"
+            )
         return self.calibration(mode).voxels.value(percentile)
 
     def prepare(
@@ -166,9 +169,7 @@ class Detector:
         found = self._find_brain(volume, head, brain_mask)
         return prepare(volume, head, found.mask, self.grid), found
 
-    def _find_brain(
-        self, volume: Volume, head: Head, brain_mask: np.ndarray | None
-    ) -> BrainMask:
+    def _find_brain(self, volume: Volume, head: Head, brain_mask: np.ndarray | None) -> BrainMask:
         spacing = self.grid.spacing_mm
         if brain_mask is None:
             return extract_brain(head, spacing, self._brain, self.device)
@@ -234,7 +235,11 @@ class Detector:
             place = self.place_statistics(mode) if settings.normalise else None
             values = anomaly_map(prepared, restored, settings, place, self.grid.spacing_mm)
             score = sample_score(
-                values, prepared.mask, reading.nll, calibration.slice_threshold, settings,
+                values,
+                prepared.mask,
+                reading.nll,
+                calibration.slice_threshold,
+                settings,
                 self.grid.spacing_mm,
             )
             by_slice = slice_scores(values, reading.nll, calibration.slice_threshold, settings)

@@ -1,4 +1,4 @@
-"""Errors that a user can cause. ``str(error)`` is one line: what is wrong, with what, what to do."""
+"""Errors that a user can cause. ``str(error)`` is one line: what is wrong, and what to do."""
 
 from __future__ import annotations
 

@@ -71,8 +71,9 @@ class Networks:
 
         try:
             vqvae = VQVAE(**bundle.config["vqvae"])
-            vqvae.load_state_dict({k: v.float() for k, v in bundle.tensors("vqvae.safetensors"
-                                                                          ).items()})
+            vqvae.load_state_dict(
+                {k: v.float() for k, v in bundle.tensors("vqvae.safetensors").items()}
+            )
             kind = dict(bundle.config["prior"])
             kind.pop("kind", None)
             tensors = {k: v.float() for k, v in bundle.tensors("prior.safetensors").items()}
@@ -131,6 +132,7 @@ class Networks:
             is_cancelled: asked between rows.
             sampler: see :func:`restoration.restore`.
         """
+
         def part(begin: float, share: float) -> Step | None:
             return None if step is None else lambda done: step(begin + share * done)
 
@@ -169,9 +171,7 @@ class Networks:
         keep, index = [], np.empty((n, r), np.int64)
         flat = grids.cpu().numpy().reshape(n, r, h * w)
         for i in range(n):
-            distinct, first, inverse = np.unique(
-                flat[i], axis=0, return_index=True, return_inverse=True
-            )
+            _, first, inverse = np.unique(flat[i], axis=0, return_index=True, return_inverse=True)
             index[i] = len(keep) + inverse.reshape(-1)
             keep += [(i, int(j)) for j in first]
         which = torch.tensor(keep)

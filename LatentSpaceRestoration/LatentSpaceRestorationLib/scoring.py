@@ -98,7 +98,7 @@ def masked_smooth(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndar
 
 def upsample_codes(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """(N, h, w) values of codes -> (N, rows, columns), linear between the codes' centres."""
-    n, h, w = values.shape
+    _, h, w = values.shape
     # Code (r, c) covers rows r * f to (r + 1) * f - 1: centres at (r + 0.5) f - 0.5.
     place_r = np.clip((np.arange(rows) + 0.5) * h / rows - 0.5, 0, h - 1)
     place_c = np.clip((np.arange(columns) + 0.5) * w / columns - 0.5, 0, w - 1)

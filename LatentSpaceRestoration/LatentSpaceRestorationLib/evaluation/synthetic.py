@@ -53,9 +53,7 @@ def random_sphere(
     return Sphere((x, y, z), float(radius), sign * float(generator.uniform(*contrast)))
 
 
-def paint_sphere(
-    volume: Volume, brain: np.ndarray, sphere: Sphere
-) -> tuple[Volume, np.ndarray]:
+def paint_sphere(volume: Volume, brain: np.ndarray, sphere: Sphere) -> tuple[Volume, np.ndarray]:
     """Paint a sphere into the brain.
 
     Args:

@@ -7,13 +7,13 @@ al. 2017, appendix A.1), since the published codebook collapses.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-import itertools
 
 
 class GatedResidualBlock(nn.Module):

@@ -23,11 +23,21 @@ from scipy import ndimage
 GRID = (52, 40)
 SPACING = 4.0
 VQVAE_SETTINGS = {
-    "codes": 16, "channels": [4, 8, 8], "code_dim": 6, "encoder_blocks": 1, "decoder_blocks": 1,
+    "codes": 16,
+    "channels": [4, 8, 8],
+    "code_dim": 6,
+    "encoder_blocks": 1,
+    "decoder_blocks": 1,
 }
 PRIOR_SETTINGS = {
-    "codes": 16, "shape": [13, 10], "channels": 8, "blocks": 1, "pairs": 1,
-    "attention_stride": 1, "key_size": 4, "value_size": 8,
+    "codes": 16,
+    "shape": [13, 10],
+    "channels": 8,
+    "blocks": 1,
+    "pairs": 1,
+    "attention_stride": 1,
+    "key_size": 4,
+    "value_size": 8,
 }
 
 
@@ -48,7 +58,8 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     paper = ModeCalibration(2.8, 2.9, voxels, tuple(s * 100 for s in scores), 99.0)
     codes = Quantiles(np.array([0.0, 100.0]), np.array([0.0, 5.0]))
     calibration, tensors = to_files(
-        [f"healthy{i}" for i in range(20)], codes,
+        [f"healthy{i}" for i in range(20)],
+        codes,
         {"default": (default, place), "paper": (paper, None)},
     )
     config = {
@@ -80,8 +91,12 @@ def write_tiny_brain_model(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     settings = {"channels": [4, 8]}
     config = {
-        "name": "brain-extraction", "kind": "brain-extraction", "modality": "T1",
-        "spacing_mm": 2.0, "unet": settings, "licence": "Apache-2.0",
+        "name": "brain-extraction",
+        "kind": "brain-extraction",
+        "modality": "T1",
+        "spacing_mm": 2.0,
+        "unet": settings,
+        "licence": "Apache-2.0",
     }
     network = UNet3D(**settings)
     return write_bundle(
