@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..preprocessing import CLIP
+
 
 class GatedResidualBlock(nn.Module):
     """BatchNorm, ELU, conv 3x3, ELU, 2-D dropout, conv 3x3 to 2C, BatchNorm, GLU, add."""
@@ -43,10 +45,18 @@ def _with_position(x: Tensor, position: Tensor) -> Tensor:
 class Encoder(nn.Module):
     """Slice and position -> latents: conv 7x7, then blocks and a stride-2 conv 5x5 per level."""
 
-    def __init__(self, channels: Sequence[int], code_dim: int, blocks: int, dropout: float) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        code_dim: int,
+        blocks: int,
+        dropout: float,
+        position: bool = True,
+    ) -> None:
         super().__init__()
+        self.position = position
         layers: list[nn.Module] = [
-            nn.Conv2d(2, channels[0], 7, padding=3),
+            nn.Conv2d(1 + position, channels[0], 7, padding=3),
             nn.BatchNorm2d(channels[0]),
         ]
         for here, below in itertools.pairwise(channels):
@@ -59,6 +69,7 @@ class Encoder(nn.Module):
 
     def forward(self, slices: Tensor, position: Tensor) -> Tensor:
         """(B, 1, H, W), (B,) -> (B, code_dim, h, w)."""
+        # Outside the brain the value is then 0, that of the convolutions' padding.
         x = slices + CLIP
         return self.layers(_with_position(x, position) if self.position else x)
 
