@@ -1,0 +1,327 @@
+"""The ``lsr`` command.
+
+Exit status: 0 done; 1 a fault of the program; 2 unusable arguments; 3 an input could not be used
+(others are still done); 130 cancelled. What goes wrong is one line on standard error.
+
+torch is imported only when a scan is at hand: help and wrong arguments answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from . import __version__
+from .detector import METHODS, MODES
+from .errors import BundleError, Cancelled, InputError, LSRError
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .outputs import Result
+
+FAULT, UNUSABLE_ARGUMENTS, UNUSABLE_INPUT, CANCELLED = 1, 2, 3, 130
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of the whole usage."""
+        self.exit(UNUSABLE_ARGUMENTS, f"lsr: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: what follows ``lsr``; None takes the process's own.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+    try:
+        with _quiet(options.debug):
+            command: Callable[[argparse.Namespace], int] = options.command
+            return command(options)
+    except (KeyboardInterrupt, Cancelled):
+        _complain("cancelled", options.debug)
+        return CANCELLED
+    except LSRError as error:
+        _complain(str(error), options.debug)
+        return UNUSABLE_INPUT if isinstance(error, InputError) else UNUSABLE_ARGUMENTS
+    except BrokenPipeError:
+        # Whoever read the output has left; Python would complain again when it closes.
+        sys.stdout = None
+        return FAULT
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            _complain("PyTorch is missing; install the package torch", options.debug)
+            return UNUSABLE_ARGUMENTS
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        _complain(f"a fault of the program ({what}); report what --debug shows", options.debug)
+        return FAULT
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = _Parser(add_help=False)
+    # Suppressed, so that a command does not undo what was said before it.
+    shared.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show tracebacks and the libraries' warnings",
+    )
+    parser = _Parser(
+        prog="lsr",
+        parents=[shared],
+        description="Find what is unusual in brain scans. For research use, not for diagnosis.",
+        epilog="Exit status: 0 done, 2 unusable arguments, 3 an input could not be used, "
+        "130 cancelled.",
+    )
+    parser.add_argument("--version", action="version", version=f"lsr {__version__}")
+    parser.set_defaults(debug=False)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_detect(commands.add_parser("detect", parents=[shared], help="find anomalies in scans"))
+    _add_models(
+        commands.add_parser("models", parents=[shared], help="list and check the models"), shared
+    )
+    demo = commands.add_parser(
+        "demo", parents=[shared], help="find a lesion that is painted into a real brain"
+    )
+    demo.add_argument("-o", "--output", type=Path, default=Path("lsr-demo"), metavar="DIR")
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _add_detect(detect: argparse.ArgumentParser) -> None:
+    detect.description = (
+        "Writes for each SCAN into DIR: the anomaly map, its mask, the restoration, the spread of "
+        "the restorations, a picture and the figures. Nothing is written for a scan that fails."
+    )
+    add = detect.add_argument
+    add("scans", nargs="+", metavar="SCAN", help="T1-weighted brain scan (.nii, .nii.gz, .mgz)")
+    add("-o", "--output", type=Path, required=True, metavar="DIR", help="made if it is missing")
+    add("--model", default="brain-t1", metavar="NAME_OR_FOLDER", help="default: %(default)s")
+    add("--brain-mask", metavar="FILE", help="brain on the scan's grid, instead of finding it")
+    add("--mode", choices=MODES, default="default", help="paper: the equations as published")
+    add("--method", choices=METHODS, default="lsr", help="default: %(default)s")
+    add("--restorations", type=_count, default=15, metavar="N", help="default: %(default)s")
+    add("--seed", type=_seed, default=0, metavar="N", help="of the restorations, default: 0")
+    add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
+    add(
+        "--threshold",
+        type=_percentile,
+        metavar="P",
+        help="percentile of healthy brain voxels above which a voxel is flagged, between 0 and "
+        "100; default: the model's own",
+    )
+    add("--json", action="store_true", help="print each result's figures, one JSON object a line")
+    detect.set_defaults(command=_detect)
+
+
+def _add_models(models: argparse.ArgumentParser, shared: _Parser) -> None:
+    models.set_defaults(command=_list_models)
+    actions = models.add_subparsers(metavar="ACTION")
+    listing = actions.add_parser("list", parents=[shared], help="what is installed (the default)")
+    show = actions.add_parser("show", parents=[shared], help="a model's card")
+    show.add_argument("model", metavar="NAME_OR_FOLDER")
+    verify = actions.add_parser("verify", parents=[shared], help="check every file's hash")
+    verify.add_argument("models", nargs="*", metavar="NAME_OR_FOLDER", help="default: all")
+    for action, command in ((listing, _list_models), (show, _show_model), (verify, _verify)):
+        action.set_defaults(command=command)
+
+
+def _count(text: str) -> int:
+    value = _whole(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = _whole(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2^63 - 1")
+    return value
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _percentile(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0.0 < value < 100.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
+    return value
+
+
+def _detect(options: argparse.Namespace) -> int:
+    import json
+
+    from .bundle import find_bundle
+    from .outputs import check_names, detect_file, results_folder
+
+    check_names(options.scans, options.output)
+    model = find_bundle(options.model)
+    status = 0
+    with results_folder(options.output) as folder:
+        from .detector import Detector
+
+        detector = Detector.load(model, options.device)
+        for scan in options.scans:
+            try:
+                with _progress(Path(scan).name) as progress:
+                    result = detect_file(
+                        detector,
+                        scan,
+                        folder,
+                        brain_mask=options.brain_mask,
+                        mode=options.mode,
+                        method=options.method,
+                        threshold=options.threshold,
+                        restorations=options.restorations,
+                        seed=options.seed,
+                        progress=progress,
+                    )
+            except InputError as error:
+                _complain(str(error), options.debug)
+                status = UNUSABLE_INPUT
+            except MemoryError:
+                _complain(f"{scan}: does not fit into memory; resample it", options.debug)
+                status = UNUSABLE_INPUT
+            else:
+                figures = json.dumps(result.figures, ensure_ascii=False)
+                print(figures if options.json else in_words(result), flush=True)
+    return status
+
+
+def in_words(result: Result) -> str:
+    """A result as a few lines for a person."""
+    from .findings import most_anomalous_place, score_in_words
+
+    found = result.detection
+    place = most_anomalous_place(
+        found.anomaly_map, found.anomaly_mask, found.brain_mask, result.volume.affine
+    )
+    flagged = float((found.anomaly_mask > 0).sum()) * result.volume.voxel_volume_ml
+    lines = [
+        f"{result.scan}",
+        f"  score {found.sample_score:.4g}: {score_in_words(found.p_value, found.healthy_scans)}",
+        f"  most anomalous: {place.words}; RAS {place.position()}",
+        f"  flagged: {flagged:.1f} ml, {place.volume_ml:.1f} ml of it there "
+        f"(above healthy percentile {found.threshold_percentile:g})",
+        f"  picture: {result.files['anomaly.png']}",
+        *(f"  note: {warning}" for warning in found.warnings),
+    ]
+    return "\n".join(lines)
+
+
+def _list_models(options: argparse.Namespace) -> int:
+    from .bundle import bundle_folders, default_models_folder, read_bundle
+
+    folders = bundle_folders()
+    if not folders:
+        print(f"no models in {default_models_folder()}")
+    for folder in folders:
+        try:
+            print(_model_line(read_bundle(folder)))
+        except BundleError as error:
+            print(f"{folder.name:<20} damaged: {error}")
+    return 0
+
+
+def _model_line(bundle: Bundle) -> str:
+    modality = str(bundle.config.get("modality", ""))
+    size = f"{bundle.size / 1e6:.1f} MB"
+    return f"{bundle.name:<20} {bundle.kind:<18} {modality:<6} {size:>9}  {bundle.folder}"
+
+
+def _show_model(options: argparse.Namespace) -> int:
+    from .bundle import find_bundle, read_bundle
+
+    bundle = read_bundle(find_bundle(options.model))
+    print(_model_line(bundle))
+    for key in ("licence", "grid", "spacing_mm", "orientation", "training", "metrics"):
+        if key in bundle.config:
+            print(f"{key}: {bundle.config[key]}")
+    print(f"\n{bundle.card()}".rstrip())
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from .bundle import bundle_folders, find_bundle, read_bundle
+
+    folders = [find_bundle(model) for model in options.models] or bundle_folders()
+    if not folders:
+        raise BundleError("there are no models to verify; give a model's folder")
+    status = 0
+    for folder in folders:
+        try:
+            bundle = read_bundle(folder)
+        except BundleError as error:
+            _complain(str(error), options.debug)
+            status = UNUSABLE_ARGUMENTS
+        else:
+            print(f"{bundle.name}: {len(bundle.config['files'])} files are as they were made")
+    return status
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .demo import run
+    from .outputs import results_folder
+
+    with results_folder(options.output) as folder, _progress("demo") as progress:
+        report = run(folder, progress)
+    print(in_words(report.result))
+    print(report.in_words())
+    return 0
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Callable[[float, str], None] | None]:
+    """A line on a terminal that tells how far a scan is; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+
+    def show(fraction: float, message: str) -> None:
+        print(f"\r\x1b[K{name}: {fraction:4.0%}  {message}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _quiet(debug: bool) -> Iterator[None]:
+    """Keep the libraries' own warnings from the user, who can do nothing about them."""
+    import logging
+    import warnings
+
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.simplefilter("ignore")
+            logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+        yield
+
+
+def _complain(message: str, debug: bool) -> None:
+    if debug and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    print(f"lsr: error: {message}", file=sys.stderr, flush=True)

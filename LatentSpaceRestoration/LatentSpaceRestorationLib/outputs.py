@@ -1,0 +1,222 @@
+"""The files of a result: named after the scan, written all or none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .detection import Detection
+from .detector import Detector
+from .errors import InputError, OutputError
+from .io import read_mask, read_volume, reason, scan_name, write_volume
+from .volume import Volume
+
+#: What is written for each scan, after the scan's name.
+IMAGES = {
+    "anomaly-map.nii.gz": lambda detection: detection.anomaly_map,
+    "anomaly-mask.nii.gz": lambda detection: detection.anomaly_mask,
+    "restoration.nii.gz": lambda detection: detection.restoration,
+    "restoration-sd.nii.gz": lambda detection: detection.restoration_sd,
+}
+PICTURE, FIGURES = "anomaly.png", "anomaly.json"
+ENDINGS = (*IMAGES, PICTURE, FIGURES)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found in one scan and where it was written.
+
+    Attributes:
+        scan: the file.
+        volume: the scan.
+        detection: the result.
+        figures: content of the JSON file.
+        files: paths by what follows the scan's name (``anomaly.png``).
+    """
+
+    scan: Path
+    volume: Volume
+    detection: Detection
+    figures: dict[str, Any]
+    files: dict[str, Path]
+
+
+def result_files(scan: str | Path, folder: str | Path) -> dict[str, Path]:
+    """The paths that a scan's results have in a folder, by what follows the scan's name."""
+    return {ending: Path(folder) / f"{scan_name(scan)}_{ending}" for ending in ENDINGS}
+
+
+def check_names(scans: Sequence[str | Path], folder: str | Path) -> None:
+    """Refuse scans whose results would replace each other's, a scan, or a folder.
+
+    Raises:
+        OutputError: naming the files.
+    """
+    # Not only equal names: many file systems take letters of either case for the same.
+    names: dict[str, str | Path] = {}
+    for scan in scans:
+        name = scan_name(scan).casefold()
+        if name in names:
+            raise OutputError(
+                f"{scan}: its results would have the names of those of {names[name]}; "
+                "rename one of the two, or give them different folders in two calls"
+            )
+        names[name] = scan
+    inputs = {Path(scan).resolve() for scan in scans}
+    for scan in scans:
+        for file in result_files(scan, folder).values():
+            if file.resolve() in inputs:
+                raise OutputError(f"{file}: a result would replace this scan; use another folder")
+            if file.is_dir():
+                raise OutputError(f"{file}: is a folder where a result is to be; use another one")
+
+
+@contextlib.contextmanager
+def results_folder(folder: str | Path) -> Iterator[Path]:
+    """Make sure, before anything is computed, that results can be written into a folder.
+
+    The folder and those above it are made if they are missing, and those that were made are
+    removed again on leaving if nothing was written.
+
+    Raises:
+        OutputError: naming the folder, if it cannot be made or written.
+    """
+    path = Path(folder)
+    made: list[Path] = []
+    try:
+        made = [above for above in (path, *path.parents) if not above.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        _remove_empty(made)
+        raise OutputError(
+            f"{folder}: results cannot be written there ({reason(error)}); choose another folder"
+        ) from error
+    try:
+        yield path
+    finally:
+        _remove_empty(made)
+
+
+def detect_file(
+    detector: Detector,
+    scan: str | Path,
+    folder: str | Path,
+    *,
+    brain_mask: str | Path | None = None,
+    mode: str = "default",
+    method: str = "lsr",
+    threshold: float | None = None,
+    restorations: int = 15,
+    seed: int = 0,
+    progress: Callable[[float, str], None] | None = None,
+) -> Result:
+    """Read a scan, find what is unusual in it, and write the results.
+
+    Args:
+        detector: a loaded model.
+        scan: image file.
+        folder: where the results go; it exists.
+        brain_mask: image file on the scan's grid.
+        mode, method, threshold, restorations, seed, progress: as for ``Detector.detect``.
+
+    Raises:
+        InputError: the scan or the mask cannot be used; the line names the file.
+        OutputError: the results cannot be written.
+    """
+    volume = read_volume(scan)
+    mask = None if brain_mask is None else read_mask(brain_mask, volume)
+    try:
+        detection = detector.detect(
+            volume,
+            brain_mask=mask,
+            mode=mode,
+            method=method,
+            threshold=threshold,
+            restorations=restorations,
+            seed=seed,
+            progress=progress,
+        )
+    except InputError as error:
+        raise InputError(f"{scan}: {error}") from error
+    figures = {"scan": Path(scan).name, **detection.to_json()}
+    files = _write(Path(scan), Path(folder), volume, detection, figures)
+    return Result(Path(scan), volume, detection, figures, files)
+
+
+def _write(
+    scan: Path, folder: Path, volume: Volume, detection: Detection, figures: dict[str, Any]
+) -> dict[str, Path]:
+    from .picture import draw
+
+    files = result_files(scan, folder)
+    picture = draw(volume, detection, scan.name)
+    text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".lsr-", dir=folder) as parts:
+            new = {ending: Path(parts) / file.name for ending, file in files.items()}
+            for ending, array in IMAGES.items():
+                image = Volume(array(detection), volume.affine, volume.name)
+                write_volume(new[ending], image, like=scan)
+            picture.save(new[PICTURE])
+            new[FIGURES].write_text(text, encoding="utf-8")
+            with _uninterrupted():
+                _move([(new[ending], files[ending]) for ending in ENDINGS], Path(parts))
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: the results of {scan.name} cannot be written ({reason(error)}); "
+            "make room, or choose another folder"
+        ) from error
+    return files
+
+
+def _move(moves: Sequence[tuple[Path, Path]], parts: Path) -> None:
+    """Put new files into place; if one cannot be, all is as it was before."""
+    replaced: list[tuple[Path, Path]] = []
+    placed: list[Path] = []
+    try:
+        for new, target in moves:
+            if target.exists():
+                old = parts / f"old-{target.name}"
+                os.replace(target, old)
+                replaced.append((old, target))
+            os.replace(new, target)
+            placed.append(target)
+    except OSError:
+        for target in placed:
+            target.unlink()
+        for old, target in replaced:
+            os.replace(old, target)
+        raise
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back, and let it through afterwards."""
+    held: list[int] = []
+    try:
+        before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    except ValueError:  # not the main thread, which alone is interrupted
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held:
+            raise KeyboardInterrupt
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, as far as nothing is in them."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
