@@ -26,10 +26,18 @@ def fold_weight_norm(module: ModuleT) -> ModuleT:
     original's holds ``parametrizations.weight.original0`` and ``original1``. Model bundles store
     folded weights. A module that is folded already is copied as it is.
     """
-    folded = copy.deepcopy(module).eval()
-    for part in folded.modules():
-        if parametrize.is_parametrized(part, "weight"):
-            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+    # Not remove_parametrizations: a deep copy shares its class with the original, and that function
+    # would take the weight out of the class, and so out of the original too. Inference mode is
+    # left, since its tensors cannot become parameters.
+    with torch.inference_mode(False), torch.no_grad():
+        folded = copy.deepcopy(module).eval()
+        for part in folded.modules():
+            if parametrize.is_parametrized(part, "weight"):
+                weight = part.weight
+                assert isinstance(weight, Tensor)
+                part.__class__ = parametrize.type_before_parametrizations(part)
+                del part.parametrizations
+                part.register_parameter("weight", nn.Parameter(weight.detach().clone()))
     return folded
 
 
@@ -168,7 +176,8 @@ def down_shift(x: Tensor) -> Tensor:
 class CausalAttention(nn.Module):
     """Single-head attention in which a position sees only the positions before it.
 
-    The first position sees nothing: its output is zero. Logits and softmax are in float32.
+    The first position sees nothing: its output is zero. Logits and softmax are in float32 at least,
+    also under autocast.
     """
 
     mask: Tensor
@@ -195,9 +204,10 @@ class CausalAttention(nn.Module):
         k = self.to_key(self.key_block(key)).flatten(2)
         v = self.to_value(self.value_block(key)).flatten(2)
         with torch.autocast(key.device.type, enabled=False):
-            logits = torch.matmul(q.float().transpose(1, 2), k.float()) / math.sqrt(self.key_size)
-            weights = logits.masked_fill(self.mask, -math.inf).softmax(dim=2)
-            out = torch.matmul(v.float(), weights.transpose(1, 2))
+            precise = torch.promote_types(q.dtype, torch.float32)
+            logits = torch.matmul(q.to(precise).transpose(1, 2), k.to(precise))
+            logits = (logits / math.sqrt(self.key_size)).masked_fill(self.mask, -math.inf)
+            out = torch.matmul(v.to(precise), logits.softmax(dim=2).transpose(1, 2))
             first = torch.arange(out.shape[2], device=out.device) == 0
             out = out.masked_fill(first, 0.0)
         return out.unflatten(2, (height, width)).to(v.dtype)

@@ -167,7 +167,8 @@ class PixelSNAIL(nn.Module):
                 the prior was made without position.
 
         Returns:
-            (B, codes, H, W) float32; [b, :, r, c] depends on codes[b] before (r, c) alone.
+            (B, codes, H, W), float32 also under autocast; [b, :, r, c] depends on the codes[b]
+            before (r, c) alone.
         """
         if codes.shape[1:] != self.shape:
             raise ValueError(f"code grids of {tuple(codes.shape[1:])}, not {self.shape}")
@@ -181,4 +182,4 @@ class PixelSNAIL(nn.Module):
         for block in self.blocks:
             x = block(x, condition)
         with torch.autocast(x.device.type, enabled=False):
-            return self.last(F.elu(x.float()))
+            return self.last(F.elu(x.to(self.first.weight.dtype)))
