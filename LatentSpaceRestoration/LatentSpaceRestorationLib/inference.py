@@ -106,7 +106,7 @@ class Networks:
         n, h, w = codes.shape
         rows, columns = prepared.mask.shape[1:]
         cells = prepared.mask.reshape(n, h, rows // h, w, columns // w)
-        return Reading(codes.cpu().numpy(), nll, cells.any(axis=(2, 4)))
+        return Reading(codes.cpu().numpy(), nll, np.asarray(cells.any(axis=(2, 4))))
 
     def restore(
         self,
@@ -167,8 +167,8 @@ class Networks:
         from .errors import Cancelled
 
         n, r, h, w = grids.shape
-        image: np.ndarray | None = None
-        keep, index = [], np.empty((n, r), np.int64)
+        keep: list[tuple[int, int]] = []
+        index = np.empty((n, r), np.int64)
         flat = grids.cpu().numpy().reshape(n, r, h * w)
         for i in range(n):
             _, first, inverse = np.unique(flat[i], axis=0, return_index=True, return_inverse=True)
@@ -185,8 +185,7 @@ class Networks:
                 decoded.append(out[:, 0].float().cpu().numpy())
                 if step is not None:
                     step((done + 1) * CHUNK / max(CHUNK, len(keep)))
-        image = np.concatenate(decoded)
-        return image[index]
+        return np.concatenate(decoded)[index]
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)

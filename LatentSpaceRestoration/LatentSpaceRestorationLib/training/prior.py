@@ -123,7 +123,8 @@ def train_prior(
             by a lesion among the codes before; the targets stay.
     """
     torch.manual_seed(schedule.seed)
-    network = PixelSNAIL(**settings).to(memory_format=torch.channels_last)
+    network = PixelSNAIL(**settings)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     values = torch.from_numpy(data.values)
     position = torch.from_numpy(data.position)
     keys = int(settings["codes"])
@@ -144,8 +145,15 @@ def train_prior(
         return value, {"nll": float(value.detach())}
 
     averaged = train(
-        network, loss, schedule, checkpoint, device=device, minutes=minutes, report=report,
-        validate=lambda model: code_nll(model, held_out), validate_every=400,
+        network,
+        loss,
+        schedule,
+        checkpoint,
+        device=device,
+        minutes=minutes,
+        report=report,
+        validate=lambda model: code_nll(model, held_out),
+        validate_every=400,
     )
     assert isinstance(averaged, PixelSNAIL)
     return averaged

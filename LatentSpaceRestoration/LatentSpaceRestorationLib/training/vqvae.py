@@ -67,7 +67,8 @@ def train_vqvae(
         codebook_start: steps as a plain autoencoder before the k-means start of the codebook.
     """
     torch.manual_seed(schedule.seed)
-    network = VQVAE(**settings).to(memory_format=torch.channels_last)
+    network = VQVAE(**settings)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     values = torch.from_numpy(data.values)
     position = torch.from_numpy(data.position)
     augmentation = augmentation or Augmentation()
