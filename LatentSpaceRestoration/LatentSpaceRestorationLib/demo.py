@@ -100,19 +100,30 @@ def paint_lesion(
     Returns:
         The painted scan, and the lesion, (I, J, K) bool: where more than half is lesion.
     """
-    index = np.indices(volume.shape).reshape(3, -1)
-    points = volume.affine[:3, :3] @ index + volume.affine[:3, 3:]
-    distance = np.linalg.norm(points - np.array(centre_mm)[:, None], axis=0)
+    # All is done in a box about the lesion, which is small in the scan.
+    middle = np.linalg.solve(volume.affine, [*centre_mm, 1.0])[:3]
+    reach = 2.5 * radius_mm / volume.spacing
+    low = np.maximum(np.floor(middle - reach), 0).astype(int)
+    high = np.minimum(np.ceil(middle + reach) + 1, volume.shape).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    before = volume.array[box]
+    index = np.indices(before.shape) + low[:, None, None, None]
+    offset = np.tensordot(volume.affine[:3, :3], index - middle[:, None, None, None], 1)
+    distance = np.sqrt(np.square(offset).sum(axis=0))
+
     rng = np.random.default_rng(seed)
-    bumps = _smooth_noise(volume, 0.4 * radius_mm, rng)
+    bumps = _smooth_noise(before.shape, 0.4 * radius_mm / volume.spacing, rng)
     # The surface moves in and out by about a third of the radius; the edge is 3 mm soft.
-    depth = radius_mm * (1.0 + 0.35 * bumps) - distance.reshape(volume.shape)
-    brain = volume.array > 0
-    share = np.clip(0.5 + depth / 3.0, 0.0, 1.0) * brain
-    grey = 0.5 * float(np.median(volume.array[brain]))
-    inside = grey * (1.0 + 0.1 * _smooth_noise(volume, 2.0, rng))
-    painted = (volume.array * (1.0 - share) + inside * share).astype(np.float32)
-    return Volume(painted, volume.affine, "demo"), share > 0.5
+    depth = radius_mm * (1.0 + 0.35 * bumps) - distance
+    share = np.clip(0.5 + depth / 3.0, 0.0, 1.0) * (before > 0)
+    dark = 0.5 * float(np.median(volume.array[volume.array > 0]))
+    inside = dark * (1.0 + 0.1 * _smooth_noise(before.shape, 2.0 / volume.spacing, rng))
+
+    array = volume.array.copy()
+    array[box] = before * (1.0 - share) + inside * share
+    lesion = np.zeros(volume.shape, bool)
+    lesion[box] = share > 0.5
+    return Volume(array, volume.affine, "demo"), lesion
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:
@@ -122,8 +133,10 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     return 2.0 * int((one & other).sum()) / total if total else 0.0
 
 
-def _smooth_noise(volume: Volume, width_mm: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise of unit standard deviation whose grain is about ``width_mm`` wide."""
-    noise = ndimage.gaussian_filter(rng.standard_normal(volume.shape), width_mm / volume.spacing)
+def _smooth_noise(
+    shape: tuple[int, ...], width: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Gaussian noise of unit standard deviation, smoothed over ``width`` (3,) voxels."""
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape), width)
     smooth: np.ndarray = noise / noise.std()
     return smooth

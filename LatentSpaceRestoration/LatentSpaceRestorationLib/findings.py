@@ -79,7 +79,7 @@ def score_in_words(p_value: float, healthy_scans: int) -> str:
     lower = healthy_scans + 1 - round(p_value * (healthy_scans + 1))
     if lower >= healthy_scans:
         # No smaller p can come of this many scans.
-        return f"more unusual than all {healthy_scans} healthy scans (p ≤ {p_value:.2g})"
+        return f"more unusual than all {healthy_scans} healthy scans (p at most {p_value:.2g})"
     if lower <= 0:
         return f"no more unusual than any of {healthy_scans} healthy scans (p = {p_value:.2g})"
     return f"more unusual than {lower} of {healthy_scans} healthy scans (p = {p_value:.2g})"

@@ -7,7 +7,9 @@ picture, the front on top or on the left.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -271,6 +273,7 @@ def _write_footer(
         _text(pen, (_MARGIN, bottom - 26), warning, 14, _WARNING, "ls")
 
 
+@cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
@@ -289,8 +292,8 @@ def _text(
 
 def _fitted(pen: ImageDraw.ImageDraw, text: str, size: int, width: float) -> str:
     """The text, or as much of its beginning as fits."""
-    if pen.textlength(text, font=_font(size)) <= width:
+    font = _font(size)
+    if pen.textlength(text, font=font) <= width:
         return text
-    while text and pen.textlength(text + "...", font=_font(size)) > width:
-        text = text[:-1]
-    return text + "..."
+    cut = [f"{text[:length]}..." for length in range(len(text))]
+    return cut[max(0, bisect_right(cut, width, key=lambda t: pen.textlength(t, font=font)) - 1)]

@@ -24,3 +24,21 @@ def save_scan(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -
 def noise() -> np.ndarray:
     """(5, 6, 7) float32 voxels."""
     return np.random.default_rng(0).normal(100.0, 20.0, (5, 6, 7)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small model with random weights."""
+    from tiny_model import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def brain_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated brain-extracted scan that the tiny model can use, stored P, S, R."""
+    from tiny_model import generated_brain
+
+    affine = np.array([[0, 0, 4.0, -80], [-4.0, 0, 0, 96], [0, 4.0, 0, -60], [0, 0, 0, 1]])
+    brain = generated_brain((52, 32, 40), affine)
+    return save_scan(tmp_path_factory.mktemp("scans") / "brain.nii.gz", brain.array, brain.affine)
