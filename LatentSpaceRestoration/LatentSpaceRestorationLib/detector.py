@@ -63,7 +63,7 @@ class Course:
         started = time.perf_counter()
         yield report
         self.seconds[name] = time.perf_counter() - started
-        self.check()
+        report(1.0)
 
 
 class Detector:
@@ -322,12 +322,11 @@ def _to_native(
     volume: Volume, prepared: Prepared, restored: Restorations, values: np.ndarray, cut: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Map, mask, restoration, its spread and the brain mask, on the scan's own grid."""
-    brain = prepared.to_native(prepared.mask.astype(np.float32)) >= 0.5
-    native_map = np.where(brain, np.maximum(prepared.to_native(values), 0.0), 0.0)
-    native_map = native_map.astype(np.float32)
+    mean, sd = restored.restored.mean(axis=1), restored.restored.std(axis=1)
+    brain, (signed, healthy, spread) = prepared.brain_to_native(values, mean, sd)
+    native_map = np.maximum(signed, 0.0)
     mask = ((native_map >= cut) & brain).astype(np.uint8)
-    mean = restored.restored.mean(axis=1) * prepared.scale + prepared.centre
-    restoration = np.where(brain, prepared.to_native(mean), volume.array).astype(np.float32)
-    sd = prepared.to_native(restored.restored.std(axis=1) * prepared.scale)
-    spread = np.where(brain, sd, 0.0).astype(np.float32)
+    healthy = healthy * prepared.scale + prepared.centre
+    restoration = np.where(brain, healthy, volume.array).astype(np.float32)
+    spread = spread * np.float32(prepared.scale)
     return native_map, mask, restoration, spread, brain.astype(np.uint8)

@@ -42,7 +42,8 @@ class Head:
     """A scan on the patient's axes at the model's spacing, uncropped.
 
     Attributes:
-        array: (slices, rows, columns) float32, native intensities, ``inside`` False gives 0.
+        array: (slices, rows, columns) float32, native intensities; the scan's least one where
+            ``inside`` is False.
         inside: (slices, rows, columns) bool, within the native field of view.
         affine: (4, 4) (slice, row, column) -> RAS in mm.
     """
@@ -92,6 +93,23 @@ class Prepared:
             fill=fill,
         )
 
+    def brain_to_native(self, *arrays: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Bring the brain, and values in it, to the scan's own grid.
+
+        What lies outside the brain does not count: each value is a mean over voxels of the brain,
+        and so is not damped at its border.
+
+        Args:
+            arrays: each (N, rows, columns), values in model space.
+
+        Returns:
+            (I, J, K) bool, the brain; for each array (I, J, K) float32, 0 outside the brain.
+        """
+        share = self.to_native(self.mask.astype(np.float32))
+        brain = share >= 0.5
+        weight = np.where(brain, 1.0 / np.maximum(share, 0.5), 0.0).astype(np.float32)
+        return brain, [self.to_native(np.where(self.mask, a, 0.0)) * weight for a in arrays]
+
 
 def to_head(volume: Volume, spacing_mm: float) -> Head:
     """Resample a scan onto the patient's axes at an isotropic spacing.
@@ -105,7 +123,7 @@ def to_head(volume: Volume, spacing_mm: float) -> Head:
     order = [2, 1, 0]
     affine = affine[:, [*order, 3]]
     shape = (shape[2], shape[1], shape[0])
-    array = resample(volume, shape, affine)
+    array = resample(volume, shape, affine, fill=float(np.min(volume.array)))
     ones = Volume(np.ones(volume.shape, np.float32), volume.affine)
     inside = resample(ones, shape, affine, antialias=False) > 0.5
     return Head(array, inside, affine)

@@ -66,7 +66,8 @@ def resample(
         shape: target shape, three axes.
         affine: (4, 4) target voxel index -> RAS in mm.
         order: spline order, 0 (nearest) or 1 (linear).
-        fill: value outside the source.
+        fill: value outside the source's voxels; in the outer half of its border voxels their own
+            value holds on, so that a border is neither damped nor cut.
         antialias: low-pass before coarsening; off for labels.
 
     Returns:
@@ -80,20 +81,38 @@ def resample(
         sigma = np.sqrt(np.maximum(factor**2 - 1.0, 0.0)) / _FWHM
         if np.any(sigma > 0.05):
             array = ndimage.gaussian_filter(array, sigma, mode="nearest", truncate=3.0)
-    # Rounding away 1e-9 keeps exact grids exact; grid-constant fades over the last half voxel
-    # rather than cutting voxel centres that lie on the border.
-    matrix = np.round(index, 9)
-    return ndimage.affine_transform(
+    matrix = np.round(index, 9)  # keeps grids that coincide exact
+    target = tuple(int(n) for n in shape)
+    values = ndimage.affine_transform(
         array,
         matrix[:3, :3],
         offset=matrix[:3, 3],
-        output_shape=tuple(int(n) for n in shape),
+        output_shape=target,
         output=np.float32,
         order=order,
-        mode="grid-constant",
-        cval=fill,
+        mode="nearest",
         prefilter=False,
     )
+    return np.where(_covered(matrix, volume.shape, target), values, np.float32(fill))
+
+
+def _covered(matrix: np.ndarray, source: Sequence[int], target: Sequence[int]) -> np.ndarray:
+    """Whether the centres of target voxels lie in source voxels.
+
+    Args:
+        matrix: (4, 4) target index -> source index.
+        source, target: shapes, three axes each.
+
+    Returns:
+        bool, broadcastable to the target shape: grids with the same axes need no full array.
+    """
+    axes = np.ogrid[tuple(slice(n) for n in target)]
+    covered = np.ones((1, 1, 1), dtype=bool)
+    for row, size in zip(matrix[:3], source, strict=True):
+        terms = [step * axis for step, axis in zip(row, axes, strict=False) if abs(step) > 1e-7]
+        place = sum(terms, start=row[3])
+        covered = covered & (place >= -0.5 - 1e-6) & (place <= size - 0.5 + 1e-6)
+    return covered
 
 
 def world_grid(volume: Volume, spacing: float) -> tuple[tuple[int, int, int], np.ndarray]:
