@@ -1,0 +1,74 @@
+"""How results look: colours, windows, overlay, and which slice is shown."""
+
+from __future__ import annotations
+
+import slicer
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+
+#: Cyan stands out against Inferno, which runs from black through red to yellow.
+SEGMENT_COLOUR = (0.2, 0.85, 0.95)
+_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
+_OVERLAY_OPACITY = 0.5
+
+
+def showMap(anomalyMap: vtkMRMLScalarVolumeNode, threshold: float) -> None:
+    """Colour a map from its threshold upwards; what is colder is not drawn.
+
+    The window starts at 0, so that the threshold itself is not black.
+
+    Args:
+        anomalyMap: values from 0.
+        threshold: the lowest value that is drawn.
+    """
+    low, high = anomalyMap.GetImageData().GetScalarRange()
+    top = max(high, 2.0 * threshold, 1e-6)
+    node = anomalyMap.GetDisplayNode()
+    node.SetAndObserveColorNodeID(_COLOURS)
+    node.AutoWindowLevelOff()
+    node.SetWindowLevelMinMax(min(low, 0.0), top)
+    node.SetThreshold(threshold, top)
+    node.ApplyThresholdOn()
+
+
+def copyGreyWindow(source: vtkMRMLScalarVolumeNode, target: vtkMRMLScalarVolumeNode) -> None:
+    """Show a volume with another's window and level."""
+    shown = source.GetDisplayNode()
+    if shown is not None:
+        target.GetDisplayNode().AutoWindowLevelOff()
+        target.GetDisplayNode().SetWindowLevelMinMax(
+            shown.GetWindowLevelMin(), shown.GetWindowLevelMax()
+        )
+
+
+def showSegment(segmentation: vtkMRMLSegmentationNode, segment: str) -> None:
+    """Show a segment as an outline, so that the map stays visible inside, and as a surface in 3D."""
+    node = segmentation.GetDisplayNode()
+    node.SetVisibility(True)
+    node.SetSegmentVisibility(segment, True)
+    node.SetSegmentVisibility2DFill(segment, False)
+    node.SetSegmentVisibility2DOutline(segment, True)
+    node.SetSegmentVisibility3D(segment, True)
+    node.SetPreferredDisplayRepresentationName3D("Closed surface")
+
+
+def overlay(background: vtkMRMLScalarVolumeNode, foreground: vtkMRMLScalarVolumeNode) -> None:
+    """Lay a map over a scan in all slice views."""
+    slicer.util.setSliceViewerLayers(
+        background=background,
+        foreground=foreground,
+        foregroundOpacity=_OVERLAY_OPACITY,
+        fit=False,
+    )
+
+
+def jumpTo(position: tuple[float, float, float]) -> None:
+    """Move all slice views to a place, (R, A, S) in mm."""
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        view.JumpSliceByOffsetting(*position)
+
+
+def showAxialSlice(superior: float) -> None:
+    """Move the axial slice views to a height, in mm."""
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        if view.GetOrientation() == "Axial":
+            view.SetSliceOffset(superior)

@@ -1,0 +1,128 @@
+"""Which Python packages are missing, and installing them when a button asks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+_REQUESTER = "Latent Space Restoration"
+_TORCH_VERSION = ">=2.2"
+
+
+class MissingPackagesError(RuntimeError):
+    """Packages are needed that are not installed; the text says what to do."""
+
+
+def torchIsInstalled() -> bool:
+    """Whether torch can be found; it is not imported."""
+    try:
+        return importlib.util.find_spec("torch") is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def missingPackages(requirements: Path) -> list[str]:
+    """The lines of a requirements file that are not fulfilled.
+
+    Args:
+        requirements: one requirement a line; ``#`` starts a comment.
+    """
+    from packaging.requirements import Requirement
+
+    missing = []
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        wanted = Requirement(text)
+        try:
+            installed = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(text)
+            continue
+        if not wanted.specifier.contains(installed, prereleases=True):
+            missing.append(text)
+    return missing
+
+
+class Packages:
+    """The packages that a detection needs: torch, and a file of requirements."""
+
+    def __init__(self, requirements: Path) -> None:
+        self._requirements = requirements
+
+    def missing(self) -> list[str]:
+        """What is not installed."""
+        torch = [] if torchIsInstalled() else ["torch"]
+        return [*torch, *missingPackages(self._requirements)]
+
+    def check(self) -> None:
+        """Raise ``MissingPackagesError`` unless everything is there. Opens no dialog."""
+        missing = self.missing()
+        if missing:
+            raise MissingPackagesError(
+                _(
+                    "Python packages are missing: {packages}. Open the module Latent Space"
+                    " Restoration and click Detect anomalies to install them."
+                ).format(packages=", ".join(missing))
+            )
+
+    def ensure(self) -> None:
+        """Install what is missing, after asking. May open dialogs.
+
+        A torch that is there is taken as it is. In testing mode nothing is ever installed.
+
+        Raises:
+            MissingPackagesError: the user declined, the PyTorch extension is missing, or Slicer is
+                in testing mode.
+        """
+        if not torchIsInstalled():
+            _installTorch()
+        missing = missingPackages(self._requirements)
+        if missing:
+            _installPackages(missing)
+        self.check()
+
+
+def _installTorch() -> None:
+    try:
+        from PyTorchUtils import PyTorchUtilsLogic
+    except ImportError as error:
+        raise MissingPackagesError(
+            _(
+                "PyTorch is not installed. Install the extension PyTorch in Slicer's Extensions"
+                " Manager, restart Slicer, and click Detect anomalies again."
+            )
+        ) from error
+    _refuseInTesting("torch")
+    if PyTorchUtilsLogic().installTorch(
+        askConfirmation=True, torchVersionRequirement=_TORCH_VERSION
+    ) is None:
+        raise MissingPackagesError(_("PyTorch was not installed, so that nothing was run."))
+
+
+def _installPackages(missing: list[str]) -> None:
+    _refuseInTesting(", ".join(missing))
+    if importlib.util.find_spec("slicer.packaging") is not None:
+        import slicer.packaging
+
+        # Asks by itself, and raises if the answer is no.
+        slicer.packaging.pip_ensure(missing, requester=_REQUESTER)
+        return
+    question = _("These Python packages will be installed: {packages}. Continue?")
+    if not slicer.util.confirmOkCancelDisplay(question.format(packages=", ".join(missing))):
+        raise MissingPackagesError(_("Packages were not installed, so that nothing was run."))
+    slicer.util.pip_install(missing)
+
+
+def _refuseInTesting(packages: str) -> None:
+    if slicer.app.testingEnabled():
+        raise MissingPackagesError(
+            _("Slicer is in testing mode, so that {packages} is not installed.").format(
+                packages=packages
+            )
+        )

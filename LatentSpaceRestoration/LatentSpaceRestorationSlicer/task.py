@@ -1,0 +1,167 @@
+"""One detection in three steps: read the nodes, compute, write the nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+
+from .results import DetectionResult, sceneUnchangedOnFailure, writeResult
+from .scans import readScan
+
+if TYPE_CHECKING:
+    from LatentSpaceRestorationLib.detection import Detection
+    from LatentSpaceRestorationLib.detector import Detector
+
+#: ``load(model, device)``
+LoadDetector = Callable[[str, str], "Detector"]
+
+
+def loadInstalledDetector(model: str, device: str) -> Detector:
+    """Load a model by its name or folder."""
+    from LatentSpaceRestorationLib.detector import Detector
+
+    return Detector.load(model, device)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to detect; see ``Detector.detect``."""
+
+    model: str
+    threshold: float | None
+    restorations: int
+    seed: int
+    device: str
+    mode: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Nodes to write to; None makes one."""
+
+    anomalyMap: vtkMRMLScalarVolumeNode | None = None
+    segmentation: vtkMRMLSegmentationNode | None = None
+    restoration: vtkMRMLScalarVolumeNode | None = None
+
+
+class DetectionTask:
+    """A detection that was asked for.
+
+    It is made, and its result is written, on the main thread; ``compute`` runs on any thread.
+    Nothing in the scene changes before ``write``.
+    """
+
+    def __init__(
+        self,
+        loadDetector: LoadDetector,
+        inputVolume: vtkMRMLScalarVolumeNode,
+        brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None,
+        outputs: Outputs,
+        options: Options,
+    ) -> None:
+        """Copy the scan out of the scene.
+
+        Raises:
+            ValueError: a node cannot be used.
+        """
+        _checkOutputs(inputVolume, brainMask, outputs)
+        self._loadDetector = loadDetector
+        self._inputVolume = inputVolume
+        self._outputs = outputs
+        self._options = options
+        with sceneUnchangedOnFailure():
+            self._scan = readScan(inputVolume, brainMask)
+
+    def compute(
+        self,
+        progress: Callable[[float, str], None] | None = None,
+        isCancelled: Callable[[], bool] | None = None,
+    ) -> tuple[Detector, Detection]:
+        """Load the model and detect. Touches no node and no widget.
+
+        Raises:
+            LSRError: the scan or the model cannot be used, or it was cancelled.
+        """
+        from LatentSpaceRestorationLib.volume import Volume
+
+        if progress is not None:
+            progress(0.0, _("Loading the model"))
+        options, scan = self._options, self._scan
+        detector = self._loadDetector(options.model, options.device)
+        detection = detector.detect(
+            Volume(scan.array, scan.affine, scan.name),
+            brain_mask=scan.brainMask,
+            mode=options.mode,
+            method=options.method,
+            threshold=options.threshold,
+            restorations=options.restorations,
+            seed=options.seed,
+            progress=progress,
+            is_cancelled=isCancelled,
+        )
+        return detector, detection
+
+    def write(self, detector: Detector, detection: Detection) -> DetectionResult:
+        """Write what was computed into nodes. Given nodes that were removed meanwhile are replaced.
+
+        Raises:
+            RuntimeError: the scan was removed or moved meanwhile; nothing was written.
+        """
+        if not self._scan.stillIs(self._inputVolume):
+            raise RuntimeError(
+                _(
+                    "Volume {name} was removed or changed while it was analysed; nothing was"
+                    " written. Run the detection again."
+                ).format(name=self._scan.name)
+            )
+
+        def present(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLNode | None:
+            return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
+        return writeResult(
+            detection,
+            detector,
+            self._inputVolume,
+            anomalyMap=present(self._outputs.anomalyMap),
+            segmentation=present(self._outputs.segmentation),
+            restoration=present(self._outputs.restoration),
+            warnings=self._scan.warnings,
+        )
+
+
+def _checkOutputs(
+    inputVolume: vtkMRMLScalarVolumeNode,
+    brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None,
+    outputs: Outputs,
+) -> None:
+    volumes = (outputs.anomalyMap, outputs.restoration)
+    for node, className in (
+        (outputs.anomalyMap, "vtkMRMLScalarVolumeNode"),
+        (outputs.restoration, "vtkMRMLScalarVolumeNode"),
+        (outputs.segmentation, "vtkMRMLSegmentationNode"),
+    ):
+        if node is None:
+            continue
+        # A label map is a scalar volume too, but holds no map.
+        if not node.IsA(className) or node.IsA("vtkMRMLLabelMapVolumeNode"):
+            raise ValueError(
+                _("{name} cannot hold this output; give a {kind}.").format(
+                    name=node.GetName(), kind=className
+                )
+            )
+        if node in (inputVolume, brainMask):
+            raise ValueError(
+                _("{name} is an input and cannot be an output as well.").format(name=node.GetName())
+            )
+    if volumes[0] is not None and volumes[0] is volumes[1]:
+        raise ValueError(
+            _("{name} cannot hold two outputs; choose another for one.").format(
+                name=volumes[0].GetName()
+            )
+        )
