@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from .errors import InputError
+from .errors import BundleError, InputError
 from .preprocessing import Head
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class BrainMask:
 def already_extracted(head: Head, spacing_mm: float) -> np.ndarray | None:
     """The brain of a scan from which all else was removed, or None for a whole head.
 
-    A scan counts as extracted when one value, its background, fills the border of the field of
-    view and the rest is one piece no larger than a brain.
+    A scan counts as extracted when all but at most a brain's volume has one value, the background,
+    be it the least one or not.
 
     Returns:
         (slices, rows, columns) bool, holes filled, or None.
@@ -50,12 +50,11 @@ def already_extracted(head: Head, spacing_mm: float) -> np.ndarray | None:
     inside = head.inside
     if not inside.any():
         return None
-    background = float(np.min(head.array[inside]))
-    values = head.array[inside]
-    spread = float(np.percentile(values, 99.5)) - background
+    distance = np.abs(head.array - _most_frequent(head.array[inside]))
+    spread = float(np.percentile(distance[inside], 99.5))
     if spread <= 0:
         return None
-    present = (head.array > background + 1e-3 * spread) & inside
+    present = (distance > 1e-3 * spread) & inside
     voxel_ml = spacing_mm**3 / 1000.0
     if float(present.sum()) * voxel_ml > EXTRACTED_ML:
         return None
@@ -64,6 +63,14 @@ def already_extracted(head: Head, spacing_mm: float) -> np.ndarray | None:
         return None
     mask = largest_piece(ndimage.binary_opening(present))
     return mask if float(mask.sum()) * voxel_ml >= SMALLEST_ML else None
+
+
+def _most_frequent(values: np.ndarray) -> float:
+    """The most frequent intensity, as far as a thousand bins can tell."""
+    counts, edges = np.histogram(values, bins=1000)
+    fullest = int(counts.argmax())
+    within = (values >= edges[fullest]) & (values <= edges[fullest + 1])
+    return float(np.median(values[within]))
 
 
 def largest_piece(mask: np.ndarray) -> np.ndarray:
@@ -90,11 +97,22 @@ def network_input(array: np.ndarray) -> np.ndarray:
 
 
 def load_network(bundle: Bundle) -> UNet3D:
-    """The extraction network of a bundle, in evaluation mode."""
+    """The extraction network of a bundle, in evaluation mode.
+
+    Raises:
+        BundleError: a file is damaged or does not fit the settings.
+    """
     from .networks.unet import UNet3D
 
-    network = UNet3D(**bundle.config["unet"])
-    network.load_state_dict(bundle.tensors("unet.safetensors"))
+    try:
+        network = UNet3D(**bundle.config["unet"])
+        network.load_state_dict(bundle.tensors("unet.safetensors"))
+    except (RuntimeError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(
+            f"the weights of model {bundle.name} do not fit its settings ({reason}); "
+            "install it again"
+        ) from error
     return network.eval()
 
 

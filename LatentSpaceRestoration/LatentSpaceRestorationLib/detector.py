@@ -224,6 +224,7 @@ class Detector:
         settings = ModeSettings.of(self.bundle.config, mode)
         percentile = calibration.threshold_percentile if threshold is None else threshold
         cut = self.threshold_value(percentile, mode)
+        place = self.place_statistics(mode) if settings.normalise else None
         course = Course(progress, is_cancelled)
         with course.step("brain", "Finding the brain", 0.0, 0.1):
             prepared, found = self.prepare(volume, brain_mask)
@@ -232,7 +233,6 @@ class Detector:
             prepared, reading, calibration.restore_threshold, restorations, seed, course
         )
         with course.step("score", "Scoring", 0.92, 0.97):
-            place = self.place_statistics(mode) if settings.normalise else None
             values = anomaly_map(prepared, restored, settings, place, self.grid.spacing_mm)
             score = sample_score(
                 values,
@@ -311,8 +311,17 @@ class Detector:
             )
 
     def place_statistics(self, mode: str) -> PlaceStatistics:
-        """Usual map values at each place of the brain, from the bundle."""
+        """Usual map values at each place of the brain, from the bundle.
+
+        Raises:
+            BundleError: the bundle has none for the mode.
+        """
         tensors = self.bundle.tensors("place.safetensors")
+        if not {f"{mode}.mean", f"{mode}.sd"} <= tensors.keys():
+            raise BundleError(
+                f"model {self.bundle.name} has no usual values of mode {mode!r}; "
+                "calibrate it on healthy scans"
+            )
         return PlaceStatistics(
             tensors[f"{mode}.mean"].float().numpy(), tensors[f"{mode}.sd"].float().numpy()
         )

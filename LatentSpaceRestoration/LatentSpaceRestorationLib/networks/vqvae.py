@@ -126,7 +126,9 @@ class Codebook(nn.Module):
     def nearest(self, latents: Tensor) -> Tensor:
         """(..., D) -> (...) int64 index of the nearest key."""
         flat = latents.reshape(-1, latents.shape[-1]).float()
-        distance = self.keys.square().sum(1) - 2.0 * flat @ self.keys.t()
+        # Near keys differ by less than bfloat16 can tell.
+        with torch.autocast(flat.device.type, enabled=False):
+            distance = self.keys.square().sum(1) - 2.0 * flat @ self.keys.t()
         return distance.argmin(1).reshape(latents.shape[:-1])
 
     @torch.no_grad()

@@ -87,6 +87,7 @@ def augment(
     noisy = target
     blurred = torch.rand(batch, 1, 1, 1, generator=generator) < settings.blur
     smooth = F.avg_pool2d(F.pad(target, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    smooth = (smooth + CLIP) * brain - CLIP  # a mask's edge is always sharp
     noisy = torch.where(blurred, smooth, noisy)
     level = settings.noise * torch.rand(batch, 1, 1, 1, generator=generator)
     noisy = noisy + level * torch.randn(slices.shape, generator=generator) * brain

@@ -62,7 +62,10 @@ def generator_of(seed: int, step: int) -> torch.Generator:
 
 
 def order_of(length: int, batch: int, step: int, seed: int) -> Tensor:
-    """(batch,) indices of a step's items: every item once per epoch, in a new order each time."""
+    """(batch,) indices of a step's items: every item once per epoch, in a new order each time.
+
+    What is left of ``length`` after whole batches is left out of an epoch, another part each time.
+    """
     per_epoch = max(1, length // batch)
     epoch, place = divmod(step, per_epoch)
     shuffled = torch.randperm(length, generator=generator_of(seed + 17, epoch))
@@ -127,6 +130,7 @@ def train(
     bf16 = bf16_is_fast(device) if schedule.bf16 is None else schedule.bf16
     began = saved = time.monotonic()
     sums: dict[str, float] = {}
+    summed = 0
     try:
         while step < schedule.steps and time.monotonic() - began < minutes * 60.0:
             network.train()
@@ -144,11 +148,12 @@ def train(
             _average(averaged, network, min(schedule.average, step / (step + 9.0)))
             for key, figure in figures.items():
                 sums[key] = sums.get(key, 0.0) + figure
+            summed += 1
             if step % 50 == 0:
-                means = "  ".join(f"{key} {total / 50:.4f}" for key, total in sums.items())
+                means = "  ".join(f"{key} {total / summed:.4f}" for key, total in sums.items())
                 pace = (time.monotonic() - began) / 60.0
                 report(f"step {step}/{schedule.steps}  {pace:.1f} min  {means}")
-                sums = {}
+                sums, summed = {}, 0
             if validate is not None and step % validate_every == 0:
                 averaged.eval()
                 shown = "  ".join(f"{k} {v:.4f}" for k, v in validate(averaged).items())

@@ -32,18 +32,26 @@ def read_subjects(table: Path) -> list[Subject]:
             stands in two rows (a subject in two splits would make every figure a lie).
     """
     try:
-        with table.open(newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, delimiter="\t")
+            columns, rows = set(reader.fieldnames or ()), list(reader)
     except OSError as error:
         raise InputError(
             f"{table}: cannot be read ({error.strerror}); give a subjects table"
         ) from error
-    missing = {"subject", "split", "t1w"} - set(rows[0] if rows else ())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: is not a table; give a tab-separated text file") from error
+    missing = {"subject", "split", "t1w"} - columns
     if missing:
-        raise InputError(f"{table}: lacks the column(s) {', '.join(sorted(missing))}")
+        raise InputError(
+            f"{table}: lacks the column(s) {', '.join(sorted(missing))}; "
+            "give a tab-separated table with columns subject, split, t1w and brainmask"
+        )
     subjects: dict[str, Subject] = {}
-    for row in rows:
+    for number, row in enumerate(rows, start=2):
         name, split = row["subject"], row["split"]
+        if not (name and split and row["t1w"]):
+            raise InputError(f"{table}: line {number} lacks its subject, split or t1w; fill it in")
         if name in subjects:
             raise InputError(f"{table}: subject {name} stands in two rows; keep one")
         if split not in SPLITS:
