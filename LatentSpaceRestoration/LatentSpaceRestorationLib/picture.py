@@ -258,9 +258,7 @@ def _draw_colour_bar(
         _text(pen, (room, top + 17), f"threshold {detection.threshold:.3g}", 14, _OUTLINE, "mt")
 
 
-def _write_footer(
-    pen: ImageDraw.ImageDraw, width: int, height: int, detection: Detection
-) -> None:
+def _write_footer(pen: ImageDraw.ImageDraw, width: int, height: int, detection: Detection) -> None:
     made = (
         f"model {detection.model}, {detection.mode} mode, {detection.restorations} restorations, "
         f"seed {detection.seed}, version {detection.version}"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from LatentSpaceRestorationLib import cli
 
 #: Root of the repository.
 ROOT = Path(__file__).resolve().parents[3]
+
+Lsr = Callable[..., tuple[int, str, str]]
 
 
 def save_scan(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
@@ -42,3 +46,37 @@ def brain_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     affine = np.array([[0, 0, 4.0, -80], [-4.0, 0, 0, 96], [0, 4.0, 0, -60], [0, 0, 0, 1]])
     brain = generated_brain((52, 32, 40), affine)
     return save_scan(tmp_path_factory.mktemp("scans") / "brain.nii.gz", brain.array, brain.affine)
+
+
+@pytest.fixture
+def lsr(capsys: pytest.CaptureFixture[str]) -> Lsr:
+    """Runs the command here; gives its status, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        status = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def detect(lsr: Lsr, tiny_model: Path, tmp_path: Path) -> Lsr:
+    """``lsr detect ... -o out`` with the tiny model and one restoration, unless told otherwise."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        options = ["-o", tmp_path / "out", "--model", tiny_model, "--restorations", 1]
+        return lsr("detect", *options, "--device", "cpu", *arguments)
+
+    return run
+
+
+def written(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def one_line(err: str) -> str:
+    assert err.endswith("\n")
+    assert err.count("\n") == 1, err
+    assert err.startswith("lsr: error: ")
+    return err
