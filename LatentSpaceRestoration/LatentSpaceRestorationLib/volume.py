@@ -150,13 +150,14 @@ def check(volume: Volume) -> None:
     shape = " x ".join(str(n) for n in array.shape)
     if array.ndim != 3 or min(array.shape) < 2:
         raise InputError(f"{shape} voxels are not a volume; give a whole 3-D scan")
-    if abs(np.linalg.det(volume.affine[:3, :3])) < 1e-9:
+    finite = np.isfinite(volume.affine).all()
+    if not finite or abs(np.linalg.det(volume.affine[:3, :3])) < 1e-9:
         raise InputError("the affine cannot be inverted; mend the header")
-    finite = np.isfinite(array)
-    if not finite.all():
-        count = int(finite.size - np.count_nonzero(finite))
+    usable = np.isfinite(array)
+    if not usable.all():
+        count = int(usable.size - np.count_nonzero(usable))
         raise InputError(
-            f"{count} of {finite.size} voxels are NaN or infinite; replace them, for example by 0"
+            f"{count} of {usable.size} voxels are NaN or infinite; replace them, for example by 0"
         )
     low, high = float(array.min()), float(array.max())
     if low == high:
