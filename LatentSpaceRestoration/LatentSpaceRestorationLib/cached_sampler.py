@@ -3,16 +3,12 @@
 Slices without a code that could be replaced cost nothing more than the pass that says so. For the
 others, the rows before the first such code are evaluated once a slice, and their caches copied to
 all its restorations; places whose threshold is infinite get no logits; rows after the last place
-that could change are left out. Sequences are worked on in chunks of slices that start alike; on a
-CPU, each chunk by one thread, since two threads inside each small product would mostly wait for
-each other.
+that could change are left out. Sequences are worked on in chunks of slices that start alike.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .decision import Decider, Sequences
-from .errors import Cancelled
 from .networks.pixelsnail import PixelSNAIL
 from .packed_prior import PackedPrior
+from .parallel import run_jobs, worker_count
 from .row_engine import RowEngine
-
-_MOST_WORKERS = 8  # beyond that, threads wait for Python's lock more than they compute
-_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -139,8 +132,7 @@ def cached(
     first: NDArray[np.int64],
     restorations: int,
     chunk: int,
-    progress: Callable[[float], None] | None = None,
-    is_cancelled: Callable[[], bool] | None = None,
+    report: Callable[[float], None],
 ) -> Tensor:
     """Restorations (N * restorations, H, W) of ``codes`` (N, H, W).
 
@@ -150,64 +142,15 @@ def cached(
         first: (N,) the place of each slice's first code that could be replaced, -1 if none.
         restorations: how many of each slice.
         chunk: the most sequences that are worked on together, by one thread.
-        progress, is_cancelled: called from the calling thread.
-
-    Raises:
-        Cancelled: ``is_cancelled`` answered True.
+        report: called from the calling thread with the share done; what it raises ends the work.
     """
-    threads = torch.get_num_threads()
-    workers = min(threads, _MOST_WORKERS) if codes.device.type == "cpu" else 1
+    workers = worker_count(codes.device)
     chunks = _plan(first, decider.thresholds, prior.shape, restorations, chunk, workers)
     result = codes.repeat_interleave(restorations, dim=0)
     with torch.inference_mode():
         packed = PackedPrior.of(prior)
         condition = None if prior.embedding is None else prior.embedding(position)
     total = sum(part.work for part in chunks)
-    done = 0
-    stop = threading.Event()
-
-    def report() -> None:
-        if progress is not None and total:
-            progress(done / total)
-        if is_cancelled is not None and is_cancelled():
-            stop.set()
-            raise Cancelled("The restoration was cancelled.")
-
-    def restore_chunk(part: _Chunk) -> Iterator[int]:
-        return _rows(part, packed, decider, codes, condition, result)
-
-    if workers == 1 or len(chunks) < 2:
-        for part in chunks:
-            with torch.inference_mode():
-                for work in restore_chunk(part):
-                    done += work
-                    report()
-        return result
-
-    lock = threading.Lock()
-
-    def work_on(part: _Chunk) -> None:
-        nonlocal done
-        with torch.inference_mode():
-            for work in restore_chunk(part):
-                with lock:
-                    done += work
-                if stop.is_set():
-                    return
-
-    # set_num_threads counts for the thread that calls it, and for threads that start later: the
-    # last call gives those their number back.
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        futures = [pool.submit(work_on, part) for part in chunks]
-        pending = set(futures)
-        while pending:
-            finished, pending = wait(pending, timeout=_POLL_SECONDS)
-            for future in finished:
-                future.result()
-            report()
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(threads)
+    jobs = [_rows(part, packed, decider, codes, condition, result) for part in chunks]
+    run_jobs(jobs, workers, lambda done: report(done / total))
     return result

@@ -11,8 +11,9 @@ by a draw from the prior. Three samplers do this, and give the same codes:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from .decision import Decider, Sequences
 from .errors import Cancelled
 from .networks.layers import fold_weight_norm
 from .networks.pixelsnail import PixelSNAIL
+from .parallel import run_jobs, worker_count
 
 SAMPLERS = ("cached", "skip-ahead", "loop")
 _NLL_CHUNK = 64
@@ -41,12 +43,25 @@ def _ready(prior: PixelSNAIL) -> PixelSNAIL:
     return fold_weight_norm(prior).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def _parts(count: int, chunk: int, multiple: int = 1) -> list[slice]:
+    """Even parts of ``range(count)``, none above ``chunk``, ``multiple`` of them or twice as many..."""
+    number = -(-count // chunk)
+    number = min(count, -(-number // multiple) * multiple)
+    bounds = [i * count // number for i in range(number + 1)] if number else []
+    return [slice(low, high) for low, high in pairwise(bounds)]
+
+
 def _nll(prior: PixelSNAIL, codes: Tensor, position: Tensor, chunk: int) -> Tensor:
-    parts = [
-        F.cross_entropy(prior(grids, at), grids, reduction="none")
-        for grids, at in zip(codes.split(chunk), position.split(chunk), strict=True)
-    ]
-    return torch.cat(parts) if parts else position.new_zeros(codes.shape)
+    result = position.new_zeros(codes.shape)
+    workers = worker_count(codes.device)
+
+    def job(part: slice) -> Iterator[int]:
+        logits = prior(codes[part], position[part])
+        result[part] = F.cross_entropy(logits, codes[part], reduction="none")
+        yield len(logits)
+
+    run_jobs([job(part) for part in _parts(len(codes), chunk, workers)], workers)
+    return result
 
 
 def nll(prior: PixelSNAIL, codes: Tensor, position: Tensor, chunk: int = _NLL_CHUNK) -> Tensor:
@@ -129,7 +144,13 @@ def restore(
         raise ValueError(f"slice_ids of shape {ids.shape} for {count} slices")
     limits = thresholds.detach().cpu().numpy() if isinstance(thresholds, Tensor) else thresholds
     limits = np.broadcast_to(np.asarray(limits, dtype=np.float64), tuple(codes.shape))
-    limits = np.ascontiguousarray(limits.reshape(count, prior.shape[0] * prior.shape[1]))
+    limits = np.array(limits).reshape(count, prior.shape[0] * prior.shape[1])
+
+    def report(share: float) -> None:
+        if progress is not None:
+            progress(share)
+        if is_cancelled is not None and is_cancelled():
+            raise Cancelled("The restoration was cancelled.")
 
     with torch.inference_mode(), _full_precision():
         ready = _ready(prior)
@@ -139,28 +160,22 @@ def restore(
             once = Sequences(np.arange(count), np.zeros(count, dtype=np.int64))
             cost = _nll(ready, codes, position, _NLL_CHUNK).flatten(1)
             first = _first_true(decider.possible_flags(cost, once)).cpu().numpy()
-            result = cached(
-                ready, decider, codes, position, first, restorations, chunk, progress, is_cancelled
-            )
+            result = cached(ready, decider, codes, position, first, restorations, chunk, report)
         else:
             result = codes.repeat_interleave(restorations, dim=0)
-            parts = np.array_split(np.arange(len(result)), max(1, -(-len(result) // chunk)))
             step = _loop if sampler == "loop" else _skip_ahead
-            for done, part in enumerate(parts):
+            for part in _parts(len(result), chunk):
+                every = np.arange(part.start, part.stop)
+                sequences = Sequences(every // restorations, every % restorations)
+                before, share = part.start / len(result), len(every) / len(result)
 
-                def report(share: float, done: int = done) -> None:
-                    if progress is not None:
-                        progress((done + share) / len(parts))
-                    if is_cancelled is not None and is_cancelled():
-                        raise Cancelled("The restoration was cancelled.")
+                def report_part(done: float, before: float = before, share: float = share) -> None:
+                    report(before + share * done)
 
-                sequences = Sequences(part // restorations, part % restorations)
-                mine = slice(int(part[0]), int(part[-1]) + 1) if len(part) else slice(0)
-                result[mine] = step(
-                    ready, decider, result[mine], position[sequences.index], sequences, report
+                result[part] = step(
+                    ready, decider, result[part], position[sequences.index], sequences, report_part
                 )
-        if progress is not None:
-            progress(1.0)
+        report(1.0)
     return result.clone().unflatten(0, (count, restorations))
 
 

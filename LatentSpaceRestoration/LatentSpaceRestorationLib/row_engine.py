@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from .packed_prior import PackedBlock, PackedGate, PackedPrior, Taps
 
 _PAD = 2  # columns of zeros at each side: the reach of the widest kernel, 5
+_RUN_BYTES = 2**19  # whole rows are worked on in runs of columns whose sums stay in a core's cache
 
 
 class Strip:
@@ -101,8 +102,12 @@ class RowEngine:
         self._kept: list[tuple[Tensor, int]] = []  # every cache, and which of its axes is n
         self._first = self.strip(self.columns, self.channels)
         self._blocks = [_BlockState(self, block) for block in packed.blocks]
+        # Scratch, used up within a call.
         self._one = Strip(self.columns, self.n, self.channels, packed.table)
         self._two = Strip(self.columns, self.n, 2 * self.channels, packed.table)
+        self._vertical = Strip(self.columns, self.n, self.channels, packed.table)
+        step = max(1, _RUN_BYTES // (8 * self.channels * max(1, self.n)))
+        self._runs = [(c, min(c + step, self.columns)) for c in range(0, self.columns, step)]
 
     def strip(self, columns: int, channels: int, pad: int = 0) -> Strip:
         """A new strip of caches."""
@@ -153,47 +158,57 @@ class RowEngine:
 
     def _start_pairs(self, block: _BlockState) -> None:
         above = self.row - 1
-        width = self.columns
-        vertical = block.input[above % 3].span(0, width)
+        vertical = block.input[above % 3]
         for j, pair in enumerate(block.pairs):
-            sum1, sum2 = pair.from_above1, pair.from_above2
+            sum1, sum2, gate = pair.from_above1, pair.from_above2, pair.horizontal
             sum1.data.copy_(pair.h_offset.expand(self.n, -1))
-            sum2.data.copy_(pair.horizontal.bias2)
+            sum2.data.copy_(gate.bias2)
             if self.row == 0:
                 continue
-            vertical = vertical + self._vertical_row(pair, above)
-            if j + 1 < len(block.pairs):
-                activated = block.pairs[j + 1].v_elu[above % 2].span(0, width)
-            else:
-                activated = self._one.span(0, width)
-            F.elu_(activated.copy_(vertical))
-            assert pair.horizontal.aux is not None
-            sum1.span(0, width).addmm_(activated, pair.horizontal.aux)
-            taps1, taps2 = pair.horizontal.taps1[0], pair.horizontal.taps2[0]
-            for c in (0, 1):
-                inputs = pair.h_elu[above % 2].span(c - 1, c - 1 + width)
-                sum1.span(0, width).addmm_(inputs, taps1[c])
-                inputs = pair.h_middle.span(c - 1, c - 1 + width)
-                sum2.span(0, width).addmm_(inputs, taps2[c])
+            following = block.pairs[j + 1].v_elu[above % 2] if j + 1 < len(block.pairs) else None
+            self._vertical_row(pair, above, vertical, following)
+            vertical = self._vertical
+            taps1, taps2 = gate.taps1[0], gate.taps2[0]
+            for low, high in self._runs:
+                out1, out2 = sum1.span(low, high), sum2.span(low, high)
+                for c in (0, 1):
+                    at = low + c - 1, high + c - 1
+                    out1.addmm_(pair.h_elu[above % 2].span(*at), taps1[c])
+                    out2.addmm_(pair.h_middle.span(*at), taps2[c])
 
-    def _vertical_row(self, pair: _PairState, row: int) -> Tensor:
-        """What the pair's vertical block adds to its input in ``row``: (columns * n, channels)."""
-        gate, width = pair.vertical, self.columns
+    def _vertical_row(
+        self, pair: _PairState, row: int, features: Strip, following: Strip | None
+    ) -> None:
+        """A pair's vertical block in ``row``, and its share in the horizontal one of the next row.
+
+        ``features`` are its input; the result goes to ``_vertical``, its ELU to ``following``.
+        """
+        gate, aux = pair.vertical, pair.horizontal.aux
+        assert aux is not None
         middle = pair.v_middle[row % 2]
-        middle.data[_PAD : _PAD + width].copy_(pair.v_offset.expand(self.n, -1))
-        self._add_taps(middle.span(0, width), pair.v_elu, gate.taps1, row)
-        F.elu_(middle.span(0, width))
-        out = self._two.span(0, width)
-        out.copy_(gate.bias2)
-        self._add_taps(out, pair.v_middle, gate.taps2, row)
-        return F.glu(out, dim=1)
+        middle.data[_PAD : _PAD + self.columns].copy_(pair.v_offset.expand(self.n, -1))
+        for low, high in self._runs:
+            out = middle.span(low, high)
+            self._add_taps(out, pair.v_elu, gate.taps1, row, low, high)
+            F.elu_(out)
+        for low, high in self._runs:
+            out = self._two.span(low, high)
+            out.copy_(gate.bias2)
+            self._add_taps(out, pair.v_middle, gate.taps2, row, low, high)
+            result = self._vertical.span(low, high)
+            torch.add(features.span(low, high), F.glu(out, dim=1), out=result)
+            activated = (following or self._one).span(low, high)
+            F.elu_(activated.copy_(result))
+            pair.from_above1.span(low, high).addmm_(activated, aux)
 
-    def _add_taps(self, out: Tensor, strips: list[Strip], taps: Taps, row: int) -> None:
-        """Add a (2, 3) convolution of the rows ``row - 1`` and ``row``."""
+    def _add_taps(
+        self, out: Tensor, strips: list[Strip], taps: Taps, row: int, low: int, high: int
+    ) -> None:
+        """Add a (2, 3) convolution of rows ``row - 1`` and ``row`` at columns low to high - 1."""
         for r in (0, 1):
+            strip = strips[(row - 1 + r) % 2]
             for c in (0, 1, 2):
-                inputs = strips[(row - 1 + r) % 2].span(c - 1, c - 1 + self.columns)
-                out.addmm_(inputs, taps[r][c])
+                out.addmm_(strip.span(low + c - 1, high + c - 1), taps[r][c])
 
     def _start_attention(self, block: _BlockState) -> None:
         """The share of the two rows above in the keys and queries of a row of the attention."""

@@ -1,0 +1,75 @@
+"""Jobs of many small tensor operations, one thread each, with progress and cancelling.
+
+PyTorch splits each operation over the cores and waits for the slowest. For operations of
+microseconds, or beside another busy program, that waiting can cost far more than it gains; jobs
+that do not depend on each other are better run side by side, each on one core.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import torch
+
+_MOST_WORKERS = 8  # beyond that, threads wait for Python's lock more than they compute
+_POLL_SECONDS = 0.05
+
+
+def worker_count(device: torch.device) -> int:
+    """How many jobs are worth running side by side: PyTorch's threads on a CPU, 1 elsewhere."""
+    return min(torch.get_num_threads(), _MOST_WORKERS) if device.type == "cpu" else 1
+
+
+def run_jobs(
+    jobs: Sequence[Iterator[int]], workers: int, report: Callable[[int], None] | None = None
+) -> None:
+    """Run generators to their ends, in inference mode.
+
+    Args:
+        jobs: each yields, after each of its steps, the work which that was, in any unit.
+        workers: how many run at a time. With one, they run in the calling thread.
+        report: called from the calling thread with the work done so far; what it raises stops the
+            jobs after their current steps, and is raised again.
+
+    Raises:
+        Whatever a job or ``report`` raises.
+    """
+    if workers < 2 or len(jobs) < 2:
+        done = 0
+        with torch.inference_mode():
+            for job in jobs:
+                for work in job:
+                    done += work
+                    if report is not None:
+                        report(done)
+        return
+
+    stop, lock, total = threading.Event(), threading.Lock(), 0
+
+    def finish(job: Iterator[int]) -> None:
+        nonlocal total
+        with torch.inference_mode():
+            for work in job:
+                with lock:
+                    total += work
+                if stop.is_set():
+                    return
+
+    threads = torch.get_num_threads()
+    # set_num_threads counts for the thread that calls it, and for threads that start later: the
+    # last call gives those their number back.
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        pending = {pool.submit(finish, job) for job in jobs}
+        while pending:
+            finished, pending = wait(pending, timeout=_POLL_SECONDS)
+            for future in finished:
+                future.result()
+            if report is not None:
+                report(total)
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)
