@@ -19,7 +19,7 @@ from .preprocessing import DEPTH_MM
 PERCENTILES = (
     *range(0, 90),
     *np.round(np.arange(90.0, 99.0, 0.25), 2).tolist(),
-    *np.round(np.arange(99.0, 99.9, 0.05), 2).tolist(),
+    *np.round(np.arange(99.0, 99.875, 0.05), 2).tolist(),
     *np.round(np.arange(99.9, 100.0, 0.01), 2).tolist(),
     100.0,
 )
@@ -58,7 +58,7 @@ class Quantiles:
         return float(np.interp(percentile, self.percentiles, self.values))
 
     def percentile(self, value: float) -> float:
-        """The share of samples below a value, 0 to 100."""
+        """The share of samples that a value reaches, 0 to 100."""
         return float(np.interp(value, self.values, self.percentiles))
 
 
