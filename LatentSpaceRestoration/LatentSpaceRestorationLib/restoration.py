@@ -44,7 +44,7 @@ def _ready(prior: PixelSNAIL) -> PixelSNAIL:
 
 
 def _parts(count: int, chunk: int, multiple: int = 1) -> list[slice]:
-    """Even parts of ``range(count)``, none above ``chunk``, ``multiple`` of them or twice as many..."""
+    """Even parts of ``range(count)`` of at most ``chunk``, so many that ``multiple`` divides it."""
     number = -(-count // chunk)
     number = min(count, -(-number // multiple) * multiple)
     bounds = [i * count // number for i in range(number + 1)] if number else []
