@@ -17,7 +17,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import SpatialImage
 
 from .errors import InputError, OutputError
-from .volume import Volume
+from .volume import Volume, check
 
 #: Endings that are taken off a file's name to get the scan's name, longest first.
 ENDINGS = (".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc")
@@ -53,9 +53,10 @@ def read_volume(path: str | Path) -> Volume:
             infinite voxels, or an affine that cannot be inverted.
     """
     volume = _read(path)
-    low, high = float(volume.array.min()), float(volume.array.max())
-    if low == high:
-        raise InputError(f"{path}: every voxel is {low:g}; give a scan that shows something")
+    try:
+        check(volume)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     return volume
 
 
@@ -83,7 +84,7 @@ def read_mask(path: str | Path, scan: Volume) -> np.ndarray:
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in scan.shape])).reshape(3, -1)
     shift = (mask.affine - scan.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
     distance = float(np.linalg.norm(shift, axis=0).max())
-    if distance > 0.1 * scan.spacing.min():
+    if not distance <= 0.1 * scan.spacing.min():  # not a number is no place either
         raise InputError(
             f"{path}: the mask lies elsewhere than the scan (corners are up to {distance:.1f} mm "
             "apart); give a mask on the scan's own grid"
@@ -135,16 +136,11 @@ def _read(path: str | Path) -> Volume:
     shape = tuple(int(n) for n in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if 0 in shape or not shape:
-        raise InputError(f"{path}: the image is empty ({_by(shape)} voxels); give a 3-D scan")
     if len(shape) > 3:
         raise InputError(
             f"{path}: the image has {len(shape)} axes ({_by(shape)}); give one 3-D volume, "
             "for example the first or the mean of the series"
         )
-    if len(shape) < 3 or min(shape) < 2:
-        raise InputError(f"{path}: the image is a single slice ({_by(shape)}); give a whole volume")
-    affine = _affine(path, image)
     kind = image.get_data_dtype()
     if kind.fields is not None or kind.kind not in "biuf":
         what = "complex numbers" if kind.kind == "c" else "colours, not intensities"
@@ -153,18 +149,12 @@ def _read(path: str | Path) -> Volume:
         with np.errstate(over="ignore", invalid="ignore"):
             array = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
     except MemoryError as error:
-        raise InputError(f"{path}: {_by(shape)} voxels do not fit into memory") from error
+        raise InputError(f"{path}: {_by(shape)} voxels do not fit into memory; resample it") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(
             f"{path}: the image is damaged or cut short ({reason(error)}); copy or export it again"
         ) from error
-    finite = np.isfinite(array)
-    if not finite.all():
-        count = int(finite.size - np.count_nonzero(finite))
-        raise InputError(
-            f"{path}: {count} of {finite.size} voxels are NaN or infinite; "
-            "replace them, for example by 0"
-        )
+    affine = np.array(image.affine, dtype=np.float64)
     return Volume(np.ascontiguousarray(array), affine, scan_name(path))
 
 
@@ -190,21 +180,9 @@ def _open(path: str | Path) -> SpatialImage:
         ) from error
     if not isinstance(image, SpatialImage):
         raise InputError(f"{path}: holds no voxels; give a NIfTI file (.nii or .nii.gz)")
-    return image
-
-
-def _affine(path: str | Path, image: SpatialImage) -> np.ndarray:
-    affine = image.affine
-    if affine is None:
+    if image.affine is None:
         raise InputError(f"{path}: does not say where its voxels lie; give a file with an affine")
-    affine = np.array(affine, dtype=np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise InputError(f"{path}: the affine has values that are not numbers; mend the header")
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    # The determinant of the unit axes is the volume that they span: 1 if orthogonal, 0 if flat.
-    if lengths.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
-        raise InputError(f"{path}: the affine cannot be inverted; mend the header")
-    return affine
+    return image
 
 
 def _to_image(volume: Volume, like: str | Path | None) -> nibabel.Nifti1Image:

@@ -77,8 +77,8 @@ def _with(array: np.ndarray, value: float) -> np.ndarray:
     ("change", "said"),
     [
         pytest.param(lambda a: np.stack([a, a], -1), "4 axes (5 x 6 x 7 x 2)", id="4-D"),
-        pytest.param(lambda a: a[:, :, :1], "single slice", id="one-slice"),
-        pytest.param(lambda a: a[:, :, 0], "single slice", id="2-D"),
+        pytest.param(lambda a: a[:, :, :1], "not a volume", id="one-slice"),
+        pytest.param(lambda a: a[:, :, 0], "not a volume", id="2-D"),
         pytest.param(lambda a: a * 0 + 4, "every voxel is 4", id="constant"),
         pytest.param(lambda a: _with(a, np.nan), "1 of 210 voxels are NaN", id="nan"),
         pytest.param(lambda a: _with(a, np.inf), "infinite", id="infinite"),
@@ -130,7 +130,7 @@ def test_read_refuses_an_affine_that_cannot_be_inverted(tmp_path: Path, noise: n
     image.header["sform_code"] = 1
     header = image.header.copy()
     nibabel.save(nibabel.Nifti1Image(noise, None, header), tmp_path / "nan.nii")
-    _refused(tmp_path / "nan.nii", "not numbers")
+    _refused(tmp_path / "nan.nii", "cannot be inverted")
 
 
 @settings(max_examples=60, deadline=None)
