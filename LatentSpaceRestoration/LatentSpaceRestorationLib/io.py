@@ -149,7 +149,9 @@ def _read(path: str | Path) -> Volume:
         with np.errstate(over="ignore", invalid="ignore"):
             array = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
     except MemoryError as error:
-        raise InputError(f"{path}: {_by(shape)} voxels do not fit into memory; resample it") from error
+        raise InputError(
+            f"{path}: {_by(shape)} voxels do not fit into memory; resample it"
+        ) from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(
             f"{path}: the image is damaged or cut short ({reason(error)}); copy or export it again"
