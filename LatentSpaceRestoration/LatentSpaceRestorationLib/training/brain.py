@@ -144,8 +144,9 @@ def extraction_dice(
     network: UNet3D, heads: list[Head], masks: list[np.ndarray]
 ) -> dict[str, float]:
     """Median and least Dice over scans as they are."""
+    device = str(network.out.weight.device)
     scores = [
-        dice(largest_piece(brain_probability(network, head) > 0.5), mask)
+        dice(largest_piece(brain_probability(network, head, device) > 0.5), mask)
         for head, mask in zip(heads, masks, strict=True)
     ]
     return {"dice_median": float(np.median(scores)), "dice_min": float(np.min(scores))}

@@ -92,8 +92,9 @@ def code_nll(network: nn.Module, codes: Codes, limit: int = 256) -> dict[str, fl
         ``nll`` over all codes; codes outside the brain cost next to nothing and are counted.
     """
     pick = torch.linspace(0, len(codes.values) - 1, min(limit, len(codes.values))).long()
-    grids = torch.from_numpy(codes.values)[pick].long()
-    position = torch.from_numpy(codes.position)[pick]
+    device = next(network.parameters()).device
+    grids = torch.from_numpy(codes.values)[pick].long().to(device)
+    position = torch.from_numpy(codes.position)[pick].to(device)
     total = 0.0
     with torch.inference_mode():
         for grid, place in zip(grids.split(32), position.split(32), strict=True):

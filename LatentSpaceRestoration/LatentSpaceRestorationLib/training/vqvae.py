@@ -32,13 +32,14 @@ def reconstruction_error(network: VQVAE, slices: Slices, limit: int = 256) -> di
     position = torch.from_numpy(slices.position)[pick]
     error, voxels = 0.0, 0.0
     use = torch.zeros(network.codebook.keys.shape[0])
+    device = network.codebook.keys.device
     with torch.inference_mode():
-        for x, p in zip(images.split(32), position.split(32), strict=True):
+        for x, p in zip(images.to(device).split(32), position.to(device).split(32), strict=True):
             codes = network.encode(x, p)
             brain = x > -CLIP
             error += float(((network.decode(codes, p) - x).abs() * brain).sum())
             voxels += float(brain.sum())
-            use += torch.bincount(codes.flatten(), minlength=len(use))
+            use += torch.bincount(codes.flatten(), minlength=len(use)).cpu()
     share = use / use.sum()
     perplexity = float(torch.exp(-(share * (share + 1e-10).log()).sum()))
     return {"l1_brain": error / voxels, "perplexity": perplexity}
