@@ -20,7 +20,7 @@ from .calibration import ModeCalibration, PlaceStatistics, p_value
 from .detection import Detection, SliceScore
 from .errors import BundleError, Cancelled, InputError
 from .preprocessing import Grid, Head, Prepared, mask_to_head, prepare, to_head
-from .scoring import ModeSettings, anomaly_map, sample_score, slice_scores
+from .scoring import ModeSettings, anomaly_map, feature_maps, sample_score, slice_scores
 from .volume import Volume, check
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Detector:
         settings = ModeSettings.of(self.bundle.config, mode)
         percentile = calibration.threshold_percentile if threshold is None else threshold
         cut = self.threshold_value(percentile, mode)
-        place = self.place_statistics(mode) if settings.normalise else None
+        places = self.place_statistics(mode) if settings.normalise else {}
         course = Course(progress, is_cancelled)
         with course.step("brain", "Finding the brain", 0.0, 0.1):
             prepared, found = self.prepare(volume, brain_mask)
@@ -233,7 +233,8 @@ class Detector:
             prepared, reading, calibration.restore_threshold, restorations, seed, course
         )
         with course.step("score", "Scoring", 0.92, 0.97):
-            values = anomaly_map(prepared, restored, settings, place, self.grid.spacing_mm)
+            maps = feature_maps(prepared, restored, settings, self.grid.spacing_mm)
+            values = anomaly_map(prepared, maps, settings, places)
             score = sample_score(
                 values,
                 prepared.mask,
@@ -310,21 +311,26 @@ class Detector:
                 is_cancelled=course.is_cancelled,
             )
 
-    def place_statistics(self, mode: str) -> PlaceStatistics:
-        """Usual map values at each place of the brain, from the bundle.
+    def place_statistics(self, mode: str) -> dict[str, PlaceStatistics]:
+        """What is usual at each place of the brain, by feature map, from the bundle.
 
         Raises:
             BundleError: the bundle has none for the mode.
         """
         tensors = self.bundle.tensors("place.safetensors")
-        if not {f"{mode}.mean", f"{mode}.sd"} <= tensors.keys():
+        names = [key.split(".")[1] for key in tensors if key.startswith(f"{mode}.")]
+        if not names:
             raise BundleError(
                 f"model {self.bundle.name} has no usual values of mode {mode!r}; "
                 "calibrate it on healthy scans"
             )
-        return PlaceStatistics(
-            tensors[f"{mode}.mean"].float().numpy(), tensors[f"{mode}.sd"].float().numpy()
-        )
+        return {
+            name: PlaceStatistics(
+                tensors[f"{mode}.{name}.mean"].float().numpy(),
+                tensors[f"{mode}.{name}.sd"].float().numpy(),
+            )
+            for name in names
+        }
 
 
 def _to_native(

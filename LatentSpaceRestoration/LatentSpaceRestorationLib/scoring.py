@@ -124,6 +124,10 @@ class ModeSettings:
         sharpness: k of the weights; 0 is the plain mean.
         sigma_mm: Gaussian over the residual.
         normalise: in units of the healthy spread at each place.
+        intensity_weight: share of the intensity itself, against what is usual at its place; 0
+            leaves it out. A lesion of one intensity is redrawn badly by a weak prior, and stands
+            out by its intensity alone.
+        intensity_sigma_mm: Gaussian over the intensity.
         peak_ml: the sample score is the mean of the map over its hottest so many millilitres.
     """
 
@@ -134,6 +138,8 @@ class ModeSettings:
     sharpness: float = 0.0
     sigma_mm: float = 3.0
     normalise: bool = True
+    intensity_weight: float = 1.0
+    intensity_sigma_mm: float = 5.0
     peak_ml: float = 4.0
 
     @classmethod
@@ -166,21 +172,51 @@ def residual_map(
     return masked_smooth(residual, prepared.mask, settings.sigma_mm / spacing_mm)
 
 
+def feature_maps(
+    prepared: Prepared, restored: Restorations, settings: ModeSettings, spacing_mm: float
+) -> dict[str, np.ndarray]:
+    """The maps that the anomaly map is made of, before they are compared with what is usual.
+
+    Returns:
+        ``residual`` and, if the mode asks for it, ``intensity``, each (N, H, W) float32, 0
+        outside the brain.
+    """
+    maps = {"residual": residual_map(prepared, restored, settings, spacing_mm)}
+    if settings.normalise and settings.intensity_weight > 0:
+        sigma = settings.intensity_sigma_mm / spacing_mm
+        maps["intensity"] = masked_smooth(prepared.slices, prepared.mask, sigma)
+    return maps
+
+
 def anomaly_map(
     prepared: Prepared,
-    restored: Restorations,
+    maps: Mapping[str, np.ndarray],
     settings: ModeSettings,
-    place: PlaceStatistics | None,
-    spacing_mm: float,
+    places: Mapping[str, PlaceStatistics],
 ) -> np.ndarray:
     """The anomaly map in model space.
 
+    In units of the healthy spread: sqrt(r^2 + (w i)^2), where r is the residual above what is
+    usual at its place, i the intensity's distance from what is usual there, either way, and w
+    ``intensity_weight``. Modes that do not normalise give the residual as it is.
+
+    Args:
+        prepared: the scan in model space.
+        maps: from :func:`feature_maps`.
+        settings: of the mode.
+        places: what is usual, for each of the maps; not used if the mode does not normalise.
+
     Returns:
-        (N, H, W) float32, 0 outside the brain.
+        (N, H, W) float32, at least 0, and 0 outside the brain.
     """
-    values = residual_map(prepared, restored, settings, spacing_mm)
-    if place is not None:
-        values = place.normalise(values, prepared.position)
+    if not settings.normalise:
+        values = maps["residual"]
+    else:
+        residual = places["residual"].normalise(maps["residual"], prepared.position)
+        values = np.maximum(residual, 0.0)
+        if "intensity" in maps:
+            intensity = places["intensity"].normalise(maps["intensity"], prepared.position)
+            values = np.hypot(values, settings.intensity_weight * intensity)
     return np.where(prepared.mask, values, 0.0).astype(np.float32)
 
 

@@ -37,9 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         subjects = read_subjects(options.subjects)
-        shop = Workshop(
-            Recipe(), subjects, options.work, options.device, options.minutes, report
-        )
+        shop = Workshop(Recipe(), subjects, options.work, options.device, options.minutes, report)
         if options.step == "brain":
             shop.brain()
             if options.models:

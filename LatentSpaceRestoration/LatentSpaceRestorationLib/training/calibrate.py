@@ -12,7 +12,7 @@ import numpy as np
 
 from ..calibration import ModeCalibration, PlaceStatistics, PlaceSums, Quantiles
 from ..errors import InputError
-from ..scoring import ModeSettings, residual_map, sample_score
+from ..scoring import ModeSettings, anomaly_map, feature_maps, sample_score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..inference import Reading
     from ..preprocessing import Prepared
 
+#: What is usual at each place, by feature map; empty for a mode that does not normalise.
+Places = Mapping[str, PlaceStatistics]
 #: Fewer healthy scans than this say nothing about a percentile.
 FEWEST = 5
 #: Healthy voxels below the default threshold of the mask, percent.
@@ -49,7 +51,7 @@ def calibrate_mode(
     restorations: int = 15,
     seed: int = 0,
     report: Callable[[str], None] = print,
-) -> tuple[ModeCalibration, PlaceStatistics | None]:
+) -> tuple[ModeCalibration, Places]:
     """Thresholds, voxel distribution, sample scores and place statistics of one mode.
 
     A scan's own values never take part in the place statistics that it is compared with, so that
@@ -67,28 +69,32 @@ def calibrate_mode(
     quantiles = code_quantiles(scans)
     restore_threshold = quantiles.value(settings.restore_percentile)
     slice_threshold = quantiles.value(settings.slice_percentile)
-    maps, sums = [], []
+    maps: list[dict[str, np.ndarray]] = []
+    sums: list[dict[str, PlaceSums]] = []
     for scan in scans:
         restored = detector.restore(
             scan.prepared, scan.reading, restore_threshold, restorations, seed
         )
-        values = residual_map(scan.prepared, restored, settings, spacing)
-        maps.append(values)
-        sums.append(PlaceSums.of(values, scan.prepared.mask, scan.prepared.position))
+        own = feature_maps(scan.prepared, restored, settings, spacing)
+        maps.append(own)
+        sums.append(
+            {
+                name: PlaceSums.of(values, scan.prepared.mask, scan.prepared.position)
+                for name, values in own.items()
+            }
+        )
         report(f"{scan.name}: {100 * restored.resampled:.0f}% of the brain's codes resampled")
-    total = reduce(add, sums)
+    total = {name: reduce(add, (s[name] for s in sums)) for name in maps[0]}
     scores, voxels = [], []
-    for scan, values, own in zip(scans, maps, sums, strict=True):
-        if settings.normalise:
-            others = PlaceStatistics.from_sums(total - own)
-            values = others.normalise(values, scan.prepared.position)
-        values = np.where(scan.prepared.mask, values, 0.0)
+    for scan, features, left_out in zip(scans, maps, sums, strict=True):
+        others = {n: PlaceStatistics.from_sums(total[n] - left_out[n]) for n in total}
+        values = anomaly_map(scan.prepared, features, settings, others)
         scores.append(
             sample_score(
                 values, scan.prepared.mask, scan.reading.nll, slice_threshold, settings, spacing
             )
         )
-        voxels.append(np.maximum(values[scan.prepared.mask], 0.0))
+        voxels.append(values[scan.prepared.mask])
     calibration = ModeCalibration(
         restore_threshold,
         slice_threshold,
@@ -96,13 +102,15 @@ def calibrate_mode(
         tuple(scores),
         THRESHOLD_PERCENTILE,
     )
-    return calibration, PlaceStatistics.from_sums(total) if settings.normalise else None
+    if not settings.normalise:
+        return calibration, {}
+    return calibration, {name: PlaceStatistics.from_sums(total[name]) for name in total}
 
 
 def to_files(
     scans: Sequence[str],
     codes: Quantiles,
-    modes: Mapping[str, tuple[ModeCalibration, PlaceStatistics | None]],
+    modes: Mapping[str, tuple[ModeCalibration, Places]],
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Contents of ``calibration.json`` and ``place.safetensors``."""
     import torch
@@ -113,8 +121,8 @@ def to_files(
         "modes": {mode: calibration.to_json() for mode, (calibration, _) in modes.items()},
     }
     tensors = {}
-    for mode, (_, place) in modes.items():
-        if place is not None:
-            tensors[f"{mode}.mean"] = torch.from_numpy(place.mean)
-            tensors[f"{mode}.sd"] = torch.from_numpy(place.sd)
+    for mode, (_, places) in modes.items():
+        for name, place in places.items():
+            tensors[f"{mode}.{name}.mean"] = torch.from_numpy(place.mean)
+            tensors[f"{mode}.{name}.sd"] = torch.from_numpy(place.sd)
     return data, tensors

@@ -64,11 +64,11 @@ class Recipe:
             "dropout": 0.1,
         }
     )
-    prior_schedule: Schedule = Schedule(3000, batch=32, learning_rate=1.5e-3)
-    copies: int = 4
+    prior_schedule: Schedule = Schedule(2000, batch=32, learning_rate=1.5e-3, average=0.995)
+    copies: int = 3
     code_dropout: float = 0.0
     unet: dict[str, Any] = field(default_factory=lambda: {"channels": [16, 32, 64]})
-    unet_schedule: Schedule = Schedule(900, learning_rate=3e-3, average=0.99)
+    unet_schedule: Schedule = Schedule(540, learning_rate=3e-3, warmup=20, average=0.99)
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,14 @@ class Workshop:
     def vqvae(self) -> VQVAE:
         """The trained VQ-VAE."""
         return train_vqvae(
-            self.recipe.vqvae, self.slices("train"), self.slices("tune"),
-            self.recipe.vqvae_schedule, self.folder / "vqvae.pt", device=self.device,
-            minutes=self.minutes, report=self.report,
+            self.recipe.vqvae,
+            self.slices("train"),
+            self.slices("tune"),
+            self.recipe.vqvae_schedule,
+            self.folder / "vqvae.pt",
+            device=self.device,
+            minutes=self.minutes,
+            report=self.report,
         )
 
     def codes(self, vqvae: VQVAE, split: str, copies: int) -> Codes:
@@ -111,9 +116,14 @@ class Workshop:
     def prior(self, vqvae: VQVAE) -> PixelSNAIL:
         """The trained prior."""
         return train_prior(
-            self.recipe.prior, self.codes(vqvae, "train", self.recipe.copies),
-            self.codes(vqvae, "tune", 0), self.recipe.prior_schedule, self.folder / "prior.pt",
-            code_dropout=self.recipe.code_dropout, device=self.device, minutes=self.minutes,
+            self.recipe.prior,
+            self.codes(vqvae, "train", self.recipe.copies),
+            self.codes(vqvae, "tune", 0),
+            self.recipe.prior_schedule,
+            self.folder / "prior.pt",
+            code_dropout=self.recipe.code_dropout,
+            device=self.device,
+            minutes=self.minutes,
             report=self.report,
         )
 
@@ -124,6 +134,9 @@ class Workshop:
             self.recipe.unet,
             load_heads(list(of_split(self.subjects, "train")), spacing),
             load_heads(list(of_split(self.subjects, "tune")), spacing),
-            self.recipe.unet_schedule, self.folder / "unet.pt", device=self.device,
-            minutes=self.minutes, report=self.report,
+            self.recipe.unet_schedule,
+            self.folder / "unet.pt",
+            device=self.device,
+            minutes=self.minutes,
+            report=self.report,
         )

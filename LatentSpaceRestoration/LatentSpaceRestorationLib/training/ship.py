@@ -120,7 +120,10 @@ def ship_model(
         for mode in ("default", "paper"):
             shop.report(f"calibrating mode {mode}")
             modes[mode] = calibrate_mode(
-                detector, scans, ModeSettings.of(config, mode), restorations=restorations,
+                detector,
+                scans,
+                ModeSettings.of(config, mode),
+                restorations=restorations,
                 report=shop.report,
             )
     calibration, place = to_files([s.name for s in scans], code_quantiles(scans), modes)

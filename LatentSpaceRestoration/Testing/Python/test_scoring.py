@@ -13,6 +13,7 @@ from LatentSpaceRestorationLib.scoring import (
     PAPER,
     ModeSettings,
     anomaly_map,
+    feature_maps,
     masked_smooth,
     paper_filter,
     residual_map,
@@ -139,7 +140,9 @@ def test_paper_mode_is_the_weighted_residual_and_the_papers_filter() -> None:
     restored = restorations_of(prepared)
     residual = weighted_residual(prepared.slices, restored.restored, 3.0)
     expected = np.where(prepared.mask, paper_filter(residual), 0.0)
-    got = anomaly_map(prepared, restored, PAPER, None, 2.0)
+    maps = feature_maps(prepared, restored, PAPER, 2.0)
+    assert set(maps) == {"residual"}
+    got = anomaly_map(prepared, maps, PAPER, {})
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert got.dtype == np.float32
     assert (PAPER.restore_percentile, PAPER.slice_percentile) == (90.0, 98.0)
@@ -156,14 +159,24 @@ def test_default_mode_compares_with_what_it_says(reference: str) -> None:
     np.testing.assert_allclose(residual_map(prepared, restored, settings, 2.0), expected, rtol=1e-5)
 
 
-def test_the_normalised_map_is_in_units_of_the_usual_spread() -> None:
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_the_normalised_map_is_in_units_of_the_usual_spread(weight: float) -> None:
     prepared = scan_in_model_space()
     restored = restorations_of(prepared)
-    settings = ModeSettings(sharpness=0.0)
+    settings = ModeSettings(sharpness=0.0, intensity_weight=weight)
+    maps = feature_maps(prepared, restored, settings, 2.0)
+    assert set(maps) == ({"residual", "intensity"} if weight else {"residual"})
+    size = np.ones((31, 4, 3), np.float32)
+    usual = {
+        "residual": PlaceStatistics(0.25 * size, 0.5 * size),
+        "intensity": PlaceStatistics(-0.1 * size, 0.2 * size),
+    }
+    got = anomaly_map(prepared, maps, settings, usual)
     plain = residual_map(prepared, restored, settings, 2.0)
-    usual = PlaceStatistics(np.full((31, 4, 3), 0.25, np.float32), np.full((31, 4, 3), 0.5))
-    got = anomaly_map(prepared, restored, settings, usual, 2.0)
-    np.testing.assert_allclose(got[prepared.mask], (plain[prepared.mask] - 0.25) / 0.5, atol=1e-5)
+    residual = np.maximum((plain - 0.25) / 0.5, 0.0)
+    smooth = masked_smooth(prepared.slices, prepared.mask, settings.intensity_sigma_mm / 2.0)
+    expected = np.sqrt(residual**2 + (weight * (smooth + 0.1) / 0.2) ** 2)
+    np.testing.assert_allclose(got[prepared.mask], expected[prepared.mask], atol=1e-5)
     assert (got[~prepared.mask] == 0.0).all()
 
 
