@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import zlib
 from pathlib import Path
 
 import nibabel
@@ -152,7 +151,7 @@ def _read(path: str | Path) -> Volume:
         raise InputError(
             f"{path}: {_by(shape)} voxels do not fit into memory; resample it"
         ) from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except Exception as error:  # of gzip, of memory maps, of scaling, ...
         raise InputError(
             f"{path}: the image is damaged or cut short ({reason(error)}); copy or export it again"
         ) from error

@@ -8,7 +8,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import settings
 from LatentSpaceRestorationLib import cli
+
+# The same examples in every run, and no limit on the time of one: the machine may be busy.
+settings.register_profile("lsr", derandomize=True, deadline=None)
+settings.load_profile("lsr")
 
 #: Root of the repository.
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import save_scan
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.errors import InputError, OutputError
 from LatentSpaceRestorationLib.io import read_mask, read_volume, scan_name, write_volume
@@ -133,7 +133,7 @@ def test_read_refuses_an_affine_that_cannot_be_inverted(tmp_path: Path, noise: n
     _refused(tmp_path / "nan.nii", "cannot be inverted")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.binary(max_size=400), ending=st.sampled_from([".nii", ".nii.gz", ".mgz", ".img"]))
 def test_reading_any_bytes_gives_one_line(tmp_path_factory, data: bytes, ending: str) -> None:
     path = tmp_path_factory.mktemp("bytes") / f"scan{ending}"
@@ -142,7 +142,8 @@ def test_reading_any_bytes_gives_one_line(tmp_path_factory, data: bytes, ending:
         read_volume(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
+@example(place=43, byte=128)  # a negative length of the first axis
 @given(place=st.integers(0, 351), byte=st.integers(0, 255))
 def test_a_changed_header_byte_is_read_or_refused(tmp_path_factory, place: int, byte: int) -> None:
     folder = tmp_path_factory.mktemp("header")
