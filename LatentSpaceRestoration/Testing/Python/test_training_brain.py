@@ -1,0 +1,102 @@
+"""Training of brain extraction: heads as another scanner might have given them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import save_scan
+from LatentSpaceRestorationLib.networks.unet import UNet3D
+from LatentSpaceRestorationLib.preprocessing import to_head
+from LatentSpaceRestorationLib.training.brain import (
+    CROP,
+    dice,
+    extraction_dice,
+    load_heads,
+    train_brain,
+    vary,
+)
+from LatentSpaceRestorationLib.training.loop import Schedule
+from LatentSpaceRestorationLib.training.subjects import Subject
+from tiny_model import generated_brain
+from torch import Tensor
+
+
+class Bright(UNet3D):
+    """Finds what is not dark."""
+
+    def __init__(self) -> None:
+        super().__init__([2, 2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 20.0 * (x - 0.1)
+
+
+def ball() -> tuple[np.ndarray, np.ndarray]:
+    """A brain without a head, of one intensity, off the centre, and its mask."""
+    z, y, x = np.ogrid[:80, :90, :70]
+    mask = ((z - 45) / 27.0) ** 2 + ((y - 40) / 38.0) ** 2 + ((x - 36) / 30.0) ** 2 < 1.0
+    return np.where(mask, 100.0, 0.0).astype(np.float32), mask
+
+
+def test_a_varied_head_and_its_mask_change_together() -> None:
+    head, mask = ball()
+    overlaps = []
+    for seed in range(6):
+        given, target = vary(head, mask, torch.Generator().manual_seed(seed))
+        assert given.shape == target.shape == (1, 1, *CROP)
+        assert set(target.unique().tolist()) == {0.0, 1.0}
+        assert float(given.min()) >= 0.0
+        assert float(given.max()) <= 2.0
+        bright = given > 0.2
+        overlaps.append(dice(bright.numpy(), target.numpy() > 0))
+    assert np.median(overlaps) > 0.9
+
+
+def test_variations_repeat_with_their_generator() -> None:
+    head, mask = ball()
+    one, two, other = (vary(head, mask, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(one[0], two[0])
+    assert torch.equal(one[1], two[1])
+    assert not torch.equal(one[1], other[1])
+
+
+def test_dice() -> None:
+    a, b = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    a[:2], b[1:3] = True, True
+    assert dice(a, b) == 0.5
+    assert dice(a, a) == 1.0
+    assert dice(a, ~a) == 0.0
+
+
+def test_heads_masks_and_their_overlap_on_disk(tmp_path: Path) -> None:
+    scan = generated_brain((44, 52, 20))
+    path = save_scan(tmp_path / "s.nii", scan.array, scan.affine)
+    mask = save_scan(tmp_path / "m.nii", (scan.array > 0).astype("u1"), scan.affine)
+    heads, masks = load_heads([Subject("A", "tune", path, mask)], 4.0)
+    np.testing.assert_array_equal(heads[0].array, to_head(scan, 4.0).array)
+    np.testing.assert_array_equal(masks[0], heads[0].array > 0)
+    figures = extraction_dice(Bright(), heads, masks)
+    assert figures["dice_min"] == figures["dice_median"] > 0.98
+    with pytest.raises(ValueError, match="A has no brain mask"):
+        load_heads([Subject("A", "tune", path, None)], 4.0)
+
+
+def test_a_few_steps_of_training_lower_the_loss(tmp_path: Path) -> None:
+    scan = generated_brain((44, 52, 30))
+    head = to_head(scan, 4.0)
+    data = ([head], [head.array > 0])
+    schedule = Schedule(6, learning_rate=1e-2, warmup=1, average=0.5, bf16=False)
+    network = train_brain({"channels": [2, 2]}, data, data, schedule, tmp_path / "u.pt")
+    assert isinstance(network, UNet3D)
+    torch.manual_seed(schedule.seed)
+    untrained = UNet3D([2, 2]).eval()
+    given, target = vary(head.array, head.array > 0, torch.Generator().manual_seed(9))
+    with torch.inference_mode():
+        losses = [
+            float(torch.nn.functional.binary_cross_entropy_with_logits(net(given), target))
+            for net in (untrained, network)
+        ]
+    assert losses[1] < losses[0]
