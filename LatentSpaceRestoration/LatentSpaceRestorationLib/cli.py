@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__
-from .detector import METHODS, MODES
 from .errors import BundleError, Cancelled, InputError, LSRError
 
 if TYPE_CHECKING:
@@ -43,19 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    debug = False
     try:
         options = _parser().parse_args(arguments)
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 0
-    try:
-        with _quiet(options.debug):
+        debug = options.debug
+        with _quiet(debug):
             command: Callable[[argparse.Namespace], int] = options.command
             return command(options)
+    except SystemExit as leaving:  # argparse has said all there is to say
+        return leaving.code if isinstance(leaving.code, int) else 0
     except (KeyboardInterrupt, Cancelled):
-        _complain("cancelled", options.debug)
+        _complain("cancelled", debug)
         return CANCELLED
     except LSRError as error:
-        _complain(str(error), options.debug)
+        _complain(str(error), debug)
         return UNUSABLE_INPUT if isinstance(error, InputError) else UNUSABLE_ARGUMENTS
     except BrokenPipeError:
         # Whoever read the output has left; Python would complain again when it closes.
@@ -63,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAULT
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-            _complain("PyTorch is missing; install the package torch", options.debug)
+            _complain("PyTorch is missing; install the package torch", debug)
             return UNUSABLE_ARGUMENTS
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        _complain(f"a fault of the program ({what}); report what --debug shows", options.debug)
+        _complain(f"a fault of the program ({what}); report what --debug shows", debug)
         return FAULT
 
 
@@ -102,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_detect(detect: argparse.ArgumentParser) -> None:
+    from .detector import METHODS, MODES
+
     detect.description = (
         "Writes for each SCAN into DIR: the anomaly map, its mask, the restoration, the spread of "
         "the restorations, a picture and the figures. Nothing is written for a scan that fails."
