@@ -1,0 +1,365 @@
+"""The one way through, with a tiny model of random weights: what holds whatever the weights are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from LatentSpaceRestorationLib import inference
+from LatentSpaceRestorationLib.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.detection import Detection
+from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.device import choose_device
+from LatentSpaceRestorationLib.errors import BundleError, Cancelled, InputError
+from LatentSpaceRestorationLib.volume import Volume
+from scan_grids import ORIENTATIONS, rotation, stored_as
+from tiny_model import generated_brain, write_tiny_brain_model, write_tiny_model
+
+#: Of all detections here, where nothing else is said.
+QUICK = {"restorations": 2, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_model: Path) -> Detector:
+    """The tiny model, without a brain-extraction model even where one is installed."""
+    bundle = read_bundle(tiny_model)
+    return Detector(bundle, inference.Networks.load(bundle), None)
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    """Twelve slices of a brain without a head, 4 mm along the patient's axes."""
+    return generated_brain((44, 52, 12))
+
+
+@pytest.fixture(scope="module")
+def result(detector: Detector, scan: Volume) -> Detection:
+    """The detection that others are compared with."""
+    return detector.detect(scan, **QUICK)
+
+
+def check_images(found: Detection, scan: Volume) -> None:
+    """What every detection's images fulfil."""
+    images = {
+        "anomaly_map": np.float32,
+        "anomaly_mask": np.uint8,
+        "restoration": np.float32,
+        "restoration_sd": np.float32,
+        "brain_mask": np.uint8,
+    }
+    for name, kind in images.items():
+        image = getattr(found, name)
+        assert image.shape == scan.array.shape, name
+        assert image.dtype == kind, name
+        assert np.isfinite(image).all(), name
+    brain = found.brain_mask > 0
+    assert set(np.unique(found.brain_mask)) <= {0, 1}
+    assert brain.any()
+    assert (found.anomaly_map >= 0).all()
+    assert (found.anomaly_map[~brain] == 0).all()
+    assert found.anomaly_map.max() > 0
+    expected = brain & (found.anomaly_map >= found.threshold)
+    np.testing.assert_array_equal(found.anomaly_mask, expected.astype(np.uint8))
+    assert (found.restoration_sd >= 0).all()
+    assert (found.restoration_sd[~brain] == 0).all()
+    np.testing.assert_array_equal(found.restoration[~brain], scan.array[~brain].astype(np.float32))
+
+
+def test_images_lie_on_the_scans_own_grid(result: Detection, scan: Volume) -> None:
+    check_images(result, scan)
+    truth = scan.array > 0
+    brain = result.brain_mask > 0
+    assert 2.0 * (brain & truth).sum() / (brain.sum() + truth.sum()) > 0.98
+    assert not np.array_equal(result.restoration, scan.array)
+    assert result.restoration_sd.max() > 0
+
+
+def test_figures_are_those_of_the_calibration(result: Detection, detector: Detector) -> None:
+    calibration = detector.calibration()
+    assert result.threshold_percentile == calibration.threshold_percentile == 99.0
+    assert result.threshold == detector.threshold_value(99.0) == 2.0
+    assert result.healthy_scans == 20
+    assert 1 / 21 <= result.p_value <= 1.0
+    assert result.percentile == pytest.approx(100.0 * (1.0 - result.p_value))
+    height = [s.position_mm for s in result.slice_scores]
+    np.testing.assert_allclose(height, np.arange(12) * 4.0 - 22.0)
+    assert (result.model, result.mode, result.method) == ("tiny", "default", "lsr")
+    assert (result.restorations, result.seed, result.device) == (2, 3, "cpu")
+    assert any("already brain-extracted" in warning for warning in result.warnings)
+    assert {"brain", "encode", "restore", "score", "undo"} <= result.seconds.keys()
+
+
+def test_figures_go_to_json_under_the_names_of_the_contract(result: Detection) -> None:
+    written = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    contract = {
+        *("sample_score", "percentile", "p_value", "threshold", "slice_scores", "model", "mode"),
+        *("method", "restorations", "seed", "device", "warnings", "seconds", "version"),
+    }
+    assert contract <= written.keys()
+    assert written["slice_scores"][0].keys() == {"position_mm", "score"}
+
+
+def test_the_same_seed_gives_the_same_map_in_chunks_of_any_size(
+    detector: Detector, scan: Volume, result: Detection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = detector.detect(scan, **QUICK)
+    np.testing.assert_array_equal(again.anomaly_map, result.anomaly_map)
+    assert again.sample_score == result.sample_score
+    monkeypatch.setattr(inference, "CHUNK", 5)
+    other = detector.detect(scan, **QUICK)
+    np.testing.assert_allclose(other.anomaly_map, result.anomaly_map, atol=1e-5)
+    np.testing.assert_allclose(other.restoration, result.restoration, atol=1e-3)
+
+
+def test_another_seed_gives_another_map(
+    detector: Detector, scan: Volume, result: Detection
+) -> None:
+    other = detector.detect(scan, restorations=2, seed=4)
+    assert np.abs(other.anomaly_map - result.anomaly_map).max() > 1e-3
+    np.testing.assert_array_equal(other.brain_mask, result.brain_mask)
+
+
+def test_a_scan_stored_another_way_gives_the_same_map(
+    detector: Detector, scan: Volume, result: Detection
+) -> None:
+    orientation = ORIENTATIONS[13]
+    assert np.linalg.det(orientation) < 0  # left-handed
+    stored = stored_as(scan, orientation)
+    found = detector.detect(stored, **QUICK)
+    check_images(found, stored)
+    expected = stored_as(replace(scan, array=result.anomaly_map), orientation)
+    np.testing.assert_allclose(found.anomaly_map, expected.array, atol=1e-5)
+    assert found.sample_score == pytest.approx(result.sample_score, abs=1e-5)
+    assert [s.position_mm for s in found.slice_scores] == [
+        s.position_mm for s in result.slice_scores
+    ]
+
+
+@pytest.mark.parametrize("orientation", [ORIENTATIONS[1], ORIENTATIONS[30]])
+def test_oblique_anisotropic_scans_of_odd_sizes(
+    detector: Detector, orientation: np.ndarray
+) -> None:
+    spacing = np.abs(orientation.T) @ [3.1, 2.9, 6.5]
+    affine = np.eye(4)
+    affine[:3, :3] = rotation((12.0, -8.0, 15.0)) @ orientation * spacing
+    shape = tuple(int(n) | 1 for n in np.abs(orientation.T) @ [160, 200, 72] / spacing)
+    scan = generated_brain(shape, affine)
+    found = detector.detect(replace(scan, array=scan.array.astype(np.int16)), **QUICK)
+    check_images(found, scan)
+    truth = scan.array > 0
+    brain = found.brain_mask > 0
+    assert 2.0 * (brain & truth).sum() / (brain.sum() + truth.sum()) > 0.9
+
+
+def test_paper_mode_sums_the_nll_of_its_slices(detector: Detector, scan: Volume) -> None:
+    found = detector.detect(scan, mode="paper", **QUICK)
+    check_images(found, scan)
+    assert found.mode == "paper"
+    assert found.sample_score == pytest.approx(sum(s.score for s in found.slice_scores), rel=1e-4)
+
+
+def test_a_lower_threshold_marks_more(detector: Detector, scan: Volume, result: Detection) -> None:
+    found = detector.detect(scan, threshold=50.0, **QUICK)
+    check_images(found, scan)
+    assert (found.threshold_percentile, found.threshold) == (50.0, 0.4)
+    np.testing.assert_array_equal(found.anomaly_map, result.anomaly_map)
+    assert found.anomaly_mask.sum() > result.anomaly_mask.sum()
+
+
+def test_one_restoration_has_no_spread(detector: Detector, scan: Volume) -> None:
+    found = detector.detect(scan, restorations=1)
+    assert (found.restoration_sd == 0).all()
+
+
+def test_a_given_brain_mask_is_used(detector: Detector, scan: Volume) -> None:
+    mask = (scan.array > 0) & (np.arange(44) < 22)[:, None, None]
+    head = Volume(np.where(scan.array > 0, scan.array, 30.0).astype(np.float32), scan.affine)
+    head.array[::7, ::5] += 1.0  # no constant background: a whole head
+    found = detector.detect(head, brain_mask=mask.astype(np.uint8), **QUICK)
+    check_images(found, head)
+    np.testing.assert_array_equal(found.brain_mask > 0, mask)
+    assert not any("extracted" in warning for warning in found.warnings[1:])
+
+
+def test_a_brain_mask_that_does_not_fit_is_refused(detector: Detector, scan: Volume) -> None:
+    with pytest.raises(InputError, match="own grid"):
+        detector.detect(scan, brain_mask=np.ones((44, 52, 13)))
+    with pytest.raises(InputError, match="empty"):
+        detector.detect(scan, brain_mask=np.zeros(scan.shape))
+
+
+def test_brain_beyond_the_models_field_of_view_is_told(detector: Detector) -> None:
+    noise = np.random.default_rng(0).normal(100.0, 10.0, (48, 60, 3)).astype(np.float32)
+    whole = Volume(noise, np.diag([4.0, 4.0, 4.0, 1.0]))
+    found = detector.detect(whole, brain_mask=np.ones(noise.shape), restorations=1)
+    check_images(found, whole)
+    assert any("28% of the brain lies outside" in warning for warning in found.warnings)
+
+
+def test_progress_runs_from_0_to_1(detector: Detector, scan: Volume) -> None:
+    seen: list[tuple[float, str]] = []
+    detector.detect(scan, **QUICK, progress=lambda done, what: seen.append((done, what)))
+    done = [share for share, _ in seen]
+    assert done[0] == 0.0
+    assert done[-1] == 1.0
+    assert all(b >= a for a, b in pairwise(done))
+    assert len(set(done)) > 8
+    assert all(what for _, what in seen)
+
+
+@pytest.mark.parametrize("call", [1, 3, 10])
+def test_cancelling_at_any_time_ends_it(detector: Detector, scan: Volume, call: int) -> None:
+    asked = 0
+
+    def is_cancelled() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == call
+
+    with pytest.raises(Cancelled):
+        detector.detect(scan, **QUICK, is_cancelled=is_cancelled)
+    assert asked == call
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "best"},
+        {"method": "vae"},
+        {"restorations": 0},
+        {"threshold": 0.0},
+        {"threshold": 100.0},
+        {"threshold": float("nan")},
+    ],
+)
+def test_options_out_of_range_are_refused(
+    detector: Detector, scan: Volume, options: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match=r".") as refusal:
+        detector.detect(scan, **options)
+    assert "\n" not in str(refusal.value)
+
+
+def spoiled(change: Callable[[np.ndarray], np.ndarray]) -> Volume:
+    """A brain with something wrong."""
+    brain = generated_brain((44, 52, 12))
+    return Volume(change(brain.array.copy()), brain.affine)
+
+
+def with_nan(array: np.ndarray) -> np.ndarray:
+    """One voxel without a value."""
+    array[20, 20, 5] = np.nan
+    return array
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (with_nan, "NaN"),
+        (np.zeros_like, "every voxel is 0"),
+        (lambda a: a[:, :, :1], "not a volume"),
+        (lambda a: a[:, :, 5], "not a volume"),
+        (lambda a: np.stack([a, a], -1), "not a volume"),
+        (lambda a: np.where(a > 0, 1.0, 0.0), "almost no contrast"),
+        (lambda a: np.random.default_rng(0).normal(100.0, 5.0, a.shape), "give a brain mask"),
+    ],
+    ids=["NaN", "constant", "one slice", "2-D", "4-D", "a mask", "a head without a network"],
+)
+def test_scans_that_cannot_be_used_are_refused_in_one_line(
+    detector: Detector, change: Callable[[np.ndarray], np.ndarray], says: str
+) -> None:
+    with pytest.raises(InputError, match=says) as refusal:
+        detector.detect(spoiled(change))
+    assert "\n" not in str(refusal.value)
+
+
+# Loading
+
+
+def test_a_model_is_found_by_its_name_or_folder(tiny_model: Path, detector: Detector) -> None:
+    by_name = Detector.load("tiny", search=[tiny_model.parent])
+    assert by_name.bundle.folder == tiny_model
+    assert by_name.device in ("cpu", "cuda", "mps")
+    assert (by_name.grid.rows, by_name.grid.columns, by_name.grid.spacing_mm) == (52, 40, 4.0)
+    with pytest.raises(BundleError, match="there is no model"):
+        Detector.load("no-such-model")
+
+
+def test_an_unknown_device_is_refused_and_a_missing_one_replaced(
+    tiny_model: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="not 'tpu'"):
+        Detector.load(tiny_model, "tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    loaded = Detector.load(tiny_model, "cuda")
+    assert loaded.device == "cpu"
+    found = loaded.detect(scan, restorations=1)
+    assert found.device == "cpu"
+    assert any("cuda is not available here" in warning for warning in found.warnings)
+
+
+def test_a_device_that_is_listed_but_fails_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel image is available\nfor execution")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "ones", broken)
+    for wanted in ("auto", "cuda"):
+        device, warnings = choose_device(wanted)
+        assert device == "cpu"
+        assert warnings == (
+            "cuda does not work here (no kernel image is available); the CPU was used",
+        )
+    assert choose_device("cpu") == ("cpu", ())
+
+
+def test_a_model_for_something_else_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_brain_model(tmp_path)
+    with pytest.raises(BundleError, match="does not find anomalies"):
+        Detector.load(folder)
+
+
+def rewritten(source: Path, folder: Path, config: dict, calibration: dict | None = None) -> Path:
+    """A copy of a model with other settings or calibration."""
+    bundle = read_bundle(source)
+    settings = {**bundle.config, "name": folder.name, **config}
+    weights = {f: bundle.tensors(f) for f in bundle.config["files"] if f.endswith("safetensors")}
+    given = bundle.calibration if calibration is None else calibration
+    return write_bundle(folder, settings, weights, given).folder
+
+
+def test_weights_that_do_not_fit_their_settings_are_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    for part, change in (("vqvae", {"codes": 8}), ("prior", {"channels": 16})):
+        settings = {part: {**read_bundle(tiny_model).config[part], **change}}
+        with pytest.raises(BundleError, match="do not fit its settings") as refusal:
+            Detector.load(rewritten(tiny_model, tmp_path / part, settings))
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_model_that_was_not_calibrated_says_so_at_once(
+    tiny_model: Path, tmp_path: Path, scan: Volume
+) -> None:
+    loaded = Detector.load(rewritten(tiny_model, tmp_path / "raw", {}, {}))
+    steps: list[str] = []
+    with pytest.raises(BundleError, match="was not calibrated for mode 'default'"):
+        loaded.detect(scan, progress=lambda _, what: steps.append(what))
+    assert steps == []
+
+
+def test_a_brain_model_that_is_missing_or_does_not_fit_is_a_warning(
+    tmp_path: Path, scan: Volume
+) -> None:
+    folder = write_tiny_model(tmp_path)
+    brain = write_tiny_brain_model(tmp_path)
+    rewritten(brain, brain, {"unet": {"channels": [4, 8, 8]}}, {})
+    found = Detector.load(folder, search=[tmp_path]).detect(scan, restorations=1)
+    assert any("brain extraction is not available" in warning for warning in found.warnings)
