@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -173,8 +174,6 @@ def _percentile(text: str) -> float:
 
 
 def _detect(options: argparse.Namespace) -> int:
-    import json
-
     from .bundle import find_bundle
     from .outputs import check_names, detect_file, results_folder
 
@@ -260,7 +259,7 @@ def _show_model(options: argparse.Namespace) -> int:
     print(_model_line(bundle))
     for key in ("licence", "grid", "spacing_mm", "orientation", "training", "metrics"):
         if key in bundle.config:
-            print(f"{key}: {bundle.config[key]}")
+            print(f"{key}: {json.dumps(bundle.config[key], ensure_ascii=False)}")
     print(f"\n{bundle.card()}".rstrip())
     return 0
 

@@ -207,7 +207,7 @@ def test_models(
     assert "MODEL_CARD.md is missing" in torn
     status, out, _ = lsr("models", "show", "tiny")
     assert status == 0
-    assert "licence: Apache-2.0" in out
+    assert 'licence: "Apache-2.0"' in out
     assert "A model with random weights" in out
     status, out, err = lsr("models", "verify")
     assert status == 2
