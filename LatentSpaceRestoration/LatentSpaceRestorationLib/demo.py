@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from .detector import Detector
 from .errors import LSRError
+from .evaluation.overlap import dice
 from .io import write_volume
 from .outputs import Result, detect_file
 from .volume import Volume
@@ -124,13 +125,6 @@ def paint_lesion(
     lesion = np.zeros(volume.shape, bool)
     lesion[box] = share > 0.5
     return Volume(array, volume.affine, "demo"), lesion
-
-
-def dice(one: np.ndarray, other: np.ndarray) -> float:
-    """2 |A and B| / (|A| + |B|) of two masks of one shape; 0 if both are empty."""
-    one, other = one > 0, other > 0
-    total = int(one.sum()) + int(other.sum())
-    return 2.0 * int((one & other).sum()) / total if total else 0.0
 
 
 def _smooth_noise(

@@ -30,8 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         subjects = list(of_split(read_subjects(options.subjects), options.split))[: options.limit]
         cases = run_cases(
-            Detector.load(options.model), subjects, per_subject=options.per_subject,
-            mode=options.mode, restorations=options.restorations,
+            Detector.load(options.model),
+            subjects,
+            per_subject=options.per_subject,
+            mode=options.mode,
+            restorations=options.restorations,
             report=lambda line: print(line, flush=True),
         )
     except LSRError as error:

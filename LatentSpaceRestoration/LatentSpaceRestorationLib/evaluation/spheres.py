@@ -12,6 +12,7 @@ from ..detection import Detection
 from ..detector import Detector
 from ..io import read_mask, read_volume
 from ..training.subjects import Subject
+from .overlap import dice
 from .synthetic import Sphere, paint_sphere, random_sphere
 
 
@@ -105,13 +106,11 @@ def summarise(cases: list[Case]) -> dict[str, Any]:
             label, values = case.label.ravel(), found.anomaly_map.ravel()
             precision, recall, _ = precision_recall_curve(label, values)
             best = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-            overlap = float((found.anomaly_mask.ravel() * label).sum())
-            size = float(found.anomaly_mask.sum() + label.sum())
             peak = np.unravel_index(np.argmax(found.anomaly_map), found.anomaly_map.shape)
             row |= {
                 "sphere": asdict(case.sphere),
                 "ap": float(average_precision_score(label, values)),
-                "dice": 2.0 * overlap / size,
+                "dice": dice(found.anomaly_mask, case.label),
                 "dice_best": float(best.max()),
                 "hit": bool(case.label[peak]),
             }

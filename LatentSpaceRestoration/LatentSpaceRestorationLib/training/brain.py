@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..brain import brain_probability, largest_piece, network_input
+from ..evaluation.overlap import dice
 from ..io import read_volume
 from ..networks.unet import UNet3D
 from ..preprocessing import Head, mask_to_head, to_head
@@ -133,11 +134,6 @@ def _paint_spheres(
         sphere = ((d * d + h * h + w * w) < uniform(3.0, 17.0) ** 2) & (y[0, 0] > 0)
         x = torch.where(sphere, torch.tensor(uniform(0.0, 1.4)), x)
     return x
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice overlap of two bool masks, 0 to 1."""
-    return 2.0 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum()))
 
 
 def extraction_dice(

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..networks.pixelsnail import PixelSNAIL
+from ..networks.unet import UNet3D
 from ..networks.vqvae import VQVAE
 from ..preprocessing import Grid
 from .brain import load_heads, train_brain
@@ -64,7 +63,7 @@ class Recipe:
             "dropout": 0.1,
         }
     )
-    prior_schedule: Schedule = Schedule(2000, batch=32, learning_rate=1.5e-3, average=0.995)
+    prior_schedule: Schedule = Schedule(1600, batch=32, learning_rate=1.5e-3, average=0.995)
     copies: int = 3
     code_dropout: float = 0.0
     unet: dict[str, Any] = field(default_factory=lambda: {"channels": [16, 32, 64]})
@@ -127,7 +126,7 @@ class Workshop:
             report=self.report,
         )
 
-    def brain(self) -> torch.nn.Module:
+    def brain(self) -> UNet3D:
         """The trained brain extraction."""
         spacing = self.recipe.grid.spacing_mm
         return train_brain(

@@ -33,7 +33,6 @@ def main() -> None:
     options = parser.parse_args()
 
     import torch
-
     from LatentSpaceRestorationLib.demo import load_template
     from LatentSpaceRestorationLib.detector import Detector
     from LatentSpaceRestorationLib.io import read_volume

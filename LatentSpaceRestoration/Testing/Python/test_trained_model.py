@@ -1,0 +1,99 @@
+"""The models that ship, on a real brain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from LatentSpaceRestorationLib.bundle import default_models_folder, read_bundle
+from LatentSpaceRestorationLib.demo import load_template
+from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.evaluation.synthetic import Sphere, paint_sphere
+from LatentSpaceRestorationLib.inference import Networks
+from LatentSpaceRestorationLib.io import read_volume
+from LatentSpaceRestorationLib.restoration import nll, restore
+from LatentSpaceRestorationLib.training.subjects import Subject, of_split, read_subjects
+
+DATA = Path(__file__).parents[4] / "shared" / "data" / "t1-healthy-2mm" / "subjects.tsv"
+
+
+def tune_subjects() -> list[Subject]:
+    if not DATA.is_file():
+        pytest.skip(f"needs the healthy scans of {DATA.parent.name}, which are not here")
+    return list(of_split(read_subjects(DATA), "tune"))
+
+
+def test_the_shipped_models_are_whole_small_and_documented() -> None:
+    size = 0
+    for name in ("brain-t1", "brain-extraction"):
+        bundle = read_bundle(default_models_folder() / name)
+        size += bundle.size
+        for words in ("CC BY-SA 3.0", "IXI", "Not for diagnosis"):
+            assert words in bundle.card()
+    assert size <= 40e6
+
+
+def test_calibration_scans_are_not_training_scans() -> None:
+    bundle = read_bundle(default_models_folder() / "brain-t1")
+    assert len(bundle.calibration["scans"]) == 20
+    assert not set(bundle.calibration["scans"]) & set(bundle.config["training"]["subjects"])
+    assert set(bundle.calibration["modes"]) == {"default", "paper"}
+
+
+def test_a_painted_sphere_is_the_hottest_place() -> None:
+    scan = load_template()
+    brain = scan.array > 0
+    sphere = Sphere((30.0, -20.0, 30.0), 14.0, -2.0)
+    painted, label = paint_sphere(scan, brain, sphere)
+    found = Detector.load(device="cpu").detect(painted, restorations=2)
+    assert label[np.unravel_index(found.anomaly_map.argmax(), label.shape)]
+    assert found.anomaly_map[label].mean() > 4 * found.anomaly_map[brain & ~label].mean()
+
+
+@pytest.mark.slow
+def test_the_loop_and_the_fast_samplers_agree_on_the_trained_model() -> None:
+    detector = Detector.load(device="cpu")
+    prepared, _ = detector.prepare(load_template())
+    networks = Networks.load(detector.bundle)
+    reading = networks.read(prepared)
+    middle = len(prepared.slices) // 2
+    pick = [middle - 12, middle, middle + 12]
+    codes = torch.from_numpy(reading.codes[pick])
+    position = torch.from_numpy(prepared.position[pick])
+    likelihood = nll(networks.prior, codes, position)
+    np.testing.assert_allclose(likelihood.numpy(), reading.nll[pick], atol=1e-4)
+    threshold = float(np.percentile(reading.nll[reading.brain], 80))
+    limits = np.where(reading.brain[pick], threshold, np.inf)
+    results = {
+        sampler: restore(
+            networks.prior,
+            codes,
+            position,
+            thresholds=limits,
+            restorations=2,
+            seed=3,
+            slice_ids=pick,
+            sampler=sampler,
+        )
+        for sampler in ("loop", "skip-ahead", "cached")
+    }
+    assert (results["loop"] != codes[:, None]).any(dim=3).any(dim=2).all(), "nothing resampled"
+    assert torch.equal(results["loop"], results["skip-ahead"])
+    assert torch.equal(results["loop"], results["cached"])
+
+
+@pytest.mark.slow
+def test_brain_extraction_overlaps_the_given_masks() -> None:
+    detector = Detector.load(device="cpu")
+    scores = []
+    for subject in tune_subjects():
+        scan = read_volume(subject.scan)
+        assert subject.mask is not None
+        given = read_volume(subject.mask).array > 0
+        prepared, _ = detector.prepare(scan)
+        found = prepared.to_native(prepared.mask.astype(np.float32)) >= 0.5
+        scores.append(2.0 * (found & given).sum() / (found.sum() + given.sum()))
+    assert np.median(scores) >= 0.97
+    assert min(scores) >= 0.94
