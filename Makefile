@@ -2,6 +2,7 @@
 #   make demo        detect a painted lesion in a real brain and draw a picture
 #   make test        lint, types and the default tests
 #   make test-slow   the tests that take minutes
+#   make benchmark   time and memory of one whole scan
 # Variables: PYTHON=/path/to/python chooses the interpreter; TORCH_INDEX=URL the package index that
 # torch comes from (on Linux, give PyTorch's CPU index, or its CUDA builds may be installed).
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow benchmark lint clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -25,6 +26,9 @@ test: $(VENV)/.test lint
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+benchmark: $(VENV)/.demo
+	@$(BIN)/python LatentSpaceRestoration/Testing/Benchmarks/whole_scan.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
