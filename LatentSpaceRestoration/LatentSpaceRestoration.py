@@ -322,7 +322,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
                 raise Cancelled
             self.resultSection.show(task.write(detector, detection))
             status = _("Done in {seconds} s.").format(
-                seconds=f"{sum(detection.seconds.values()):.0f}"
+                seconds=f"{sum(detection.seconds.values()):.1f}"
             )
             self.resultSection.onPeakButton()
         except Cancelled:

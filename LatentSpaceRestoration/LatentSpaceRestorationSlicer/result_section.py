@@ -54,12 +54,13 @@ class ResultSection:
         self._ui.scoresButton.enabled = hasResult
         self._ui.peakButton.enabled = hasResult
         self._ui.warningsLabel.visible = hasResult and bool(result.warnings)
+        self._ui.scoreLabel.visible = hasResult
         if result is None:
-            self._ui.scoreLabel.text = _("No result yet.")
+            self._ui.wordsLabel.text = _("No result yet.")
             return
-        self._ui.scoreLabel.text = "{words}\n{score}".format(
-            words=scores.inWords(result.detection),
-            score=_("Sample score: {score}").format(score=f"{result.sampleScore:.3g}"),
+        self._ui.wordsLabel.text = scores.inWords(result.detection)
+        self._ui.scoreLabel.text = _("Sample score: {score}").format(
+            score=f"{result.sampleScore:.3g}"
         )
         self._ui.warningsLabel.text = "\n".join(result.warnings)
 

@@ -139,8 +139,10 @@ def _readMask(
 
 
 def _sameGrid(mask: vtkMRMLLabelMapVolumeNode, volume: vtkMRMLScalarVolumeNode) -> bool:
-    same = slicer.modules.volumes.logic().CompareVolumeGeometry(volume, mask) == ""
-    return same and mask.GetTransformNodeID() == volume.GetTransformNodeID()
+    # Not by CompareVolumeGeometry, which calls two volumes under one transform a mismatch.
+    same = mask.GetImageData().GetDimensions() == volume.GetImageData().GetDimensions()
+    same = same and mask.GetTransformNodeID() == volume.GetTransformNodeID()
+    return same and bool(np.allclose(_ijkToRAS(mask), _ijkToRAS(volume)))
 
 
 def _segments(mask: vtkMRMLSegmentationNode, volume: vtkMRMLScalarVolumeNode) -> np.ndarray:

@@ -1,0 +1,458 @@
+"""The panel: its real ``.ui`` file, clicked with the mouse."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import in_slicer
+import numpy as np
+
+in_slicer.begin()
+
+import qt  # noqa: E402
+import slicer  # noqa: E402
+from LatentSpaceRestoration import LatentSpaceRestorationWidget  # noqa: E402
+from LatentSpaceRestorationSlicer import models, results  # noqa: E402
+from scene_tools import GEOMETRIES, add_volume, ijk, node_ids, segment_ijk  # noqa: E402
+from stub_detector import NothingMissing, StubDetector  # noqa: E402
+from test_module import scan  # noqa: E402
+
+
+def click(button: Any) -> None:
+    """Press and release the left mouse button over a widget."""
+    try:
+        from PySide6.QtCore import Qt
+        from PySide6.QtTest import QTest
+    except ImportError:
+        button.click()  # PythonQt has no QTest
+        return
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Handle events until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain")
+        slicer.app.processEvents()
+        time.sleep(0.005)
+
+
+class PanelTestCase(unittest.TestCase):
+    """A shown panel, a clean scene with one volume, and a detector that is no model."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+        self.panel = slicer.modules.latentspacerestoration.createNewWidgetRepresentation()
+        self.widget = self.panel.self()
+        self.stub = StubDetector()
+        self.widget.logic.loadDetector = self.stub.load
+        self.widget.logic.packages = NothingMissing()
+        self.ui = self.widget.ui
+        # As in Slicer's module panel, which scrolls when it is too low.
+        self.area = qt.QScrollArea()
+        self.area.widgetResizable = True
+        self.area.setWidget(self.panel)
+        self.area.resize(440, 700)
+        self.area.show()
+        self.volume = add_volume(scan(), GEOMETRIES["LPS"], "Head")
+        self.panel.enter()
+        self.parameters = self.widget._parameterNode
+        slicer.app.processEvents()
+
+    def tearDown(self) -> None:
+        self.panel.exit()
+        self.widget.cleanup()
+        # The next test makes its own panel; this one is to follow the scene no longer.
+        for widget in vars(self.ui).values():
+            if hasattr(widget, "setMRMLScene"):
+                widget.setMRMLScene(None)
+        self.area.close()
+        self.area.deleteLater()
+
+    def on_step(self, number: int, action: Callable[[], None]) -> threading.Event:
+        """Do something on the main thread while the detection is at a step; it waits for that."""
+        done = threading.Event()
+        reached = threading.Event()
+
+        def before_step(step: int) -> None:
+            if step == number and not done.is_set():
+                reached.set()
+                done.wait(10.0)
+
+        def look() -> None:
+            if reached.is_set() and not done.is_set():
+                try:
+                    action()
+                finally:
+                    done.set()
+
+        self.stub.before_step = before_step
+        self.timer = qt.QTimer()
+        self.timer.connect("timeout()", look)
+        self.timer.start(5)
+        self.addCleanup(self.timer.stop)
+        return done
+
+
+class TestDetecting(PanelTestCase):
+    def test_click_detects(self) -> None:
+        self.assertTrue(self.ui.detectButton.enabled)
+        self.stub.warnings = ("The scan is already brain-extracted.",)
+        self.parameters.threshold = 85.0
+        self.parameters.seed = 7
+        click(self.ui.detectButton)
+        result = self.widget.resultSection._result
+        self.assertEqual(self.stub.asked[-1].seed, 7)
+        self.assertEqual(self.stub.threads, ["LatentSpaceRestoration"], "not on a worker thread")
+        np.testing.assert_array_equal(
+            segment_ijk(result.segmentation, results.SEGMENT_ID, self.volume),
+            result.detection.anomaly_map >= 85.0,
+        )
+        self.assertEqual(
+            self.ui.wordsLabel.text, "More unusual than 19 of 20 healthy scans (percentile 90)."
+        )
+        self.assertIn("100", self.ui.scoreLabel.text)
+        self.assertTrue(self.ui.warningsLabel.visible)
+        self.assertEqual(self.ui.warningsLabel.text, "The scan is already brain-extracted.")
+        self.assertEqual(self.ui.detectButton.text, "Detect anomalies")
+        self.assertFalse(self.ui.progressBar.visible)
+        self.assertTrue(self.ui.inputsSection.enabled)
+        slicer.app.processEvents()
+        picture = in_slicer.output_folder() / "panel.png"
+        self.assertTrue(self.area.grab().save(str(picture)))
+        self.assertGreater(picture.stat().st_size, 10_000)
+        self.assertLess(self.panel.sizeHint.height(), 700)
+
+    def test_locked_with_progress_while_it_runs(self) -> None:
+        seen: dict[str, Any] = {}
+
+        def look() -> None:
+            seen["locked"] = not self.ui.inputsSection.enabled
+            seen["button"] = self.ui.detectButton.text
+            seen["bar"] = self.ui.progressBar.visible
+
+        self.on_step(2, look)
+        shown: list[tuple[float, str]] = []
+        show = self.widget._showProgress
+        self.widget._showProgress = lambda *news: (shown.append(news), show(*news))
+        click(self.ui.detectButton)
+        self.assertEqual(seen, {"locked": True, "button": "Cancel", "bar": True})
+        self.assertIn((0.5, "Step 2"), shown)
+
+    def test_click_again_cancels(self) -> None:
+        before = node_ids()
+        self.on_step(1, lambda: click(self.ui.detectButton))
+        click(self.ui.detectButton)
+        self.assertEqual(self.ui.statusLabel.text, "Cancelled; nothing was changed.")
+        self.assertEqual(node_ids(), before)
+        self.assertTrue(self.ui.detectButton.enabled)
+        self.assertEqual(self.ui.detectButton.text, "Detect anomalies")
+        # And it can run again.
+        self.stub.before_step = lambda number: None
+        click(self.ui.detectButton)
+        self.assertIsNotNone(self.widget.resultSection._result)
+
+    def test_cancel_after_the_last_step_writes_nothing(self) -> None:
+        before = node_ids()
+        self.stub.steps = 1
+        real = self.stub.detect
+
+        def detect(*args: Any, **kwargs: Any) -> Any:
+            detection = real(*args, **kwargs)
+            self.widget._run.cancel()
+            return detection
+
+        self.stub.detect = detect
+        click(self.ui.detectButton)
+        self.assertEqual(node_ids(), before)
+
+    def test_closing_the_scene_cancels(self) -> None:
+        self.on_step(1, lambda: slicer.mrmlScene.Clear())
+        click(self.ui.detectButton)
+        self.assertEqual(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"), [])
+        self.assertEqual(self.ui.statusLabel.text, "Cancelled; nothing was changed.")
+        self.assertFalse(self.ui.detectButton.enabled)
+        add_volume(scan(), np.eye(4))
+
+    def test_faults_are_shown_and_leave_nothing(self) -> None:
+        before = node_ids()
+        self.stub.fault = RuntimeError("the disk is on fire")
+        with self.assertRaisesRegex(RuntimeError, "the disk is on fire"):
+            self.widget.onDetectButton()
+        self.assertEqual(node_ids(), before)
+        self.assertEqual(self.ui.statusLabel.text, "It failed; nothing was changed.")
+        self.assertEqual(self.ui.detectButton.text, "Detect anomalies")
+        self.assertTrue(self.ui.inputsSection.enabled)
+
+    def test_removing_the_volume_meanwhile(self) -> None:
+        self.on_step(1, lambda: slicer.mrmlScene.RemoveNode(self.volume))
+        with self.assertRaisesRegex(RuntimeError, "removed or changed"):
+            self.widget.onDetectButton()
+        self.assertEqual(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"), [])
+        self.assertFalse(self.ui.detectButton.enabled)
+
+    def test_leaving_the_panel_while_it_runs(self) -> None:
+        self.on_step(1, self.panel.exit)
+        click(self.ui.detectButton)
+        self.assertIsNotNone(self.widget.resultSection._result)
+        self.panel.enter()
+        self.assertTrue(self.ui.detectButton.enabled)
+
+    def test_destroying_the_panel_while_it_runs(self) -> None:
+        before = node_ids()
+        self.on_step(1, self.widget.cleanup)
+        click(self.ui.detectButton)
+        self.assertEqual(node_ids(), before)
+
+
+class TestResultSection(PanelTestCase):
+    def test_threshold_applies_at_once(self) -> None:
+        self.parameters.threshold = 95.0
+        click(self.ui.detectButton)
+        result = self.widget.resultSection._result
+        self.ui.thresholdSlider.value = 60.0
+
+        def inside() -> np.ndarray:
+            return segment_ijk(result.segmentation, results.SEGMENT_ID, self.volume)
+
+        wait_for(lambda: bool(inside().sum() > 1))
+        np.testing.assert_array_equal(inside(), result.detection.anomaly_map >= 60.0)
+        self.assertEqual(result.anomalyMap.GetDisplayNode().GetLowerThreshold(), 60.0)
+        self.assertEqual(len(self.stub.asked), 1)
+        self.assertEqual(self.parameters.threshold, 60.0)
+
+    def test_threshold_of_a_result_that_was_removed(self) -> None:
+        click(self.ui.detectButton)
+        slicer.mrmlScene.RemoveNode(self.widget.resultSection._result.segmentation)
+        self.ui.thresholdSlider.value = 60.0
+        self.widget.resultSection._cutAgain()
+
+    def test_plot_points_move_the_slice_views(self) -> None:
+        if slicer.app.layoutManager() is None:
+            self.skipTest("there is no layout without a main window")
+        click(self.ui.detectButton)
+        result = self.widget.resultSection._result
+        click(self.ui.scoresButton)
+        view = slicer.app.layoutManager().plotWidget(0).plotView()
+        if not hasattr(view, "select"):
+            self.skipTest("points are selected by hand in Slicer")
+        view.select("another series", [0])
+        view.select(result.scoreSeries.GetID(), [5])
+        wanted = sorted(entry.position_mm for entry in result.sliceScores)[5]
+        axial = [
+            node.GetSliceOffset()
+            for node in slicer.util.getNodesByClass("vtkMRMLSliceNode")
+            if node.GetOrientation() == "Axial"
+        ]
+        self.assertEqual(axial, [wanted])
+
+    def test_most_unusual_place(self) -> None:
+        views = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+        if not views:
+            self.skipTest("there are no slice views without a main window")
+        click(self.ui.detectButton)
+        place = results.peakPosition(self.widget.resultSection._result)
+        for node in views:
+            node.JumpSliceByOffsetting(0.0, 0.0, 0.0)
+        click(self.ui.peakButton)
+        for node in views:
+            plane = np.array(slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()))
+            self.assertAlmostEqual(float(plane[:3, 2] @ (plane[:3, 3] - place)), 0.0)
+
+
+class TestParameters(PanelTestCase):
+    def test_every_choice_is_bound(self) -> None:
+        names = {
+            widget.property("SlicerParameterName")
+            for widget in vars(self.ui).values()
+            if widget.property("SlicerParameterName")
+        }
+        self.assertEqual(names, set(type(self.parameters).allParameters) - {"thresholdFor"})
+
+    def test_widgets_and_parameters_follow_each_other(self) -> None:
+        self.ui.restorationsSpinBox.value = 3
+        self.assertEqual(self.parameters.restorations, 3)
+        self.parameters.mode = "paper"
+        self.assertEqual(self.ui.modeSelector.currentText, "paper")
+        self.ui.deviceSelector.currentIndex = 1
+        self.assertEqual(self.parameters.device, "cpu")
+        self.ui.anomalyMapSelector.setCurrentNode(self.volume)
+        self.assertIs(self.parameters.anomalyMap, self.volume)
+
+    def test_without_a_volume_there_is_nothing_to_click(self) -> None:
+        slicer.mrmlScene.RemoveNode(self.volume)
+        wait_for(lambda: not self.ui.detectButton.enabled)
+        self.assertEqual(self.ui.detectButton.toolTip, "Choose a volume first.")
+
+    def test_the_first_volume_is_chosen(self) -> None:
+        self.assertIs(self.parameters.inputVolume, self.volume)
+        self.assertIs(self.ui.inputVolumeSelector.currentNode(), self.volume)
+
+    def test_the_models_own_percentile_is_taken_once(self) -> None:
+        own = models.thresholdPercentile
+        try:
+            self.use_percentiles({"default": 98.5, "paper": 97.0})
+            self.parameters.thresholdFor = ""
+            self.assertEqual(self.parameters.threshold, 98.5)
+            self.parameters.threshold = 80.0
+            self.panel.exit()
+            self.panel.enter()
+            self.assertEqual(self.widget._parameterNode.threshold, 80.0)
+            self.widget._parameterNode.mode = "paper"
+            self.assertEqual(self.widget._parameterNode.threshold, 97.0)
+        finally:
+            sys.modules["LatentSpaceRestoration"].thresholdPercentile = own
+
+    @staticmethod
+    def use_percentiles(by_mode: dict[str, float]) -> None:
+        module = sys.modules["LatentSpaceRestoration"]
+        module.thresholdPercentile = lambda model, mode: by_mode[mode]
+
+    def test_choices_come_back_with_a_saved_scene(self) -> None:
+        self.parameters.restorations = 4
+        self.parameters.mode = "paper"
+        click(self.ui.detectButton)
+        self.parameters.anomalyMap = self.widget.resultSection._result.anomalyMap
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "choices.mrb")
+            self.assertTrue(slicer.util.saveScene(path, {}))
+            slicer.mrmlScene.Clear()
+            self.assertEqual(self.widget._parameterNode.restorations, 15)
+            slicer.util.loadScene(path, {})
+        self.panel.enter()
+        self.assertEqual(self.ui.restorationsSpinBox.value, 4)
+        self.assertEqual(self.ui.modeSelector.currentText, "paper")
+        self.assertEqual(self.ui.anomalyMapSelector.currentNode().GetName(), "Head anomaly map")
+        self.assertEqual(ijk(self.ui.inputVolumeSelector.currentNode()).shape, scan().shape)
+
+    def test_a_model_that_is_gone_is_replaced(self) -> None:
+        self.panel.exit()
+        self.parameters.parameterNode.SetParameter("model", "was-removed")
+        self.panel.enter()
+        self.assertEqual(self.widget._parameterNode.model, models.DEFAULT_MODEL)
+        self.assertEqual(self.ui.modelSelector.currentText, models.DEFAULT_MODEL)
+
+    def test_cleanup_lets_go(self) -> None:
+        self.widget.cleanup()
+        self.assertEqual(self.widget.Observations, [])
+        self.assertIsNone(self.widget._parameterNode)
+        slicer.mrmlScene.Clear()
+
+
+class TestModule(unittest.TestCase):
+    def test_logic_is_found_by_its_module(self) -> None:
+        logic = slicer.util.getModuleLogic("LatentSpaceRestoration")
+        self.assertEqual(type(logic).__name__, "LatentSpaceRestorationLogic")
+        widget = slicer.util.getModuleWidget("LatentSpaceRestoration")
+        self.assertIsInstance(widget, LatentSpaceRestorationWidget)
+
+    def test_module_states_its_licence_of_use(self) -> None:
+        module = slicer.modules.latentspacerestoration
+        self.assertIn("Not for diagnosis", module.helpText)
+        self.assertTrue(module.categories)
+        self.assertTrue(module.contributors)
+        self.assertFalse(module.icon.isNull())
+
+
+NO_TORCH = """
+import importlib.abc, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+import numpy, slicer
+slicer.util.addVolumeFromArray(numpy.ones((4, 5, 6), numpy.float32), name="Head")
+panel = slicer.modules.latentspacerestoration.widgetRepresentation()
+panel.show()
+panel.enter()
+widget = panel.self()
+label = widget.ui.installLabel
+assert label.visible and "torch" in label.text, label.text
+assert widget.ui.detectButton.enabled
+nodes = slicer.mrmlScene.GetNumberOfNodes()
+for attempt in (widget.onDetectButton, lambda: widget.logic.detect(slicer.util.getNode("Head"))):
+    try:
+        attempt()
+    except RuntimeError as error:
+        print("SAYS", error)
+    else:
+        raise AssertionError("it ran without torch")
+assert slicer.mrmlScene.GetNumberOfNodes() == nodes
+assert "torch" not in sys.modules
+"""
+
+#: Everything that Slicer does not have and that Resources/requirements.txt does not name.
+ONLY_REQUIRED = """
+import importlib.abc, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+import numpy, slicer
+index = numpy.indices((36, 46, 30))
+offset = (index - numpy.array([17.5, 22.5, 14.5]).reshape(3, 1, 1, 1)) / numpy.array(
+    [16, 21, 13.5]).reshape(3, 1, 1, 1)
+head = numpy.where((offset**2).sum(axis=0) < 1, 100 + 20 * numpy.sin(index.sum(axis=0)), 0.0)
+volume = slicer.util.addVolumeFromArray(
+    head.transpose(2, 1, 0).astype("f4"), numpy.diag([4.0, 4, 4, 1]), "Head")
+logic = slicer.util.getModuleLogic("LatentSpaceRestoration")
+result = logic.detect(volume, model={model!r}, restorations=1)
+print("SCORE", result.sampleScore)
+"""
+
+
+@unittest.skipIf(hasattr(slicer.app, "mainApplicationName"), "needs another process of the host")
+class TestPackages(unittest.TestCase):
+    """In another process, where packages cannot be imported."""
+
+    def run_code(self, code: str) -> str:
+        command = [sys.executable, str(in_slicer.HOST), "--no-splash", "--no-main-window"]
+        command += ["--testing", "--additional-module-paths", str(in_slicer.MODULE_FOLDER)]
+        run = subprocess.run(
+            [*command, "--python-code", code],
+            capture_output=True,
+            text=True,
+            env=in_slicer.host_environment(),
+            check=False,
+            timeout=200,
+        )
+        self.assertEqual(run.returncode, 0, run.stderr[-3000:])
+        return run.stdout
+
+    def test_opens_without_torch_and_says_what_to_do(self) -> None:
+        said = self.run_code(NO_TORCH.format(blocked={"torch"}))
+        click_says, console_says = said.split("SAYS ")[1:]
+        self.assertIn("Install the extension PyTorch", click_says)
+        self.assertIn("torch", console_says)
+        self.assertIn("click Detect anomalies", console_says)
+
+    @unittest.skipIf(importlib.util.find_spec("torch") is None, "torch is not installed")
+    def test_detects_with_nothing_but_the_requirements(self) -> None:
+        from tiny_model import write_tiny_model
+
+        blocked = {"nibabel", "skimage", "PIL", "sklearn", "matplotlib", "tqdm", "nilearn"}
+        with tempfile.TemporaryDirectory() as folder:
+            model = str(write_tiny_model(Path(folder)))
+            said = self.run_code(ONLY_REQUIRED.format(blocked=blocked, model=model))
+        self.assertIn("SCORE", said)
+
+
+if __name__ == "__main__":
+    unittest.main()
