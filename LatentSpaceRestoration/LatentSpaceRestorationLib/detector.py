@@ -120,10 +120,11 @@ class Detector:
         chosen, warnings = choose_device(device)
         networks = Networks.load(bundle, chosen)
         try:
-            brain = load_network(read_bundle(find_bundle(BRAIN_BUNDLE, folders)))
-        except BundleError as error:
-            brain = None
-            warnings = (*warnings, f"brain extraction is not available: {error}")
+            brain_folder = find_bundle(BRAIN_BUNDLE, folders)
+        except BundleError:
+            brain = None  # a scan that is extracted, or comes with a mask, does without
+        else:
+            brain = load_network(read_bundle(brain_folder))
         return cls(bundle, networks, brain, warnings)
 
     def calibration(self, mode: str = "default") -> ModeCalibration:

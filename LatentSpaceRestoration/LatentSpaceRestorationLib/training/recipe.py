@@ -67,7 +67,7 @@ class Recipe:
     copies: int = 3
     code_dropout: float = 0.0
     unet: dict[str, Any] = field(default_factory=lambda: {"channels": [16, 32, 64]})
-    unet_schedule: Schedule = Schedule(540, learning_rate=3e-3, warmup=20, average=0.99)
+    unet_schedule: Schedule = Schedule(1400, learning_rate=3e-3, warmup=20, average=0.99)
 
 
 @dataclass(frozen=True)

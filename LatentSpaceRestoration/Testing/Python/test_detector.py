@@ -355,11 +355,14 @@ def test_a_model_that_was_not_calibrated_says_so_at_once(
     assert steps == []
 
 
-def test_a_brain_model_that_is_missing_or_does_not_fit_is_a_warning(
-    tmp_path: Path, scan: Volume
+def test_a_brain_model_may_be_missing_where_none_is_needed_but_not_damaged(
+    tmp_path: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("LatentSpaceRestorationLib.bundle.default_models_folder", lambda: tmp_path)
     folder = write_tiny_model(tmp_path)
+    found = Detector.load(folder, search=[tmp_path]).detect(scan, restorations=1)
+    assert not any("model" in warning for warning in found.warnings)
     brain = write_tiny_brain_model(tmp_path)
     rewritten(brain, brain, {"unet": {"channels": [4, 8, 8]}}, {})
-    found = Detector.load(folder, search=[tmp_path]).detect(scan, restorations=1)
-    assert any("brain extraction is not available" in warning for warning in found.warnings)
+    with pytest.raises(BundleError, match="brain-extraction"):
+        Detector.load(folder, search=[tmp_path])
