@@ -290,6 +290,8 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if self._run is not None:
             self._cancel()
             return
+        if self._parameterNode is None:
+            return
         with slicer.util.tryWithErrorDisplay(_("Anomaly detection failed."), waitCursor=True):
             self.logic.packages.ensure()
             self.ui.installLabel.visible = False
@@ -352,6 +354,17 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._checkCanApply()
 
 
+def generatedBrain(name: str = "Generated") -> vtkMRMLScalarVolumeNode:
+    """A volume to try the module on: an ellipsoid the size of a brain, with stripes, at 2 mm."""
+    shape, radii = np.array((70, 90, 80)), np.array((32, 42, 30))
+    index = np.indices(shape.tolist()).transpose(1, 2, 3, 0)
+    inside = np.square((index - (shape - 1) / 2) / radii).sum(axis=-1) < 1.0
+    stripes = 100.0 + 30.0 * np.sin(index.sum(axis=-1) / 5.0)
+    array = np.where(inside, stripes, 0.0).astype(np.float32)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    return slicer.util.addVolumeFromArray(array.transpose(2, 1, 0), affine, name)
+
+
 class LatentSpaceRestorationTest(ScriptedLoadableModuleTest):
     """Self-test, with the model that is installed."""
 
@@ -367,14 +380,7 @@ class LatentSpaceRestorationTest(ScriptedLoadableModuleTest):
 
     def test_detect(self) -> None:
         """A generated brain gives a map on its own grid; without torch, a clear error."""
-        index = np.indices((70, 90, 80)).astype(np.float32)
-        offset = (index - np.array([34.5, 44.5, 39.5]).reshape(3, 1, 1, 1)) / np.array(
-            [32, 42, 30]
-        ).reshape(3, 1, 1, 1)
-        inside = np.square(offset).sum(axis=0) < 1.0
-        array = np.where(inside, 100.0 + 30.0 * np.sin(index.sum(axis=0) / 5.0), 0.0)
-        affine = np.diag([2.0, 2.0, 2.0, 1.0])
-        volume = slicer.util.addVolumeFromArray(array.transpose(2, 1, 0), affine, "Generated")
+        volume = generatedBrain()
         logic = LatentSpaceRestorationLogic()
         if logic.packages.missing():
             with self.assertRaises(MissingPackagesError):

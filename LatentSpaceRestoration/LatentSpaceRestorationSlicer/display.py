@@ -41,7 +41,7 @@ def copyGreyWindow(source: vtkMRMLScalarVolumeNode, target: vtkMRMLScalarVolumeN
 
 
 def showSegment(segmentation: vtkMRMLSegmentationNode, segment: str) -> None:
-    """Show a segment as an outline, so that the map stays visible inside, and as a surface in 3D."""
+    """Show a segment as an outline, so that the map stays visible in it, and in 3D as a surface."""
     node = segmentation.GetDisplayNode()
     node.SetVisibility(True)
     node.SetSegmentVisibility(segment, True)

@@ -25,6 +25,11 @@ def torchIsInstalled() -> bool:
         return False
 
 
+def hasOwnInstaller() -> bool:
+    """Whether this Slicer has ``slicer.packaging``, which asks, installs and shows progress."""
+    return importlib.util.find_spec("slicer.packaging") is not None
+
+
 def missingPackages(requirements: Path) -> list[str]:
     """The lines of a requirements file that are not fulfilled.
 
@@ -99,19 +104,22 @@ def _installTorch() -> None:
             )
         ) from error
     _refuseInTesting("torch")
-    if PyTorchUtilsLogic().installTorch(
-        askConfirmation=True, torchVersionRequirement=_TORCH_VERSION
-    ) is None:
+    if (
+        PyTorchUtilsLogic().installTorch(
+            askConfirmation=True, torchVersionRequirement=_TORCH_VERSION
+        )
+        is None
+    ):
         raise MissingPackagesError(_("PyTorch was not installed, so that nothing was run."))
 
 
 def _installPackages(missing: list[str]) -> None:
     _refuseInTesting(", ".join(missing))
-    if importlib.util.find_spec("slicer.packaging") is not None:
-        import slicer.packaging
+    if hasOwnInstaller():
+        from slicer.packaging import pip_ensure
 
         # Asks by itself, and raises if the answer is no.
-        slicer.packaging.pip_ensure(missing, requester=_REQUESTER)
+        pip_ensure(missing, requester=_REQUESTER)
         return
     question = _("These Python packages will be installed: {packages}. Continue?")
     if not slicer.util.confirmOkCancelDisplay(question.format(packages=", ".join(missing))):

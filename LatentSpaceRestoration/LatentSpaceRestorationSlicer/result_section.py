@@ -51,10 +51,12 @@ class ResultSection:
         self._result = result
         self._timer.stop()
         hasResult = result is not None
+        warnings = () if result is None else result.warnings
         self._ui.scoresButton.enabled = hasResult
         self._ui.peakButton.enabled = hasResult
-        self._ui.warningsLabel.visible = hasResult and bool(result.warnings)
         self._ui.scoreLabel.visible = hasResult
+        self._ui.warningsLabel.visible = bool(warnings)
+        self._ui.warningsLabel.text = "\n".join(warnings)
         if result is None:
             self._ui.wordsLabel.text = _("No result yet.")
             return
@@ -62,7 +64,6 @@ class ResultSection:
         self._ui.scoreLabel.text = _("Sample score: {score}").format(
             score=f"{result.sampleScore:.3g}"
         )
-        self._ui.warningsLabel.text = "\n".join(result.warnings)
 
     def onThresholdChanged(self, percentile: float) -> None:
         """The slider moved."""

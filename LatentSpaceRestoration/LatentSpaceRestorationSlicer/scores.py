@@ -64,6 +64,6 @@ def inWords(detection: Detection) -> str:
     lower = count + 1 - round(detection.p_value * (count + 1))
     if lower <= 0:
         return _("Not more unusual than any of {count} healthy scans.").format(count=count)
-    return _("More unusual than {lower} of {count} healthy scans (percentile {percentile}).").format(
-        lower=lower, count=count, percentile=f"{detection.percentile:.0f}"
-    )
+    return _(
+        "More unusual than {lower} of {count} healthy scans (percentile {percentile})."
+    ).format(lower=lower, count=count, percentile=f"{detection.percentile:.0f}")

@@ -140,7 +140,6 @@ def _checkOutputs(
     brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None,
     outputs: Outputs,
 ) -> None:
-    volumes = (outputs.anomalyMap, outputs.restoration)
     for node, className in (
         (outputs.anomalyMap, "vtkMRMLScalarVolumeNode"),
         (outputs.restoration, "vtkMRMLScalarVolumeNode"),
@@ -159,9 +158,10 @@ def _checkOutputs(
             raise ValueError(
                 _("{name} is an input and cannot be an output as well.").format(name=node.GetName())
             )
-    if volumes[0] is not None and volumes[0] is volumes[1]:
+    anomalyMap = outputs.anomalyMap
+    if anomalyMap is not None and anomalyMap is outputs.restoration:
         raise ValueError(
             _("{name} cannot hold two outputs; choose another for one.").format(
-                name=volumes[0].GetName()
+                name=anomalyMap.GetName()
             )
         )

@@ -37,6 +37,11 @@ def begin() -> None:
     application.start(main_window=True, testing=True).moduleManager().load(MODULE_FOLDER)
 
 
+def on_host() -> bool:
+    """Whether this is the stand-in host."""
+    return "standins" in sys.modules
+
+
 def why_no_host() -> str:
     """What keeps the stand-in host from running; empty if nothing does."""
     for package, module in (("slicer-core", "slicer_core"), ("PySide6-Essentials", "PySide6")):

@@ -1,4 +1,4 @@
-"""Nodes to test with, and looking at a scene from outside. Import it after ``in_slicer.begin()``."""
+"""Nodes to test with, and a look at the scene. Import it after ``in_slicer.begin()``."""
 
 from __future__ import annotations
 

@@ -60,7 +60,9 @@ def shipped_resources() -> list[str]:
     """Every file in Resources, but for scripts and what is hidden."""
     files = (path for path in (MODULE / "Resources").rglob("*") if path.is_file())
     names = [path.relative_to(MODULE) for path in files if path.suffix not in (".py", ".pyc")]
-    return sorted(name.as_posix() for name in names if not any(p.startswith(".") for p in name.parts))
+    return sorted(
+        name.as_posix() for name in names if not any(p.startswith(".") for p in name.parts)
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,8 +96,7 @@ def test_extension_states_what_slicer_asks_for() -> None:
 def test_requirements_are_the_projects_own_without_torch() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = {
-        item.name: item.specifier
-        for item in map(Requirement, declared["project"]["dependencies"])
+        item.name: item.specifier for item in map(Requirement, declared["project"]["dependencies"])
     }
     lines = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]

@@ -15,9 +15,8 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from LatentSpaceRestoration import LatentSpaceRestorationLogic  # noqa: E402
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled, InputError  # noqa: E402
-from LatentSpaceRestorationSlicer import display, results, scores  # noqa: E402
+from LatentSpaceRestorationSlicer import display, installation, results, scores  # noqa: E402
 from LatentSpaceRestorationSlicer.installation import (  # noqa: E402
     MissingPackagesError,
     Packages,
@@ -37,6 +36,8 @@ from scene_tools import (  # noqa: E402
     to_world,
 )
 from stub_detector import NothingMissing, StubDetector  # noqa: E402
+
+from LatentSpaceRestoration import LatentSpaceRestorationLogic  # noqa: E402
 
 SHAPE = (20, 24, 16)
 RIGID = affine(rotation((3, 1, 2), 30), (1, 1, 1), (10, -20, 30))
@@ -156,8 +157,9 @@ class TestBrainMask(LogicTestCase):
 
     def given(self, node: slicer.vtkMRMLNode) -> np.ndarray:
         before = node_ids()
-        with mock.patch.object(results, "writeResult"), mock.patch(
-            "LatentSpaceRestorationSlicer.task.writeResult"
+        with (
+            mock.patch.object(results, "writeResult"),
+            mock.patch("LatentSpaceRestorationSlicer.task.writeResult"),
         ):
             self.logic.detect(self.volume, brainMask=node)
         self.assertEqual(node_ids(), before, "reading a mask left nodes behind")
@@ -281,7 +283,9 @@ class TestResultNodes(LogicTestCase):
         self.assertTrue(segment.GetTag(segment.GetTerminologyEntryTagName(), code))
         self.assertTrue(terminologies.DeserializeTerminologyEntry(str(code), entry))
         self.assertEqual(entry.GetCategoryObject().GetCodeValue(), "49755003")
-        self.assertEqual(entry.GetTypeObject().GetCodeMeaning(), "Morphologically Abnormal Structure")
+        self.assertEqual(
+            entry.GetTypeObject().GetCodeMeaning(), "Morphologically Abnormal Structure"
+        )
         surface = vtk.vtkPolyData()
         segmentation.GetClosedSurfaceRepresentation(results.SEGMENT_ID, surface)
         self.assertGreater(surface.GetNumberOfPoints(), 0)
@@ -343,9 +347,7 @@ class TestResultNodes(LogicTestCase):
         volume = slicer.util.getNode("Head")
         anomaly_map, segmentation = loaded[:2]
         np.testing.assert_array_equal(ijk(anomaly_map), values)
-        np.testing.assert_array_equal(
-            segment_ijk(segmentation, results.SEGMENT_ID, volume), mask
-        )
+        np.testing.assert_array_equal(segment_ijk(segmentation, results.SEGMENT_ID, volume), mask)
         self.assertEqual(anomaly_map.GetParentTransformNode().GetName(), "Pose")
         shown = anomaly_map.GetDisplayNode()
         self.assertEqual(shown.GetColorNodeID(), "vtkMRMLColorTableNodeFileInferno.txt")
@@ -384,11 +386,9 @@ class TestFailing(LogicTestCase):
     def test_cancel_at_every_step(self) -> None:
         for step in range(self.stub.steps):
             with self.subTest(step):
-                count = iter(range(99))
+                answers = iter([False] * step + [True])
                 with self.assertRaises(Cancelled):
-                    self.logic.detect(
-                        self.volume, self.output, isCancelled=lambda: next(count) >= step
-                    )
+                    self.logic.detect(self.volume, self.output, isCancelled=answers.__next__)
                 self.assert_untouched()
 
     def test_detector_fails(self) -> None:
@@ -401,8 +401,9 @@ class TestFailing(LogicTestCase):
 
     def test_writing_fails_late(self) -> None:
         for function in ("overlay", "showSegment", "copyGreyWindow"):
-            with self.subTest(function), mock.patch.object(
-                display, function, side_effect=RuntimeError("no")
+            with (
+                self.subTest(function),
+                mock.patch.object(display, function, side_effect=RuntimeError("no")),
             ):
                 with self.assertRaises(RuntimeError):
                     self.logic.detect(self.volume)
@@ -452,18 +453,91 @@ class TestFailing(LogicTestCase):
                 self.logic.detect(*arguments)
             self.assert_untouched()
 
-    def test_missing_packages_are_named(self) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "requirements.txt"
-            path.write_text("# comment\nno-such-package>=1\nnumpy>=999\n\nnumpy>=1  # fine\n")
-            self.assertEqual(missingPackages(path), ["no-such-package>=1", "numpy>=999"])
-            logic = LatentSpaceRestorationLogic(packages=Packages(path))
-            with self.assertRaisesRegex(MissingPackagesError, "no-such-package"):
-                logic.detect(self.volume)
-            # Testing mode: asked to install, it refuses instead of doing so.
-            with self.assertRaises(MissingPackagesError):
-                logic.packages.ensure()
-        self.assert_untouched()
+
+class TestInstalling(unittest.TestCase):
+    """Packages are installed by the button, after a question, and never in testing mode."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "requirements.txt"
+        self.path.write_text("# comment\nno-such-package>=1\nnumpy>=999\n\nnumpy>=1  # fine\n")
+        self.packages = Packages(self.path)
+
+    def patch(self, target: object, name: str, value: object) -> None:
+        patcher = mock.patch.object(target, name, value)
+        patcher.start()
+        self.addCleanup(patcher.stop)
+
+    def leave_testing_mode(self) -> None:
+        self.patch(slicer, "app", mock.Mock(wraps=slicer.app))
+        slicer.app.testingEnabled = lambda: False
+
+    def test_the_console_is_told_what_is_missing(self) -> None:
+        self.assertEqual(missingPackages(self.path), ["no-such-package>=1", "numpy>=999"])
+        volume = add_volume(scan(), np.eye(4))
+        before = node_ids()
+        with self.assertRaisesRegex(MissingPackagesError, "no-such-package"):
+            LatentSpaceRestorationLogic(packages=self.packages).detect(volume)
+        self.assertEqual(node_ids(), before)
+
+    def test_nothing_is_installed_in_testing_mode(self) -> None:
+        self.patch(installation, "torchIsInstalled", lambda: True)
+        install = mock.Mock()
+        self.patch(slicer.util, "pip_install", install)
+        with self.assertRaisesRegex(MissingPackagesError, "testing mode"):
+            self.packages.ensure()
+        install.assert_not_called()
+
+    def test_torch_comes_through_its_extension(self) -> None:
+        self.patch(installation, "torchIsInstalled", lambda: False)
+        with self.assertRaisesRegex(MissingPackagesError, "Install the extension PyTorch"):
+            self.packages.ensure()
+        extension = mock.Mock()
+        extension.PyTorchUtilsLogic().installTorch.return_value = None
+        with mock.patch.dict("sys.modules", PyTorchUtils=extension):
+            with self.assertRaisesRegex(MissingPackagesError, "testing mode"):
+                self.packages.ensure()
+            self.leave_testing_mode()
+            with self.assertRaisesRegex(MissingPackagesError, "nothing was run"):
+                self.packages.ensure()
+        asked = extension.PyTorchUtilsLogic().installTorch.call_args.kwargs
+        self.assertTrue(asked["askConfirmation"])
+
+    def test_torch_that_is_there_is_taken_as_it_is(self) -> None:
+        self.path.write_text("")
+        extension = mock.Mock()
+        self.patch(installation, "torchIsInstalled", lambda: True)
+        with mock.patch.dict("sys.modules", PyTorchUtils=extension):
+            self.packages.ensure()
+        extension.PyTorchUtilsLogic.assert_not_called()
+
+    def test_with_slicers_own_installer(self) -> None:
+        self.leave_testing_mode()
+        self.patch(installation, "torchIsInstalled", lambda: True)
+        self.patch(installation, "hasOwnInstaller", lambda: True)
+        packaging = mock.Mock()
+        # It only pretends to install, so that they are still missing afterwards.
+        installed = mock.patch.dict("sys.modules", {"slicer.packaging": packaging})
+        with installed, self.assertRaises(MissingPackagesError):
+            self.packages.ensure()
+        self.assertEqual(packaging.pip_ensure.call_args.args[0], missingPackages(self.path))
+
+    def test_without_it_the_user_is_asked(self) -> None:
+        self.leave_testing_mode()
+        self.patch(installation, "torchIsInstalled", lambda: True)
+        self.patch(installation, "hasOwnInstaller", lambda: False)
+        install = mock.Mock()
+        self.patch(slicer.util, "pip_install", install)
+        self.patch(slicer.util, "confirmOkCancelDisplay", lambda text: False)
+        with self.assertRaisesRegex(MissingPackagesError, "nothing was run"):
+            self.packages.ensure()
+        install.assert_not_called()
+        self.patch(slicer.util, "confirmOkCancelDisplay", lambda text: True)
+        with self.assertRaises(MissingPackagesError):
+            self.packages.ensure()
+        install.assert_called_once_with(missingPackages(self.path))
 
 
 @unittest.skipIf(importlib.util.find_spec("torch") is None, "torch is not installed")

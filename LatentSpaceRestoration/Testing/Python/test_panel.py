@@ -20,11 +20,12 @@ in_slicer.begin()
 
 import qt  # noqa: E402
 import slicer  # noqa: E402
-from LatentSpaceRestoration import LatentSpaceRestorationWidget  # noqa: E402
 from LatentSpaceRestorationSlicer import models, results  # noqa: E402
 from scene_tools import GEOMETRIES, add_volume, ijk, node_ids, segment_ijk  # noqa: E402
 from stub_detector import NothingMissing, StubDetector  # noqa: E402
 from test_module import scan  # noqa: E402
+
+from LatentSpaceRestoration import LatentSpaceRestorationWidget  # noqa: E402
 
 
 def click(button: Any) -> None:
@@ -365,7 +366,7 @@ class TestModule(unittest.TestCase):
         self.assertFalse(module.icon.isNull())
 
 
-NO_TORCH = """
+BLOCKED = """
 import importlib.abc, sys
 
 class Blocked(importlib.abc.MetaPathFinder):
@@ -374,8 +375,14 @@ class Blocked(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Blocked())
-import numpy, slicer
-slicer.util.addVolumeFromArray(numpy.ones((4, 5, 6), numpy.float32), name="Head")
+import slicer
+from LatentSpaceRestoration import generatedBrain
+volume = generatedBrain()
+"""
+
+NO_TORCH = (
+    BLOCKED
+    + """
 panel = slicer.modules.latentspacerestoration.widgetRepresentation()
 panel.show()
 panel.enter()
@@ -384,7 +391,7 @@ label = widget.ui.installLabel
 assert label.visible and "torch" in label.text, label.text
 assert widget.ui.detectButton.enabled
 nodes = slicer.mrmlScene.GetNumberOfNodes()
-for attempt in (widget.onDetectButton, lambda: widget.logic.detect(slicer.util.getNode("Head"))):
+for attempt in (widget.onDetectButton, lambda: widget.logic.detect(volume)):
     try:
         attempt()
     except RuntimeError as error:
@@ -394,31 +401,19 @@ for attempt in (widget.onDetectButton, lambda: widget.logic.detect(slicer.util.g
 assert slicer.mrmlScene.GetNumberOfNodes() == nodes
 assert "torch" not in sys.modules
 """
+)
 
-#: Everything that Slicer does not have and that Resources/requirements.txt does not name.
-ONLY_REQUIRED = """
-import importlib.abc, sys
-
-class Blocked(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Blocked())
-import numpy, slicer
-index = numpy.indices((36, 46, 30))
-offset = (index - numpy.array([17.5, 22.5, 14.5]).reshape(3, 1, 1, 1)) / numpy.array(
-    [16, 21, 13.5]).reshape(3, 1, 1, 1)
-head = numpy.where((offset**2).sum(axis=0) < 1, 100 + 20 * numpy.sin(index.sum(axis=0)), 0.0)
-volume = slicer.util.addVolumeFromArray(
-    head.transpose(2, 1, 0).astype("f4"), numpy.diag([4.0, 4, 4, 1]), "Head")
+ONLY_REQUIRED = (
+    BLOCKED
+    + """
 logic = slicer.util.getModuleLogic("LatentSpaceRestoration")
 result = logic.detect(volume, model={model!r}, restorations=1)
 print("SCORE", result.sampleScore)
 """
+)
 
 
-@unittest.skipIf(hasattr(slicer.app, "mainApplicationName"), "needs another process of the host")
+@unittest.skipUnless(in_slicer.on_host(), "needs another process of the stand-in host")
 class TestPackages(unittest.TestCase):
     """In another process, where packages cannot be imported."""
 
@@ -447,6 +442,7 @@ class TestPackages(unittest.TestCase):
     def test_detects_with_nothing_but_the_requirements(self) -> None:
         from tiny_model import write_tiny_model
 
+        # What Slicer does not have and Resources/requirements.txt does not name.
         blocked = {"nibabel", "skimage", "PIL", "sklearn", "matplotlib", "tqdm", "nilearn"}
         with tempfile.TemporaryDirectory() as folder:
             model = str(write_tiny_model(Path(folder)))

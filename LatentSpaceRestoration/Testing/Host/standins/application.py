@@ -24,13 +24,25 @@ from .widgets import CTK_WIDGETS, QMRML_WIDGETS, PlotView
 
 #: Names that Slicer's Python compares types with, and that no ``.ui`` file of ours uses.
 _CTK_NAMES = (
-    "ctkCheckBox ctkCheckablePushButton ctkColorPickerButton ctkComboBox ctkDirectoryButton "
-    "ctkDoubleRangeSlider ctkDoubleSlider ctkDoubleSpinBox ctkMessageBox ctkPathLineEdit "
-    "ctkRangeWidget"
-).split()
+    "ctkCheckBox",
+    "ctkCheckablePushButton",
+    "ctkColorPickerButton",
+    "ctkComboBox",
+    "ctkDirectoryButton",
+    "ctkDoubleRangeSlider",
+    "ctkDoubleSlider",
+    "ctkDoubleSpinBox",
+    "ctkMessageBox",
+    "ctkPathLineEdit",
+    "ctkRangeWidget",
+)
 _SLICER_NAMES = (
-    "qMRMLRangeWidget qMRMLSliderWidget qMRMLSpinBox qSlicerWidget qMRMLScreenShotDialog"
-).split()
+    "qMRMLRangeWidget",
+    "qMRMLScreenShotDialog",
+    "qMRMLSliderWidget",
+    "qMRMLSpinBox",
+    "qSlicerWidget",
+)
 
 
 class LayoutManager:

@@ -74,6 +74,9 @@ class Mrml:
         events = slicer.vtkMRMLScene
         self.scene.AddObserver(events.NodeAddedEvent, _into_hierarchy)
         self.scene.AddObserver(events.NodeAboutToBeRemovedEvent, _out_of_hierarchy)
+        # A closed scene gets its hierarchy back at once, as it does from Slicer's plugins.
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode
+        self.scene.AddObserver(events.EndCloseEvent, lambda *_: hierarchy(self.scene))
 
     def add_slice_views(self) -> None:
         """What the layout does when Slicer has a main window: the nodes of three slice views."""

@@ -211,4 +211,3 @@ def parameterNodeWrapper(cls: type) -> type:
     body["__doc__"] = cls.__doc__
     body["__module__"] = cls.__module__
     return type(cls.__name__, (_Wrapper,), body)
-

@@ -1,11 +1,12 @@
 """PythonQt's idioms over PySide6: properties as attributes, ``connect`` by signature, strictness.
 
-In Slicer, ``widget.text`` is the text and ``widget.text = "x"`` sets it; in PySide6 they are methods.
-The classes of PySide6 are changed in place, since Slicer's own Python compares types exactly.
+In Slicer, ``widget.text`` is the text and ``widget.text = "x"`` sets it; in PySide6 these are
+methods. The classes of PySide6 are changed in place, since Slicer compares types exactly.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -15,6 +16,8 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 _get = QtCore.QObject.__getattribute__
 _QT_MODULES = (QtCore, QtGui, QtWidgets)
+#: What a property of a C++ type takes; PySide6 alone would take anything.
+_ACCEPTED = {"int": (int, float), "double": (int, float), "bool": (bool, int), "QString": (str,)}
 _being_read: set[tuple[int, str]] = set()
 _connections: dict[tuple[int, str, Any], tuple[Any, Callable[..., None]]] = {}
 
@@ -99,9 +102,11 @@ def _set_attribute(obj: QtCore.QObject, name: str, value: Any) -> None:
         name = "objectName"
     if _has_property(obj, name):
         value = list(value) if isinstance(value, tuple) else value  # PythonQt takes any sequence
-        if not _get(obj, "setProperty")(name, value):
-            kind = type(obj).__name__
-            raise TypeError(f"property {name} of {kind} cannot be set to {value!r}")
+        meta = _get(obj, "metaObject")()
+        kind = meta.property(meta.indexOfProperty(name)).typeName()
+        fits = isinstance(value, _ACCEPTED.get(kind, object))
+        if not fits or not _get(obj, "setProperty")(name, value):
+            raise TypeError(f"{type(obj).__name__}.{name} is a {kind}, and cannot be {value!r}")
         return
     if isinstance(value, QtCore.SignalInstance):
         # PySide6 keeps a signal in the object itself once it was asked for.
@@ -133,14 +138,20 @@ def _signal(obj: QtCore.QObject, signature: str) -> tuple[Any, int]:
 def _connect(obj: QtCore.QObject, signature: str, slot: Callable[..., Any]) -> bool:
     signal, count = _signal(obj, signature)
 
-    def relay(*arguments: Any) -> None:
+    def call(*arguments: Any) -> None:
         # PythonQt hands over the arguments of the connected overload, or as many as are taken.
-        taken = arguments[:count]
         code = getattr(slot, "__code__", None)
-        if code is not None and not code.co_flags & 0x04:
-            taken = taken[: code.co_argcount - (1 if hasattr(slot, "__self__") else 0)]
-        slot(*taken)
+        if code is not None and not code.co_flags & inspect.CO_VARARGS:
+            arguments = arguments[: code.co_argcount - (1 if hasattr(slot, "__self__") else 0)]
+        slot(*arguments)
 
+    # PySide6 chooses the overload by the number of arguments that a slot declares.
+    relays: tuple[Callable[..., None], ...] = (
+        lambda: call(),
+        lambda first: call(first),
+        lambda first, second: call(first, second),
+    )
+    relay = relays[count]
     signal.connect(relay)
     _connections[(id(obj), signature, slot)] = (signal, relay)
     return True

@@ -39,7 +39,7 @@ def slicer_python() -> Path | None:
 
 
 def provide() -> None:
-    """Make ``slicer.i18n``, ``.ScriptedLoadableModule`` and ``.parameterNodeWrapper`` importable."""
+    """Make the modules of ``_OWN`` importable from ``slicer``."""
     package = slicer_python()
     if package is not None:
         slicer.__path__.append(str(package))

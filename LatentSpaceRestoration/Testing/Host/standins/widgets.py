@@ -82,9 +82,7 @@ class qMRMLNodeComboBox(QWidget):
         self._nodes: list[Any] = []
         self._current: Any = None
         self._box = QComboBox(self)
-        self._box.sizePolicy = QSizePolicy(
-            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
-        )
+        self._box.sizePolicy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box)
