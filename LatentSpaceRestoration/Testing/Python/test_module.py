@@ -15,6 +15,7 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 import vtk  # noqa: E402
+from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled, InputError  # noqa: E402
 from LatentSpaceRestorationSlicer import display, installation, results, scores  # noqa: E402
 from LatentSpaceRestorationSlicer.installation import (  # noqa: E402
@@ -273,6 +274,35 @@ class TestResultNodes(LogicTestCase):
         for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
             plane = np.array(slicer.util.arrayFromVTKMatrix(view.GetSliceToRAS()))
             self.assertAlmostEqual(float(plane[:3, 2] @ (plane[:3, 3] - (1, 2, 3))), 0.0)
+
+    def test_picture_of_the_overlay(self) -> None:
+        red = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode")
+        if red is None:
+            self.skipTest("there are no slice views without a main window")
+        result = self.logic.detect(self.volume, threshold=60.0)
+        view = slicer.vtkMRMLSliceLogic()
+        view.SetMRMLScene(slicer.mrmlScene)
+        view.SetSliceNode(red)
+        view.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        red.SetDimensions(200, 240, 1)
+        view.FitSliceToBackground(200, 240)
+        display.jumpTo(results.peakPosition(result))
+        writer = vtk.vtkPNGWriter()
+        writer.SetFileName(str(in_slicer.output_folder() / "slice.png"))
+        writer.SetInputConnection(view.GetImageDataConnection())
+        writer.Write()
+        view.GetImageDataConnection().GetProducer().Update()
+        image = view.GetImageDataConnection().GetProducer().GetOutputDataObject(0)
+        width, height, _ = image.GetDimensions()
+        colours = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)
+        # The volume is grey and the map is not. Columns run with I; rows, counted from below, run
+        # against J, since the volume is stored LPS.
+        coloured = np.ptp(colours[:, :, :3].astype(int), axis=2) > 30
+        rows, columns = np.nonzero(coloured)
+        self.assertGreater(len(rows), 20)
+        self.assertLess(len(rows), 0.2 * width * height)
+        self.assertAlmostEqual(columns.mean() / width, 14.5 / 20, delta=0.06)
+        self.assertAlmostEqual(rows.mean() / height, 1 - 7.5 / 24, delta=0.06)
 
     def test_segment_says_what_it_is_and_has_a_surface(self) -> None:
         segmentation = self.logic.detect(self.volume).segmentation
