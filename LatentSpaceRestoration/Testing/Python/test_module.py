@@ -15,7 +15,6 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled, InputError  # noqa: E402
 from LatentSpaceRestorationSlicer import display, installation, results, scores  # noqa: E402
 from LatentSpaceRestorationSlicer.installation import (  # noqa: E402
@@ -37,6 +36,7 @@ from scene_tools import (  # noqa: E402
     to_world,
 )
 from stub_detector import NothingMissing, StubDetector  # noqa: E402
+from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from LatentSpaceRestoration import LatentSpaceRestorationLogic  # noqa: E402
 
