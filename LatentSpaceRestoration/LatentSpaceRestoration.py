@@ -34,6 +34,9 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+#: Healthy percentiles that the slider offers.
+THRESHOLDS = (50.0, 99.99)
+
 
 class LatentSpaceRestoration(ScriptedLoadableModule):
     """What Slicer shows of the module."""
@@ -74,7 +77,7 @@ class LatentSpaceRestorationParameterNode:
     anomalyMap: vtkMRMLScalarVolumeNode
     segmentation: vtkMRMLSegmentationNode
     restoration: vtkMRMLScalarVolumeNode
-    threshold: Annotated[float, WithinRange(50.0, 99.9)] = 99.0
+    threshold: Annotated[float, WithinRange(*THRESHOLDS)] = 99.0
     thresholdFor: str = ""
     restorations: Annotated[int, WithinRange(1, 100)] = 15
     seed: Annotated[int, WithinRange(0, 999999)] = 0
@@ -283,7 +286,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         with slicer.util.NodeModify(parameterNode):
             parameterNode.thresholdFor = wanted
             if own is not None:
-                parameterNode.threshold = min(max(own, 50.0), 99.9)
+                parameterNode.threshold = min(max(own, THRESHOLDS[0]), THRESHOLDS[1])
 
     def onDetectButton(self, checked: bool = False) -> None:
         """Detect, or cancel the detection that runs."""
