@@ -38,6 +38,21 @@ GEOMETRIES = {
 }
 
 
+#: (I, J, K) of the scans that tests make.
+SHAPE = (20, 24, 16)
+#: A pose that a parent transform may give a scan: 30 degrees about an oblique axis, and a shift.
+RIGID = affine(rotation((3, 1, 2), 30), (1, 1, 1), (10, -20, 30))
+
+
+def scan(hot: tuple[int, int, int] = (14, 7, 11)) -> np.ndarray:
+    """(I, J, K): 0 at the border, 100 inside, 200 in a small cube around ``hot``."""
+    array = np.zeros(SHAPE, dtype=np.float32)
+    array[2:-2, 2:-2, 2:-2] = 100.0
+    array[tuple(slice(i - 1, i + 2) for i in hot)] = 190.0
+    array[hot] = 200.0
+    return array
+
+
 def add_volume(array: np.ndarray, ijk_to_ras: np.ndarray, name: str = "Head") -> Any:
     """A scalar volume node.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,9 +19,8 @@ in_slicer.begin()
 import qt  # noqa: E402
 import slicer  # noqa: E402
 from LatentSpaceRestorationSlicer import models, results  # noqa: E402
-from scene_tools import GEOMETRIES, add_volume, ijk, node_ids, segment_ijk  # noqa: E402
+from scene_tools import GEOMETRIES, add_volume, ijk, node_ids, scan, segment_ijk  # noqa: E402
 from stub_detector import NothingMissing, StubDetector  # noqa: E402
-from test_module import scan  # noqa: E402
 
 from LatentSpaceRestoration import LatentSpaceRestorationWidget  # noqa: E402
 
@@ -365,90 +362,6 @@ class TestModule(unittest.TestCase):
         self.assertTrue(module.categories)
         self.assertTrue(module.contributors)
         self.assertFalse(module.icon.isNull())
-
-
-BLOCKED = """
-import importlib.abc, sys
-
-class Blocked(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Blocked())
-import slicer
-from LatentSpaceRestoration import generatedBrain
-volume = generatedBrain()
-"""
-
-NO_TORCH = (
-    BLOCKED
-    + """
-panel = slicer.modules.latentspacerestoration.widgetRepresentation()
-panel.show()
-panel.enter()
-widget = panel.self()
-label = widget.ui.installLabel
-assert label.visible and "torch" in label.text, label.text
-assert widget.ui.detectButton.enabled
-nodes = slicer.mrmlScene.GetNumberOfNodes()
-for attempt in (widget.onDetectButton, lambda: widget.logic.detect(volume)):
-    try:
-        attempt()
-    except RuntimeError as error:
-        print("SAYS", error)
-    else:
-        raise AssertionError("it ran without torch")
-assert slicer.mrmlScene.GetNumberOfNodes() == nodes
-assert "torch" not in sys.modules
-"""
-)
-
-ONLY_REQUIRED = (
-    BLOCKED
-    + """
-logic = slicer.util.getModuleLogic("LatentSpaceRestoration")
-result = logic.detect(volume, model={model!r}, restorations=1)
-print("SCORE", result.sampleScore)
-"""
-)
-
-
-@unittest.skipUnless(in_slicer.on_host(), "needs another process of the stand-in host")
-class TestPackages(unittest.TestCase):
-    """In another process, where packages cannot be imported."""
-
-    def run_code(self, code: str) -> str:
-        command = [sys.executable, str(in_slicer.HOST), "--no-splash", "--no-main-window"]
-        command += ["--testing", "--additional-module-paths", str(in_slicer.MODULE_FOLDER)]
-        run = subprocess.run(
-            [*command, "--python-code", code],
-            capture_output=True,
-            text=True,
-            env=in_slicer.host_environment(),
-            check=False,
-            timeout=200,
-        )
-        self.assertEqual(run.returncode, 0, run.stderr[-3000:])
-        return run.stdout
-
-    def test_opens_without_torch_and_says_what_to_do(self) -> None:
-        said = self.run_code(NO_TORCH.format(blocked={"torch"}))
-        click_says, console_says = said.split("SAYS ")[1:]
-        self.assertIn("Install the extension PyTorch", click_says)
-        self.assertIn("torch", console_says)
-        self.assertIn("click Detect anomalies", console_says)
-
-    @unittest.skipIf(importlib.util.find_spec("torch") is None, "torch is not installed")
-    def test_detects_with_nothing_but_the_requirements(self) -> None:
-        from tiny_model import write_tiny_model
-
-        # What Slicer does not have and Resources/requirements.txt does not name.
-        blocked = {"nibabel", "skimage", "PIL", "sklearn", "matplotlib", "tqdm", "nilearn"}
-        with tempfile.TemporaryDirectory() as folder:
-            model = str(write_tiny_model(Path(folder)))
-            said = self.run_code(ONLY_REQUIRED.format(blocked=blocked, model=model))
-        self.assertIn("SCORE", said)
 
 
 if __name__ == "__main__":

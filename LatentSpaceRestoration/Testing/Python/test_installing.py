@@ -1,0 +1,201 @@
+"""Packages that are missing: what is said, and how they are installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import in_slicer
+import numpy as np
+
+in_slicer.begin()
+
+import slicer  # noqa: E402
+from LatentSpaceRestorationSlicer import installation  # noqa: E402
+from LatentSpaceRestorationSlicer.installation import (  # noqa: E402
+    MissingPackagesError,
+    Packages,
+    missingPackages,
+)
+from scene_tools import add_volume, node_ids, scan  # noqa: E402
+
+from LatentSpaceRestoration import LatentSpaceRestorationLogic  # noqa: E402
+
+
+class TestInstalling(unittest.TestCase):
+    """Packages are installed by the button, after a question, and never in testing mode."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "requirements.txt"
+        self.path.write_text("# comment\nno-such-package>=1\nnumpy>=999\n\nnumpy>=1  # fine\n")
+        self.packages = Packages(self.path)
+
+    def patch(self, target: object, name: str, value: object) -> None:
+        patcher = mock.patch.object(target, name, value)
+        patcher.start()
+        self.addCleanup(patcher.stop)
+
+    def leave_testing_mode(self) -> None:
+        self.patch(slicer, "app", mock.Mock(wraps=slicer.app))
+        slicer.app.testingEnabled = lambda: False
+
+    def test_the_console_is_told_what_is_missing(self) -> None:
+        self.assertEqual(missingPackages(self.path), ["no-such-package>=1", "numpy>=999"])
+        volume = add_volume(scan(), np.eye(4))
+        before = node_ids()
+        with self.assertRaisesRegex(MissingPackagesError, "no-such-package"):
+            LatentSpaceRestorationLogic(packages=self.packages).detect(volume)
+        self.assertEqual(node_ids(), before)
+
+    def test_nothing_is_installed_in_testing_mode(self) -> None:
+        self.patch(installation, "torchIsInstalled", lambda: True)
+        install = mock.Mock()
+        self.patch(slicer.util, "pip_install", install)
+        with self.assertRaisesRegex(MissingPackagesError, "testing mode"):
+            self.packages.ensure()
+        install.assert_not_called()
+
+    def test_torch_comes_through_its_extension(self) -> None:
+        self.patch(installation, "torchIsInstalled", lambda: False)
+        with self.assertRaisesRegex(MissingPackagesError, "Install the extension PyTorch"):
+            self.packages.ensure()
+        extension = mock.Mock()
+        extension.PyTorchUtilsLogic().installTorch.return_value = None
+        with mock.patch.dict("sys.modules", PyTorchUtils=extension):
+            with self.assertRaisesRegex(MissingPackagesError, "testing mode"):
+                self.packages.ensure()
+            self.leave_testing_mode()
+            with self.assertRaisesRegex(MissingPackagesError, "nothing was run"):
+                self.packages.ensure()
+        asked = extension.PyTorchUtilsLogic().installTorch.call_args.kwargs
+        self.assertTrue(asked["askConfirmation"])
+
+    def test_torch_that_is_there_is_taken_as_it_is(self) -> None:
+        self.path.write_text("")
+        extension = mock.Mock()
+        self.patch(installation, "torchIsInstalled", lambda: True)
+        with mock.patch.dict("sys.modules", PyTorchUtils=extension):
+            self.packages.ensure()
+        extension.PyTorchUtilsLogic.assert_not_called()
+
+    def test_with_slicers_own_installer(self) -> None:
+        self.leave_testing_mode()
+        self.patch(installation, "torchIsInstalled", lambda: True)
+        self.patch(installation, "hasOwnInstaller", lambda: True)
+        packaging = mock.Mock()
+        # It only pretends to install, so that they are still missing afterwards.
+        installed = mock.patch.dict("sys.modules", {"slicer.packaging": packaging})
+        with installed, self.assertRaises(MissingPackagesError):
+            self.packages.ensure()
+        self.assertEqual(packaging.pip_ensure.call_args.args[0], missingPackages(self.path))
+
+    def test_without_it_the_user_is_asked(self) -> None:
+        self.leave_testing_mode()
+        self.patch(installation, "torchIsInstalled", lambda: True)
+        self.patch(installation, "hasOwnInstaller", lambda: False)
+        install = mock.Mock()
+        self.patch(slicer.util, "pip_install", install)
+        self.patch(slicer.util, "confirmOkCancelDisplay", lambda text: False)
+        with self.assertRaisesRegex(MissingPackagesError, "nothing was run"):
+            self.packages.ensure()
+        install.assert_not_called()
+        self.patch(slicer.util, "confirmOkCancelDisplay", lambda text: True)
+        with self.assertRaises(MissingPackagesError):
+            self.packages.ensure()
+        install.assert_called_once_with(missingPackages(self.path))
+
+
+BLOCKED = """
+import importlib.abc, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+import slicer
+from LatentSpaceRestoration import generatedBrain
+volume = generatedBrain()
+"""
+
+NO_TORCH = (
+    BLOCKED
+    + """
+panel = slicer.modules.latentspacerestoration.widgetRepresentation()
+panel.show()
+panel.enter()
+widget = panel.self()
+label = widget.ui.installLabel
+assert label.visible and "torch" in label.text, label.text
+assert widget.ui.detectButton.enabled
+nodes = slicer.mrmlScene.GetNumberOfNodes()
+for attempt in (widget.onDetectButton, lambda: widget.logic.detect(volume)):
+    try:
+        attempt()
+    except RuntimeError as error:
+        print("SAYS", error)
+    else:
+        raise AssertionError("it ran without torch")
+assert slicer.mrmlScene.GetNumberOfNodes() == nodes
+assert "torch" not in sys.modules
+"""
+)
+
+ONLY_REQUIRED = (
+    BLOCKED
+    + """
+logic = slicer.util.getModuleLogic("LatentSpaceRestoration")
+result = logic.detect(volume, model={model!r}, restorations=1)
+print("SCORE", result.sampleScore)
+"""
+)
+
+
+@unittest.skipUnless(in_slicer.on_host(), "needs another process of the stand-in host")
+class TestPackages(unittest.TestCase):
+    """In another process, where packages cannot be imported."""
+
+    def run_code(self, code: str) -> str:
+        command = [sys.executable, str(in_slicer.HOST), "--no-splash", "--no-main-window"]
+        command += ["--testing", "--additional-module-paths", str(in_slicer.MODULE_FOLDER)]
+        run = subprocess.run(
+            [*command, "--python-code", code],
+            capture_output=True,
+            text=True,
+            env=in_slicer.host_environment(),
+            check=False,
+            timeout=200,
+        )
+        self.assertEqual(run.returncode, 0, run.stderr[-3000:])
+        return run.stdout
+
+    def test_opens_without_torch_and_says_what_to_do(self) -> None:
+        said = self.run_code(NO_TORCH.format(blocked={"torch"}))
+        click_says, console_says = said.split("SAYS ")[1:]
+        self.assertIn("Install the extension PyTorch", click_says)
+        self.assertIn("torch", console_says)
+        self.assertIn("click Detect anomalies", console_says)
+
+    @unittest.skipIf(importlib.util.find_spec("torch") is None, "torch is not installed")
+    def test_detects_with_nothing_but_the_requirements(self) -> None:
+        from tiny_model import write_tiny_model
+
+        # What Slicer does not have and Resources/requirements.txt does not name.
+        blocked = {"nibabel", "skimage", "PIL", "sklearn", "matplotlib", "tqdm", "nilearn"}
+        with tempfile.TemporaryDirectory() as folder:
+            model = str(write_tiny_model(Path(folder)))
+            said = self.run_code(ONLY_REQUIRED.format(blocked=blocked, model=model))
+        self.assertIn("SCORE", said)
+
+
+if __name__ == "__main__":
+    unittest.main()
