@@ -136,6 +136,13 @@ def test_sums_count_the_voxels_of_the_brain_by_place() -> None:
     assert top.count[0].sum() == top.count.sum()  # depth 0 is the top
 
 
+def test_a_slice_counts_at_the_depth_it_is_nearest_to() -> None:
+    mask = np.ones((1, 8, 8), bool)
+    for millimetres, depth in ((0.0, 0), (12.0, 2), (13.0, 3), (150.0, 30)):
+        sums = PlaceSums.of(np.ones(mask.shape), mask, np.array([0.5 - millimetres / 150.0]))
+        np.testing.assert_array_equal(np.flatnonzero(sums.count.sum(axis=(1, 2))), [depth])
+
+
 def test_normalised_healthy_maps_have_mean_0_and_sd_1() -> None:
     maps, mask = healthy_maps(12)
     total = PlaceSums.of(maps[0], mask, POSITION)

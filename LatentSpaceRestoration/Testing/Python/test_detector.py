@@ -279,6 +279,33 @@ def test_scans_that_cannot_be_used_are_refused_in_one_line(
     assert "\n" not in str(refusal.value)
 
 
+def test_only_the_brains_codes_are_replaced_and_every_restoration_is_its_own(
+    detector: Detector, scan: Volume
+) -> None:
+    prepared, _ = detector.prepare(scan)
+    reading = detector.read(prepared)
+    assert reading.brain.any()
+    assert not reading.brain.all()
+    below = np.arange(len(reading.brain))[:, None, None] < 5
+    part = replace(reading, brain=reading.brain & below)
+    # All codes of the brain are drawn anew, so that each restoration differs.
+    restored = detector.restore(prepared, part, -1.0, restorations=3, seed=0)
+    assert restored.resampled > 0.5
+    for s in range(3):
+        np.testing.assert_array_equal(restored.restored[5:, s], restored.reconstruction[5:])
+        assert not np.allclose(restored.restored[:5, s], restored.reconstruction[:5])
+        assert not np.allclose(restored.restored[:5, s], restored.restored[:5, s - 1])
+    no_brain = replace(reading, brain=np.zeros_like(reading.brain))
+    untouched = detector.restore(prepared, no_brain, -1.0, restorations=2, seed=0)
+    assert untouched.resampled == 0.0
+    np.testing.assert_array_equal(untouched.restored[:, 1], untouched.reconstruction)
+    networks = inference.Networks.load(detector.bundle)
+    with torch.inference_mode():
+        codes, position = torch.from_numpy(reading.codes), torch.from_numpy(prepared.position)
+        decoded = networks.vqvae.decode(codes, position)[:, 0].numpy()
+    np.testing.assert_allclose(restored.reconstruction, decoded, atol=1e-5)
+
+
 # Loading
 
 

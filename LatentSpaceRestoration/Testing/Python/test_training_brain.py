@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_scan
+from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.networks.unet import UNet3D
 from LatentSpaceRestorationLib.preprocessing import to_head
 from LatentSpaceRestorationLib.training.brain import (
     CROP,
-    dice,
     extraction_dice,
     load_heads,
     train_brain,
@@ -36,23 +36,20 @@ class Bright(UNet3D):
 
 def ball() -> tuple[np.ndarray, np.ndarray]:
     """A brain without a head, of one intensity, off the centre, and its mask."""
-    z, y, x = np.ogrid[:80, :90, :70]
-    mask = ((z - 45) / 27.0) ** 2 + ((y - 40) / 38.0) ** 2 + ((x - 36) / 30.0) ** 2 < 1.0
+    z, y, x = np.ogrid[:100, :110, :90]
+    mask = ((z - 55) / 40.0) ** 2 + ((y - 52) / 46.0) ** 2 + ((x - 46) / 38.0) ** 2 < 1.0
     return np.where(mask, 100.0, 0.0).astype(np.float32), mask
 
 
 def test_a_varied_head_and_its_mask_change_together() -> None:
     head, mask = ball()
-    overlaps = []
-    for seed in range(6):
+    for seed in (0, 3, 11, 15, 16):  # the last two have a shorter field of view
         given, target = vary(head, mask, torch.Generator().manual_seed(seed))
         assert given.shape == target.shape == (1, 1, *CROP)
         assert set(target.unique().tolist()) == {0.0, 1.0}
         assert float(given.min()) >= 0.0
         assert float(given.max()) <= 2.0
-        bright = given > 0.2
-        overlaps.append(dice(bright.numpy(), target.numpy() > 0))
-    assert np.median(overlaps) > 0.9
+        assert dice(given.numpy() > 0.2, target.numpy()) > 0.97
 
 
 def test_variations_repeat_with_their_generator() -> None:
