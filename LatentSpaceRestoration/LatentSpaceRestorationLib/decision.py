@@ -68,7 +68,7 @@ class Decider:
         self.codes = prior.codes
         self.thresholds = thresholds
         device = next(prior.parameters()).device
-        self._float_thresholds = torch.from_numpy(thresholds).to(torch.float32).to(device)
+        self._float_thresholds = torch.tensor(thresholds, dtype=torch.float32, device=device)
         self._position = position.detach().to("cpu", torch.float64)
         self._slice_ids, self._seed, self._temperature = slice_ids, seed, temperature
         self._exact_prior = copy.deepcopy(prior).to("cpu").double()
