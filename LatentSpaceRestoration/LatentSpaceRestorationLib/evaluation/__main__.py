@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..detector import MODES, Detector
 from ..errors import LSRError
+from ..training.ship import add_metrics
 from ..training.subjects import SPLITS, of_split, read_subjects
 from .spheres import run_cases, summarise
 
@@ -26,11 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--per-subject", type=int, default=1, help="spheres per scan")
     parser.add_argument("--restorations", type=int, default=15)
     parser.add_argument("--limit", type=int, help="first so many scans only")
+    parser.add_argument(
+        "--update-card", action="store_true", help="write the figures into the model and its card"
+    )
     options = parser.parse_args(arguments)
     try:
         subjects = list(of_split(read_subjects(options.subjects), options.split))[: options.limit]
+        detector = Detector.load(options.model)
         cases = run_cases(
-            Detector.load(options.model),
+            detector,
             subjects,
             per_subject=options.per_subject,
             mode=options.mode,
@@ -50,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     }
     options.output.write_text(json.dumps(figures, indent=1) + "\n")
     shown = {key: value for key, value in figures.items() if key != "cases"}
+    if options.update_card:
+        bundle = detector.bundle
+        add_metrics(bundle.folder, {**bundle.config["metrics"], options.mode: shown})
     print(json.dumps(shown, indent=1))
     return 0
 

@@ -15,6 +15,7 @@ from ..networks.pixelsnail import PixelSNAIL
 from ..networks.unet import UNet3D
 from ..networks.vqvae import VQVAE
 from ..preprocessing import Grid
+from ..scoring import ModeSettings
 from .brain import load_heads, train_brain
 from .loop import Schedule
 from .prior import Codes, encode_slices, train_prior
@@ -35,6 +36,7 @@ class Recipe:
         vqvae_schedule, prior_schedule, unet_schedule: of their trainings.
         copies: augmented copies of each training slice whose codes the prior sees.
         code_dropout: see :func:`prior.train_prior`.
+        scoring: of the default mode.
     """
 
     grid: Grid = Grid(104, 80, 2.0)
@@ -66,8 +68,9 @@ class Recipe:
     prior_schedule: Schedule = Schedule(1600, batch=32, learning_rate=1.5e-3, average=0.995)
     copies: int = 3
     code_dropout: float = 0.0
+    scoring: ModeSettings = ModeSettings()
     unet: dict[str, Any] = field(default_factory=lambda: {"channels": [16, 32, 64]})
-    unet_schedule: Schedule = Schedule(1400, learning_rate=3e-3, warmup=20, average=0.99)
+    unet_schedule: Schedule = Schedule(1200, learning_rate=3e-3, warmup=20, average=0.99)
 
 
 @dataclass(frozen=True)

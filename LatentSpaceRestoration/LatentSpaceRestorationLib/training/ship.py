@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +67,33 @@ def ship_brain(shop: Workshop, models: Path) -> Bundle:
     )
 
 
+def model_config(shop: Workshop, name: str) -> dict[str, Any]:
+    """Settings of an anomaly model, for ``model.json``; nothing is measured yet."""
+    recipe = shop.recipe
+    return {
+        "name": name,
+        "kind": "anomaly",
+        "modality": "T1",
+        "grid": [recipe.grid.rows, recipe.grid.columns],
+        "spacing_mm": recipe.grid.spacing_mm,
+        "orientation": "slices inferior to superior, rows anterior to posterior, columns right to "
+        "left",
+        "intensity": {
+            "rule": "(value - median) / (interquartile range / 1.349) of the brain",
+            "clip": CLIP,
+        },
+        "vqvae": recipe.vqvae,
+        "prior": {"kind": "pixelsnail", **recipe.prior},
+        "scoring": asdict(recipe.scoring),
+        "training": {"data": ATTRIBUTION, "subjects": _names(shop, "train")},
+        "metrics": {},
+        "licence": LICENCE,
+    }
+
+
 def ship_model(
     shop: Workshop,
     models: Path,
-    scoring: dict[str, Any] | None = None,
     name: str = "brain-t1",
     restorations: int = 15,
 ) -> Bundle:
@@ -79,36 +102,13 @@ def ship_model(
     Args:
         shop: recipe, subjects and checkpoints.
         models: folder that the bundle goes into; the brain-extraction bundle lies there already.
-        scoring: arguments of :class:`scoring.ModeSettings` for the default mode.
         name: of the bundle.
         restorations: S of the calibration.
     """
-    from dataclasses import asdict
-
     vqvae = shop.vqvae()
     prior = fold_weight_norm(shop.prior(vqvae))
-    grid = shop.recipe.grid
     tensors = {"vqvae.safetensors": half(vqvae), "prior.safetensors": half(prior)}
-    settings = replace(ModeSettings(), **(scoring or {}))
-    config: dict[str, Any] = {
-        "name": name,
-        "kind": "anomaly",
-        "modality": "T1",
-        "grid": [grid.rows, grid.columns],
-        "spacing_mm": grid.spacing_mm,
-        "orientation": "slices inferior to superior, rows anterior to posterior, columns right to "
-        "left",
-        "intensity": {
-            "rule": "(value - median) / (interquartile range / 1.349) of the brain",
-            "clip": CLIP,
-        },
-        "vqvae": shop.recipe.vqvae,
-        "prior": {"kind": "pixelsnail", **shop.recipe.prior},
-        "scoring": asdict(settings),
-        "training": {"data": ATTRIBUTION, "subjects": _names(shop, "train")},
-        "metrics": {},
-        "licence": LICENCE,
-    }
+    config = model_config(shop, name)
     with tempfile.TemporaryDirectory() as folder:
         staged = write_bundle(Path(folder) / name, config, tensors)
         detector = Detector.load(staged.folder, shop.device, search=[models])
