@@ -57,10 +57,6 @@ class Quantiles:
         """The value below which ``percentile`` (0 to 100) of the samples lie."""
         return float(np.interp(percentile, self.percentiles, self.values))
 
-    def percentile(self, value: float) -> float:
-        """The share of samples that a value reaches, 0 to 100."""
-        return float(np.interp(value, self.values, self.percentiles))
-
 
 def p_value(score: float, healthy: Sequence[float]) -> float:
     """Chance that a healthy scan scores as high: (1 + #{healthy >= score}) / (1 + n).

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,12 +80,13 @@ class Detector:
         bundle: Bundle,
         networks: Networks,
         brain_network: UNet3D | None,
+        brain_spacing_mm: float,
         warnings: tuple[str, ...] = (),
     ) -> None:
         self.bundle = bundle
         self.device = networks.device
         self._networks = networks
-        self._brain = brain_network
+        self._brain, self._brain_spacing_mm = brain_network, brain_spacing_mm
         self._warnings = warnings
         grid = bundle.config["grid"]
         self.grid = Grid(int(grid[0]), int(grid[1]), float(bundle.config["spacing_mm"]))
@@ -122,10 +124,12 @@ class Detector:
         try:
             brain_folder = find_bundle(BRAIN_BUNDLE, folders)
         except BundleError:
-            brain = None  # a scan that is extracted, or comes with a mask, does without
+            brain, spacing = None, 0.0  # extracted scans, and those with a mask, do without
         else:
-            brain = load_network(read_bundle(brain_folder))
-        return cls(bundle, networks, brain, warnings)
+            brain_bundle = read_bundle(brain_folder)
+            brain = load_network(brain_bundle)
+            spacing = float(brain_bundle.config["spacing_mm"])
+        return cls(bundle, networks, brain, spacing, warnings)
 
     def calibration(self, mode: str = "default") -> ModeCalibration:
         """What healthy scans give in a mode.
@@ -173,7 +177,13 @@ class Detector:
     def _find_brain(self, volume: Volume, head: Head, brain_mask: np.ndarray | None) -> BrainMask:
         spacing = self.grid.spacing_mm
         if brain_mask is None:
-            return extract_brain(head, spacing, self._brain, self.device)
+            if self._brain is None or self._brain_spacing_mm == spacing:
+                return extract_brain(head, spacing, self._brain, self.device)
+            finer = to_head(volume, self._brain_spacing_mm)
+            found = extract_brain(finer, self._brain_spacing_mm, self._brain, self.device)
+            return replace(
+                found, mask=mask_to_head(found.mask, Volume(finer.array, finer.affine), head)
+            )
         if brain_mask.shape != volume.shape:
             raise InputError(
                 f"the brain mask has {brain_mask.shape} voxels and the scan {volume.shape}; "

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from .calibration import PlaceStatistics
+from .errors import BundleError
 from .preprocessing import Prepared
 
 if TYPE_CHECKING:
@@ -96,20 +97,6 @@ def masked_smooth(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndar
     return np.where(mask, total / np.maximum(share, 1e-6), 0.0).astype(np.float32)
 
 
-def upsample_codes(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(N, h, w) values of codes -> (N, rows, columns), linear between the codes' centres."""
-    _, h, w = values.shape
-    # Code (r, c) covers rows r * f to (r + 1) * f - 1: centres at (r + 0.5) f - 0.5.
-    place_r = np.clip((np.arange(rows) + 0.5) * h / rows - 0.5, 0, h - 1)
-    place_c = np.clip((np.arange(columns) + 0.5) * w / columns - 0.5, 0, w - 1)
-    r0 = np.minimum(place_r.astype(int), h - 2) if h > 1 else np.zeros(rows, int)
-    c0 = np.minimum(place_c.astype(int), w - 2) if w > 1 else np.zeros(columns, int)
-    fr, fc = (place_r - r0)[None, :, None], (place_c - c0)[None, None, :]
-    by_row = values[:, r0] * (1 - fr) + values[:, np.minimum(r0 + 1, h - 1)] * fr
-    result = by_row[:, :, c0] * (1 - fc) + by_row[:, :, np.minimum(c0 + 1, w - 1)] * fc
-    return result.astype(np.float32)
-
-
 @dataclass(frozen=True)
 class ModeSettings:
     """How a mode turns residuals into a map and a score; a part of the model bundle.
@@ -144,10 +131,19 @@ class ModeSettings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], mode: str) -> ModeSettings:
-        """A bundle's settings of a mode."""
+        """A bundle's settings of a mode.
+
+        Raises:
+            BundleError: settings of another version.
+        """
         if mode == "paper":
             return PAPER
-        return cls(**config.get("scoring", {}))
+        try:
+            return cls(**config.get("scoring", {}))
+        except TypeError as error:
+            raise BundleError(
+                f"model.json has scoring settings that are not known ({error})"
+            ) from error
 
 
 #: The published percentiles: 98th for the sample score, 90th for resampling.

@@ -65,7 +65,8 @@ def paint_sphere(volume: Volume, brain: np.ndarray, sphere: Sphere) -> tuple[Vol
         the changed scan, and its (I, J, K) bool label: where a voxel changed.
     """
     low, median, high = np.percentile(volume.array[brain], (25, 50, 75))
-    value = max(0.0, float(median + sphere.contrast * (high - low) / 1.349))
+    darkest = float(volume.array.min())
+    value = max(darkest, float(median + sphere.contrast * (high - low) / 1.349))
     index = np.indices(volume.shape).reshape(3, -1)
     offset = volume.affine[:3, :3] @ index + (volume.affine[:3, 3] - sphere.centre)[:, None]
     within = (np.square(offset).sum(axis=0) <= sphere.radius_mm**2).reshape(volume.shape)

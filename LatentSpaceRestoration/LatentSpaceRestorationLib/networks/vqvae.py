@@ -190,8 +190,8 @@ class VQVAE(nn.Module):
         code_dim: D, length of a key; 0 stands for ``channels[-1]`` (as published).
         encoder_blocks, decoder_blocks: gated residual blocks per level.
         encoder_position: whether the encoder sees the slice position, as published. Without it a
-            structure has the same codes wherever it is, and the background has one; the decoder
-            and the prior see the position in any case.
+            structure has the same codes wherever it is, and the background has one but for the
+            border of the slice; the decoder and the prior see the position in any case.
         dropout: of the 2-D dropout in the blocks.
         beta: weight of the commitment term.
 

@@ -29,7 +29,7 @@ QUICK = {"restorations": 2, "seed": 3}
 def detector(tiny_model: Path) -> Detector:
     """The tiny model, without a brain-extraction model even where one is installed."""
     bundle = read_bundle(tiny_model)
-    return Detector(bundle, inference.Networks.load(bundle), None)
+    return Detector(bundle, inference.Networks.load(bundle), None, 2.0)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from LatentSpaceRestorationLib.calibration import PlaceStatistics
+from LatentSpaceRestorationLib.errors import BundleError
 from LatentSpaceRestorationLib.inference import Restorations
 from LatentSpaceRestorationLib.preprocessing import Prepared
 from LatentSpaceRestorationLib.scoring import (
@@ -21,7 +22,6 @@ from LatentSpaceRestorationLib.scoring import (
     sample_score,
     slice_nll_scores,
     slice_scores,
-    upsample_codes,
     weighted_residual,
 )
 
@@ -116,25 +116,6 @@ def test_smoothing_in_a_mask_keeps_constants_and_ignores_what_is_outside() -> No
     assert masked_smooth(noise, mask, 1.5)[mask].std() < 0.5 * noise[mask].std()
 
 
-def test_a_codes_value_lies_at_the_centre_of_its_cell() -> None:
-    values = np.random.default_rng(0).normal(size=(2, 5, 4))
-    upsampled = upsample_codes(values, 15, 12)  # odd cells: 3 voxels, the middle one is the centre
-    assert upsampled.shape == (2, 15, 12)
-    np.testing.assert_allclose(upsampled[:, 1::3, 1::3], values, rtol=1e-6)
-    between = (values[:, :-1] * 2 + values[:, 1:]) / 3
-    np.testing.assert_allclose(upsampled[:, 2:14:3, 1::3], between, rtol=1e-5)
-    # Cells of 4 have their centre between voxels 1 and 2, where a ramp takes the code's value.
-    ramp = np.arange(5.0)[None, :, None] + np.zeros((1, 5, 4))
-    even = upsample_codes(ramp, 20, 16)
-    np.testing.assert_allclose(
-        (even[0, 5:15:4] + even[0, 6:16:4]) / 2,
-        np.broadcast_to(ramp[0, 1:4, :1], (3, 16)),
-        rtol=1e-6,
-    )
-    np.testing.assert_allclose(upsample_codes(np.full((1, 3, 3), 7.0), 12, 12), 7.0)
-    np.testing.assert_allclose(upsample_codes(np.full((1, 1, 1), 7.0), 4, 4), 7.0)
-
-
 def test_paper_mode_is_the_weighted_residual_and_the_papers_filter() -> None:
     prepared = scan_in_model_space()
     restored = restorations_of(prepared)
@@ -217,3 +198,5 @@ def test_a_bundle_may_set_the_default_mode_but_not_the_papers() -> None:
     assert ModeSettings.of(config, "default") == ModeSettings(sigma_mm=5.0, sharpness=1.0)
     assert ModeSettings.of(config, "paper") == PAPER
     assert ModeSettings.of({}, "default") == ModeSettings()
+    with pytest.raises(BundleError, match="not known"):
+        ModeSettings.of({"scoring": {"sharpnes": 3}}, "default")
