@@ -235,7 +235,7 @@ class Detector:
         settings = ModeSettings.of(self.bundle.config, mode)
         percentile = calibration.threshold_percentile if threshold is None else threshold
         cut = self.threshold_value(percentile, mode)
-        places = self.place_statistics(mode) if settings.normalise else {}
+        places = self.place_statistics(mode) if not settings.paper else {}
         course = Course(progress, is_cancelled)
         with course.step("brain", "Finding the brain", 0.0, 0.1):
             prepared, found = self.prepare(volume, brain_mask)

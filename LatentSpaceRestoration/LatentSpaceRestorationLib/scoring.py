@@ -99,35 +99,26 @@ def masked_smooth(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndar
 
 @dataclass(frozen=True)
 class ModeSettings:
-    """How a mode turns residuals into a map and a score; a part of the model bundle.
+    """How a mode turns restorations into a map and a score; a part of the model bundle.
 
     Attributes:
-        paper: the published equations; all else is then ignored but ``restore_percentile`` and
-            ``slice_percentile``.
+        paper: the published equations, which have percentiles only.
         restore_percentile: healthy percentile of the NLL of the brain's codes above which a code
             is resampled.
         slice_percentile: healthy percentile above which a code counts in the published score.
-        reference: ``scan`` or ``reconstruction``: what the restorations are compared with.
-        sharpness: k of the weights; 0 is the plain mean.
-        sigma_mm: Gaussian over the residual.
-        normalise: in units of the healthy spread at each place.
-        intensity_weight: share of the intensity itself, against what is usual at its place; 0
-            leaves it out. A lesion of one intensity is redrawn badly by a weak prior, and stands
-            out by its intensity alone.
+        difference_sigma_mm: Gaussian over the difference of the scan and its restoration.
         intensity_sigma_mm: Gaussian over the intensity.
+        intensity_weight: share w of the intensity in the map, 0 to 1; see :func:`anomaly_map`.
         peak_ml: the sample score is the mean of the map over its hottest so many millilitres.
     """
 
     paper: bool = False
-    restore_percentile: float = 80.0
+    restore_percentile: float = 60.0
     slice_percentile: float = 98.0
-    reference: str = "scan"
-    sharpness: float = 0.0
-    sigma_mm: float = 3.0
-    normalise: bool = True
-    intensity_weight: float = 1.0
-    intensity_sigma_mm: float = 5.0
-    peak_ml: float = 4.0
+    difference_sigma_mm: float = 5.0
+    intensity_sigma_mm: float = 6.0
+    intensity_weight: float = 0.5
+    peak_ml: float = 1.0
 
     @classmethod
     def of(cls, config: Mapping[str, Any], mode: str) -> ModeSettings:
@@ -147,25 +138,7 @@ class ModeSettings:
 
 
 #: The published percentiles: 98th for the sample score, 90th for resampling.
-PAPER = ModeSettings(
-    paper=True, restore_percentile=90.0, sharpness=PAPER_SHARPNESS, normalise=False
-)
-
-
-def residual_map(
-    prepared: Prepared, restored: Restorations, settings: ModeSettings, spacing_mm: float
-) -> np.ndarray:
-    """The smoothed residual, before it is compared with what is usual.
-
-    Returns:
-        (N, H, W) float32, 0 outside the brain.
-    """
-    if settings.paper:
-        residual = weighted_residual(prepared.slices, restored.restored, settings.sharpness)
-        return np.where(prepared.mask, paper_filter(residual), 0.0).astype(np.float32)
-    base = prepared.slices if settings.reference == "scan" else restored.reconstruction
-    residual = weighted_residual(base, restored.restored, settings.sharpness)
-    return masked_smooth(residual, prepared.mask, settings.sigma_mm / spacing_mm)
+PAPER = ModeSettings(paper=True, restore_percentile=90.0)
 
 
 def feature_maps(
@@ -173,14 +146,25 @@ def feature_maps(
 ) -> dict[str, np.ndarray]:
     """The maps that the anomaly map is made of, before they are compared with what is usual.
 
+    The default mode smooths the *signed* difference of the scan and the mean restoration: what a
+    restoration redraws in healthy tissue is darker here and brighter there and averages out, which
+    an absolute difference keeps.
+
     Returns:
-        ``residual`` and, if the mode asks for it, ``intensity``, each (N, H, W) float32, 0
-        outside the brain.
+        paper mode: ``residual``; else ``difference`` and, if it has a weight, ``intensity``. Each
+        (N, H, W) float32, 0 outside the brain.
     """
-    maps = {"residual": residual_map(prepared, restored, settings, spacing_mm)}
-    if settings.normalise and settings.intensity_weight > 0:
+    mask = prepared.mask
+    if settings.paper:
+        residual = weighted_residual(prepared.slices, restored.restored)
+        return {"residual": np.where(mask, paper_filter(residual), 0.0).astype(np.float32)}
+    difference = prepared.slices - restored.restored.mean(axis=1)
+    maps = {
+        "difference": masked_smooth(difference, mask, settings.difference_sigma_mm / spacing_mm)
+    }
+    if settings.intensity_weight > 0:
         sigma = settings.intensity_sigma_mm / spacing_mm
-        maps["intensity"] = masked_smooth(prepared.slices, prepared.mask, sigma)
+        maps["intensity"] = masked_smooth(prepared.slices, mask, sigma)
     return maps
 
 
@@ -192,27 +176,30 @@ def anomaly_map(
 ) -> np.ndarray:
     """The anomaly map in model space.
 
-    In units of the healthy spread: sqrt(r^2 + (w i)^2), where r is the residual above what is
-    usual at its place, i the intensity's distance from what is usual there, either way, and w
-    ``intensity_weight``. Modes that do not normalise give the residual as it is.
+    Paper mode: the filtered residual. Default mode, in units of the healthy spread: |d|^(1-w)
+    |i|^w, where d is the difference and i the intensity, each less what is usual at its place and
+    over its healthy spread there, and w is ``intensity_weight``. The geometric mean asks for both: the prior
+    must find the tissue unlikely, and its intensity must be unusual for the place.
 
     Args:
         prepared: the scan in model space.
         maps: from :func:`feature_maps`.
         settings: of the mode.
-        places: what is usual, for each of the maps; not used if the mode does not normalise.
+        places: what is usual, for each of the maps; not used in paper mode.
 
     Returns:
         (N, H, W) float32, at least 0, and 0 outside the brain.
     """
-    if not settings.normalise:
-        values = maps["residual"]
-    else:
-        residual = places["residual"].normalise(maps["residual"], prepared.position)
-        values = np.maximum(residual, 0.0)
-        if "intensity" in maps:
-            intensity = places["intensity"].normalise(maps["intensity"], prepared.position)
-            values = np.hypot(values, settings.intensity_weight * intensity)
+    if settings.paper:
+        return maps["residual"]
+    weights = {
+        "difference": 1.0 - settings.intensity_weight,
+        "intensity": settings.intensity_weight,
+    }
+    values = np.ones_like(prepared.slices)
+    for name, map_ in maps.items():
+        distance = np.abs(places[name].normalise(map_, prepared.position))
+        values = values * distance ** weights[name]
     return np.where(prepared.mask, values, 0.0).astype(np.float32)
 
 

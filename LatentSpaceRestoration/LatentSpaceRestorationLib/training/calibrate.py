@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..inference import Reading
     from ..preprocessing import Prepared
 
-#: What is usual at each place, by feature map; empty for a mode that does not normalise.
+#: What is usual at each place, by feature map; empty for the paper mode.
 Places = Mapping[str, PlaceStatistics]
 #: Fewer healthy scans than this say nothing about a percentile.
 FEWEST = 5
@@ -102,7 +102,7 @@ def calibrate_mode(
         tuple(scores),
         THRESHOLD_PERCENTILE,
     )
-    if not settings.normalise:
+    if settings.paper:
         return calibration, {}
     return calibration, {name: PlaceStatistics.from_sums(total[name]) for name in total}
 

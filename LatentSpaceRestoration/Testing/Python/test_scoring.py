@@ -17,7 +17,6 @@ from LatentSpaceRestorationLib.scoring import (
     feature_maps,
     masked_smooth,
     paper_filter,
-    residual_map,
     restoration_weights,
     sample_score,
     slice_nll_scores,
@@ -129,34 +128,35 @@ def test_paper_mode_is_the_weighted_residual_and_the_papers_filter() -> None:
     assert (PAPER.restore_percentile, PAPER.slice_percentile) == (90.0, 98.0)
 
 
-@pytest.mark.parametrize("reference", ["scan", "reconstruction"])
-def test_default_mode_compares_with_what_it_says(reference: str) -> None:
+def test_differences_of_either_sign_average_out_unless_they_agree() -> None:
     prepared = scan_in_model_space()
     restored = restorations_of(prepared)
-    settings = ModeSettings(reference=reference, sharpness=0.0, sigma_mm=3.0, normalise=False)
-    base = prepared.slices if reference == "scan" else restored.reconstruction
-    plain = np.abs(base[:, None] - restored.restored).mean(axis=1)
-    expected = masked_smooth(plain, prepared.mask, 1.5)
-    np.testing.assert_allclose(residual_map(prepared, restored, settings, 2.0), expected, rtol=1e-5)
+    settings = ModeSettings(difference_sigma_mm=3.0)
+    mean = restored.restored.mean(axis=1)
+    expected = masked_smooth(prepared.slices - mean, prepared.mask, 1.5)
+    got = feature_maps(prepared, restored, settings, 2.0)["difference"]
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    alike = Restorations(restored.reconstruction, restored.restored + 1.0, restored.resampled)
+    shifted = feature_maps(prepared, alike, settings, 2.0)["difference"]
+    np.testing.assert_allclose((got - shifted)[prepared.mask], 1.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.7])
-def test_the_normalised_map_is_in_units_of_the_usual_spread(weight: float) -> None:
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_the_map_is_the_geometric_mean_in_units_of_the_usual_spread(weight: float) -> None:
     prepared = scan_in_model_space()
     restored = restorations_of(prepared)
-    settings = ModeSettings(sharpness=0.0, intensity_weight=weight)
+    settings = ModeSettings(intensity_weight=weight)
     maps = feature_maps(prepared, restored, settings, 2.0)
-    assert set(maps) == ({"residual", "intensity"} if weight else {"residual"})
+    assert set(maps) == ({"difference", "intensity"} if weight else {"difference"})
     size = np.ones((31, 4, 3), np.float32)
     usual = {
-        "residual": PlaceStatistics(0.25 * size, 0.5 * size),
+        "difference": PlaceStatistics(0.25 * size, 0.5 * size),
         "intensity": PlaceStatistics(-0.1 * size, 0.2 * size),
     }
     got = anomaly_map(prepared, maps, settings, usual)
-    plain = residual_map(prepared, restored, settings, 2.0)
-    residual = np.maximum((plain - 0.25) / 0.5, 0.0)
+    difference = np.abs((maps["difference"] - 0.25) / 0.5)
     smooth = masked_smooth(prepared.slices, prepared.mask, settings.intensity_sigma_mm / 2.0)
-    expected = np.sqrt(residual**2 + (weight * (smooth + 0.1) / 0.2) ** 2)
+    expected = difference ** (1.0 - weight) * np.abs((smooth + 0.1) / 0.2) ** weight
     np.testing.assert_allclose(got[prepared.mask], expected[prepared.mask], atol=1e-5)
     assert (got[~prepared.mask] == 0.0).all()
 
@@ -194,8 +194,8 @@ def test_slice_scores_of_the_default_mode_are_peaks() -> None:
 
 
 def test_a_bundle_may_set_the_default_mode_but_not_the_papers() -> None:
-    config = {"scoring": {"sigma_mm": 5.0, "sharpness": 1.0}}
-    assert ModeSettings.of(config, "default") == ModeSettings(sigma_mm=5.0, sharpness=1.0)
+    config = {"scoring": {"peak_ml": 5.0, "intensity_weight": 0.2}}
+    assert ModeSettings.of(config, "default") == ModeSettings(peak_ml=5.0, intensity_weight=0.2)
     assert ModeSettings.of(config, "paper") == PAPER
     assert ModeSettings.of({}, "default") == ModeSettings()
     with pytest.raises(BundleError, match="not known"):

@@ -60,7 +60,7 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     calibration, tensors = to_files(
         [f"healthy{i}" for i in range(20)],
         codes,
-        {"default": (default, {"residual": place, "intensity": place}), "paper": (paper, {})},
+        {"default": (default, {"difference": place, "intensity": place}), "paper": (paper, {})},
     )
     config = {
         "name": name,
