@@ -115,8 +115,8 @@ class ModeSettings:
     paper: bool = False
     restore_percentile: float = 60.0
     slice_percentile: float = 98.0
-    difference_sigma_mm: float = 5.0
-    intensity_sigma_mm: float = 6.0
+    difference_sigma_mm: float = 4.0
+    intensity_sigma_mm: float = 4.0
     intensity_weight: float = 0.5
     peak_ml: float = 1.0
 
@@ -178,8 +178,8 @@ def anomaly_map(
 
     Paper mode: the filtered residual. Default mode, in units of the healthy spread: |d|^(1-w)
     |i|^w, where d is the difference and i the intensity, each less what is usual at its place and
-    over its healthy spread there, and w is ``intensity_weight``. The geometric mean asks for both: the prior
-    must find the tissue unlikely, and its intensity must be unusual for the place.
+    over its healthy spread there, and w is ``intensity_weight``. The geometric mean asks for both:
+    the prior must find the tissue unlikely, and its intensity must be unusual for the place.
 
     Args:
         prepared: the scan in model space.
