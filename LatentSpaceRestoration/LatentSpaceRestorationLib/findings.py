@@ -1,4 +1,4 @@
-"""What a result says, in words: how unusual the scan is, and where most of it lies."""
+"""What a result says, in words: how unusual the scan is, and where that is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from scipy import ndimage
 
 #: Closer to the middle of the brain than this share of its half extent is neither side.
 _MIDDLE = 0.12
+#: The peak of the map is looked for in its Gaussian mean of this standard deviation.
+_PEAK_MM = 3.0
 _SIDES = (
     ("left", "midline", "right"),
     ("back", "middle", "front"),
@@ -18,7 +20,7 @@ _SIDES = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where most of the anomaly lies.
+    """Where the anomaly is greatest.
 
     Attributes:
         index: (i, j, k) voxel.
@@ -40,27 +42,27 @@ class Place:
 def most_anomalous_place(
     anomaly_map: np.ndarray, anomaly_mask: np.ndarray, brain_mask: np.ndarray, affine: np.ndarray
 ) -> Place:
-    """The middle of the flagged region with the greatest sum of the map.
+    """Where the map is highest over some millimetres, and how much is flagged around it.
+
+    Not the middle of the largest region: in a scan that differs everywhere a little, regions grow
+    into one another, and their middle says nothing.
 
     Args:
         anomaly_map: (I, J, K), 0 outside the brain, higher is more anomalous.
-        anomaly_mask: (I, J, K), non-zero where flagged. If nothing is, the place is the maximum
-            of the map.
+        anomaly_mask: (I, J, K), non-zero where flagged. The place is flagged if anything is.
         brain_mask: (I, J, K), non-zero in the brain; it gives the words their sides.
         affine: (4, 4) IJK -> RAS in mm.
     """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    smooth = ndimage.gaussian_filter(anomaly_map, _PEAK_MM / spacing, truncate=3.0)
     labels, count = ndimage.label(anomaly_mask, structure=np.ones((3, 3, 3)))
     volume_ml = 0.0
     if count:
-        mass = np.bincount(labels.ravel(), anomaly_map.ravel())
-        mass[0] = -1.0
-        points = np.argwhere(labels == mass.argmax())
-        weights = anomaly_map[tuple(points.T)] + 1e-12
-        middle = np.average(points, axis=0, weights=weights)
-        voxel = points[((points - middle) ** 2).sum(axis=1).argmin()]
-        volume_ml = len(points) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
-    else:
-        voxel = np.array(np.unravel_index(np.argmax(anomaly_map), anomaly_map.shape))
+        smooth = np.where(labels > 0, smooth, -np.inf)
+    voxel = np.array(np.unravel_index(np.argmax(smooth), smooth.shape))
+    if count:
+        voxels = int(np.count_nonzero(labels == labels[tuple(voxel)]))
+        volume_ml = voxels * abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
     position = affine[:3, :3] @ voxel + affine[:3, 3]
     i, j, k = voxel.tolist()
     x, y, z = position.tolist()

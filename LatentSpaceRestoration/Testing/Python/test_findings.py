@@ -26,7 +26,9 @@ def brain() -> np.ndarray:
         ((20, 24, 18), "midline, middle, mid-height"),
     ],
 )
-def test_place_is_the_heaviest_region(index: tuple[int, int, int], words: str) -> None:
+def test_place_is_the_highest_over_some_millimetres(
+    index: tuple[int, int, int], words: str
+) -> None:
     heat = np.zeros(SHAPE, np.float32)
     i, j, k = index
     heat[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2] = 3.0
