@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 EXTRACTED_ML = 2300.0
 #: Brain volumes outside this range, in ml, are suspicious (adults: about 900 to 1,900 ml).
 PLAUSIBLE_ML = (700.0, 2200.0)
-#: Less than this, in ml, is no brain.
+#: Less than this, in ml, is no brain, nor is more than the other.
 SMALLEST_ML = 300.0
+LARGEST_ML = 3000.0
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,9 @@ def extract_brain(
         raise InputError("no brain-extraction model is installed; give a brain mask")
     mask = largest_piece(brain_probability(network, head, device) > 0.5) & head.inside
     volume = float(mask.sum()) * spacing_mm**3 / 1000.0
-    if volume < SMALLEST_ML:
+    if not SMALLEST_ML <= volume <= LARGEST_ML:
         raise InputError(
-            f"no brain was found ({volume:.0f} ml); "
+            f"no brain was found (what looks most like one has {volume:.0f} ml); "
             "check that this is a T1-weighted head scan, or give a brain mask"
         )
     low, high = PLAUSIBLE_ML
