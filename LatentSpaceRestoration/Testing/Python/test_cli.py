@@ -135,6 +135,8 @@ def test_ctrl_c_at_a_terminal(brain_scan: Path, tiny_model: Path, tmp_path: Path
         stderr=theirs,
         stdout=subprocess.PIPE,
         env=ENVIRONMENT,
+        # A test run in the background of a shell ignores the signal, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
     shown, deadline, stopped = "", time.monotonic() + 200, False
