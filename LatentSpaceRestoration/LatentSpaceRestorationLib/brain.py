@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from .errors import BundleError, InputError
+from .errors import InputError
 from .preprocessing import Head
 
 if TYPE_CHECKING:
@@ -109,11 +109,7 @@ def load_network(bundle: Bundle) -> UNet3D:
         network = UNet3D(**bundle.config["unet"])
         network.load_state_dict(bundle.tensors("unet.safetensors"))
     except (RuntimeError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise BundleError(
-            f"the weights of model {bundle.name} do not fit its settings ({reason}); "
-            "install it again"
-        ) from error
+        raise bundle.misfit(error) from error
     return network.eval()
 
 

@@ -78,6 +78,13 @@ class Bundle:
         data = _read_file(self.folder, file, self.config["files"][file])
         return load(data)
 
+    def misfit(self, error: Exception) -> BundleError:
+        """The error to raise when a network cannot take the weights, from what it said."""
+        reason = str(error).splitlines()[0]
+        return BundleError(
+            f"the weights of model {self.name} do not fit its settings ({reason}); {_REPAIR}"
+        )
+
     def card(self) -> str:
         """The model card's text; empty if the model has none."""
         if _CARD not in self.config["files"]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .bundle import Bundle
+from .errors import Cancelled
 from .networks.pixelsnail import PixelSNAIL
 from .networks.vqvae import VQVAE
 from .preprocessing import Prepared
@@ -67,8 +68,6 @@ class Networks:
         Raises:
             BundleError: a file is damaged or does not fit the settings.
         """
-        from .errors import BundleError
-
         try:
             vqvae = VQVAE(**bundle.config["vqvae"])
             vqvae.load_state_dict(
@@ -79,11 +78,7 @@ class Networks:
             tensors = {k: v.float() for k, v in bundle.tensors("prior.safetensors").items()}
             prior = PixelSNAIL.from_tensors(tensors, **kind)
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise BundleError(
-                f"the weights of model {bundle.name} do not fit its settings ({reason}); "
-                "install it again"
-            ) from error
+            raise bundle.misfit(error) from error
         return cls(vqvae, prior, device)
 
     def read(self, prepared: Prepared, step: Step | None = None) -> Reading:
@@ -164,8 +159,6 @@ class Networks:
         is_cancelled: Callable[[], bool] | None,
     ) -> np.ndarray:
         """Decode (N, R, h, w) code grids to (N, R, H, W), each distinct grid of a slice once."""
-        from .errors import Cancelled
-
         n, r, h, w = grids.shape
         keep: list[tuple[int, int]] = []
         index = np.empty((n, r), np.int64)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import InputError
-from .volume import Volume, resample, world_grid
+from .volume import Volume, covered, resample, world_grid
 
 #: Intensities after normalisation are clipped to this, in robust standard deviations from the
 #: brain's median; what is outside the brain has the lower bound, the value of very dark fluid.
@@ -124,8 +124,7 @@ def to_head(volume: Volume, spacing_mm: float) -> Head:
     affine = affine[:, [*order, 3]]
     shape = (shape[2], shape[1], shape[0])
     array = resample(volume, shape, affine, fill=float(np.min(volume.array)))
-    ones = Volume(np.ones(volume.shape, np.float32), volume.affine)
-    inside = resample(ones, shape, affine, antialias=False) > 0.5
+    inside = np.broadcast_to(covered(volume, shape, affine), shape).copy()
     return Head(array, inside, affine)
 
 

@@ -93,26 +93,28 @@ def resample(
         mode="nearest",
         prefilter=False,
     )
-    return np.where(_covered(matrix, volume.shape, target), values, np.float32(fill))
+    return np.where(covered(volume, target, affine), values, np.float32(fill))
 
 
-def _covered(matrix: np.ndarray, source: Sequence[int], target: Sequence[int]) -> np.ndarray:
-    """Whether the centres of target voxels lie in source voxels.
+def covered(volume: Volume, shape: Sequence[int], affine: np.ndarray) -> np.ndarray:
+    """Whether the voxel centres of another grid lie in voxels of a volume.
 
     Args:
-        matrix: (4, 4) target index -> source index.
-        source, target: shapes, three axes each.
+        volume: (I, J, K); only its shape and affine matter.
+        shape: of the other grid, three axes.
+        affine: (4, 4) voxel index of the other grid -> RAS in mm.
 
     Returns:
-        bool, broadcastable to the target shape: grids with the same axes need no full array.
+        bool, broadcastable to ``shape``: grids with the same axes need no full array.
     """
-    axes = np.ogrid[tuple(slice(n) for n in target)]
-    covered = np.ones((1, 1, 1), dtype=bool)
-    for row, size in zip(matrix[:3], source, strict=True):
+    matrix = np.round(np.linalg.inv(volume.affine) @ affine, 9)
+    axes = np.ogrid[tuple(slice(n) for n in shape)]
+    within = np.ones((1, 1, 1), dtype=bool)
+    for row, size in zip(matrix[:3], volume.shape, strict=True):
         terms = [step * axis for step, axis in zip(row, axes, strict=False) if abs(step) > 1e-7]
         place = sum(terms, start=row[3])
-        covered = covered & (place >= -0.5 - 1e-6) & (place <= size - 0.5 + 1e-6)
-    return covered
+        within = within & (place >= -0.5 - 1e-6) & (place <= size - 0.5 + 1e-6)
+    return within
 
 
 def world_grid(volume: Volume, spacing: float) -> tuple[tuple[int, int, int], np.ndarray]:

@@ -21,25 +21,11 @@ from LatentSpaceRestorationLib.training.vqvae import (
     reconstruction_error,
     train_vqvae,
 )
+from tiny_model import PRIOR_SETTINGS, VQVAE_SETTINGS
 from torch import Tensor, nn
 
-VQVAE_SIZE = {
-    "codes": 8,
-    "channels": [4, 8, 8],
-    "code_dim": 4,
-    "encoder_blocks": 1,
-    "decoder_blocks": 1,
-}
-PRIOR_SIZE = {
-    "codes": 8,
-    "shape": [4, 3],
-    "channels": 8,
-    "blocks": 1,
-    "pairs": 1,
-    "attention_stride": 1,
-    "key_size": 4,
-    "value_size": 8,
-}
+VQVAE_SIZE = {**VQVAE_SETTINGS, "codes": 8, "code_dim": 4}
+PRIOR_SIZE = {**PRIOR_SETTINGS, "codes": 8, "shape": [4, 3]}
 
 
 def silent(_: str) -> None:
