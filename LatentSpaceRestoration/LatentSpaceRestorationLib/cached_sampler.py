@@ -27,7 +27,7 @@ from .row_engine import RowEngine
 class _Chunk:
     """Sequences that are advanced together."""
 
-    items: NDArray[np.int64]  # where they stand among all sequences, slice * restorations + s
+    items: NDArray[np.int64]  # where they stand among all sequences, slice * S + s
     sequences: Sequences
     first_row: int
     open: NDArray[np.bool_]  # (H, W): where a code of any of them could change
@@ -45,18 +45,19 @@ def _plan(
     first: NDArray[np.int64],
     thresholds: NDArray[np.float64],
     shape: tuple[int, int],
-    restorations: int,
+    restorations: NDArray[np.int64],
     size: int,
     workers: int,
 ) -> list[_Chunk]:
     """Even chunks of at most ``size`` sequences, as many as keep all workers busy.
 
-    ``first`` (N,) is the place of each slice's first code that could be replaced, -1 if none.
+    ``first`` (N,) is the place of each slice's first code that could be replaced, -1 if none;
+    ``restorations`` (S,) are their numbers.
     """
     slices = np.flatnonzero(first >= 0)
     slices = slices[np.argsort(first[slices], kind="stable")]
-    index = np.repeat(slices, restorations)
-    restoration = np.tile(np.arange(restorations), len(slices))
+    index = np.repeat(slices, len(restorations))
+    which = np.tile(np.arange(len(restorations)), len(slices))
     if len(index) == 0:
         return []
     count = -(-len(index) // size)
@@ -69,8 +70,8 @@ def _plan(
         is_open: NDArray[np.bool_] = np.any(could, axis=0).reshape(shape)
         chunks.append(
             _Chunk(
-                items=index[part] * restorations + restoration[part],
-                sequences=Sequences(index[part], restoration[part]),
+                items=index[part] * len(restorations) + which[part],
+                sequences=Sequences(index[part], restorations[which[part]]),
                 first_row=int(np.flatnonzero(is_open.any(axis=1))[0]),
                 open=is_open,
             )
@@ -99,7 +100,7 @@ def _rows(
     """Restore a chunk, yielding after each row the work it was. Needs inference mode.
 
     ``codes`` (N, H, W) and ``condition`` (N, channels) are of all slices; the chunk's entries of
-    ``result`` (N * restorations, H, W) are filled in.
+    ``result`` (N * S, H, W) are filled in.
     """
     width = packed.shape[1]
     slices, inverse = np.unique(chunk.sequences.index, return_inverse=True)
@@ -130,23 +131,23 @@ def cached(
     codes: Tensor,
     position: Tensor,
     first: NDArray[np.int64],
-    restorations: int,
+    restorations: NDArray[np.int64],
     chunk: int,
     report: Callable[[float], None],
 ) -> Tensor:
-    """Restorations (N * restorations, H, W) of ``codes`` (N, H, W).
+    """Restorations (N * S, H, W) of ``codes`` (N, H, W).
 
     Args:
         prior: folded and in eval mode, on the device of ``codes`` and ``position`` (N,).
         decider: the rule.
         first: (N,) the place of each slice's first code that could be replaced, -1 if none.
-        restorations: how many of each slice.
+        restorations: (S,) the numbers of those that are made of each slice.
         chunk: the most sequences that are worked on together, by one thread.
         report: called from the calling thread with the share done; what it raises ends the work.
     """
     workers = worker_count(codes.device)
     chunks = _plan(first, decider.thresholds, prior.shape, restorations, chunk, workers)
-    result = codes.repeat_interleave(restorations, dim=0)
+    result = codes.repeat_interleave(len(restorations), dim=0)
     with torch.inference_mode():
         packed = PackedPrior.of(prior)
         condition = None if prior.embedding is None else prior.embedding(position)

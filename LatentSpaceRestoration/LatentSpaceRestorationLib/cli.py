@@ -22,6 +22,7 @@ from .errors import BundleError, Cancelled, InputError, LSRError
 
 if TYPE_CHECKING:
     from .bundle import Bundle
+    from .detection import Estimate
     from .outputs import Result
 
 FAULT, UNUSABLE_ARGUMENTS, UNUSABLE_INPUT, CANCELLED = 1, 2, 3, 130
@@ -118,6 +119,12 @@ def _add_detect(detect: argparse.ArgumentParser) -> None:
     add("--method", choices=METHODS, default="lsr", help="default: %(default)s")
     add("--restorations", type=_count, default=15, metavar="N", help="default: %(default)s")
     add("--seed", type=_seed, default=0, metavar="N", help="of the restorations, default: 0")
+    add(
+        "--time-budget",
+        type=_seconds,
+        metavar="SECONDS",
+        help="begin no more restorations of a scan after so long; one is made in any case",
+    )
     add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
     add(
         "--threshold",
@@ -163,11 +170,22 @@ def _whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
-def _percentile(text: str) -> float:
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a time above 0")
+    return value
+
+
+def _number(text: str) -> float:
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _percentile(text: str) -> float:
+    value = _number(text)
     if not 0.0 < value < 100.0:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
     return value
@@ -197,6 +215,8 @@ def _detect(options: argparse.Namespace) -> int:
                         threshold=options.threshold,
                         restorations=options.restorations,
                         seed=options.seed,
+                        time_budget=options.time_budget,
+                        estimate=None if progress is None else progress.estimate,
                         progress=progress,
                     )
             except InputError as error:
@@ -293,18 +313,28 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
+class _ProgressLine:
+    """A line on a terminal: how far a scan is, and its score as far as it is known."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._score = name, ""
+
+    def __call__(self, fraction: float, message: str) -> None:
+        line = f"\r\x1b[K{self._name}: {fraction:4.0%}  {message}{self._score}"
+        print(line, end="", file=sys.stderr, flush=True)
+
+    def estimate(self, estimate: Estimate) -> None:
+        self._score = f", score {estimate.sample_score:.4g} so far"
+
+
 @contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable[[float, str], None] | None]:
+def _progress(name: str) -> Iterator[_ProgressLine | None]:
     """A line on a terminal that tells how far a scan is; elsewhere nothing."""
     if not sys.stderr.isatty():
         yield None
         return
-
-    def show(fraction: float, message: str) -> None:
-        print(f"\r\x1b[K{name}: {fraction:4.0%}  {message}", end="", file=sys.stderr, flush=True)
-
     try:
-        yield show
+        yield _ProgressLine(name)
     finally:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 

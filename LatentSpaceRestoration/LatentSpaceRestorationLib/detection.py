@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +41,10 @@ class Detection:
         threshold_percentile: the same as a percentile of healthy brain voxels.
         slice_scores: from the lowest slice to the highest.
         healthy_scans: number of calibration scans.
-        model, mode, method, restorations, seed, device, version: how it was made.
+        restorations: how many were made; fewer than were asked for if a time budget ended it.
+        model, mode, method, seed, device, version: how it was made.
         warnings: what the user should know.
-        seconds: wall time of each step.
+        seconds: wall time of each step, and ``first_score``, from the start to the first estimate.
     """
 
     anomaly_map: np.ndarray
@@ -90,3 +92,33 @@ class Detection:
             "version": self.version,
             "notice": "For research use. Not for diagnosis.",
         }
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is known after some of the restorations: the score, and on demand the images.
+
+    The first comes within seconds; each further group of restorations sharpens it.
+
+    Attributes:
+        restorations: how many are in.
+        wanted: how many were asked for.
+        sample_score, percentile, p_value, slice_scores: as in :class:`Detection`, compared with
+            what healthy scans give after as many restorations.
+        seconds: since the start.
+        is_last: whether no other follows.
+    """
+
+    restorations: int
+    wanted: int
+    sample_score: float
+    percentile: float
+    p_value: float
+    slice_scores: tuple[SliceScore, ...]
+    seconds: float
+    is_last: bool
+    _detection: Callable[[], Detection]
+
+    def detection(self) -> Detection:
+        """All results as they are now, with the images on the scan's own grid."""
+        return self._detection()

@@ -5,27 +5,27 @@ The module in Slicer, the command line, cohorts and tests all call :meth:`Detect
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import __version__
+from .averages import Averages
 from .brain import BrainMask, extract_brain, load_network
 from .bundle import Bundle, find_bundle, read_bundle
-from .calibration import ModeCalibration, PlaceStatistics, p_value
-from .detection import Detection, SliceScore
-from .errors import BundleError, Cancelled, InputError
+from .calibration import ModeCalibration, PlaceStatistics
+from .course import Course, IsCancelled, Progress
+from .detection import Detection, Estimate
+from .errors import BundleError, InputError
+from .estimation import Estimator, Request, Yardstick
 from .preprocessing import Grid, Head, Prepared, mask_to_head, prepare, to_head
-from .scoring import ModeSettings, anomaly_map, feature_maps, sample_score, slice_scores
+from .scoring import ModeSettings
 from .volume import Volume, check
 
 if TYPE_CHECKING:
-    from .inference import Networks, Reading, Restorations
+    from .inference import Networks, Reading
     from .networks.unet import UNet3D
 
 MODES = ("default", "paper")
@@ -33,46 +33,12 @@ METHODS = ("lsr",)
 #: The bundle that finds the brain.
 BRAIN_BUNDLE = "brain-extraction"
 
-Progress = Callable[[float, str], None]
-IsCancelled = Callable[[], bool]
-
-
-class Course:
-    """Progress, cancelling and timing of one detection."""
-
-    def __init__(self, progress: Progress | None, is_cancelled: IsCancelled | None) -> None:
-        self._progress, self.is_cancelled = progress, is_cancelled
-        self.seconds: dict[str, float] = {}
-
-    def check(self) -> None:
-        """Raise Cancelled if the caller wants to stop."""
-        if self.is_cancelled is not None and self.is_cancelled():
-            raise Cancelled("cancelled")
-
-    @contextmanager
-    def step(
-        self, name: str, message: str, begin: float, end: float
-    ) -> Iterator[Callable[[float], None]]:
-        """A step that takes progress from ``begin`` to ``end``; yields a report of its share."""
-
-        def report(done: float) -> None:
-            self.check()
-            if self._progress is not None:
-                self._progress(begin + (end - begin) * min(1.0, done), message)
-
-        report(0.0)
-        started = time.perf_counter()
-        yield report
-        self.seconds[name] = time.perf_counter() - started
-        report(1.0)
-
 
 class Detector:
     """A model that is loaded and ready.
 
     Attributes:
         bundle: the model.
-        device: the torch device in use.
     """
 
     def __init__(
@@ -84,12 +50,16 @@ class Detector:
         warnings: tuple[str, ...] = (),
     ) -> None:
         self.bundle = bundle
-        self.device = networks.device
         self._networks = networks
         self._brain, self._brain_spacing_mm = brain_network, brain_spacing_mm
         self._warnings = warnings
         grid = bundle.config["grid"]
         self.grid = Grid(int(grid[0]), int(grid[1]), float(bundle.config["spacing_mm"]))
+
+    @property
+    def device(self) -> str:
+        """The torch device in use: the CPU from when memory ran out on another."""
+        return self._networks.placement.device
 
     @classmethod
     def load(
@@ -145,8 +115,14 @@ class Detector:
             )
         return ModeCalibration.from_json(modes[mode])
 
-    def threshold_value(self, percentile: float, mode: str = "default") -> float:
+    def threshold_value(
+        self, percentile: float, mode: str = "default", restorations: int = 15
+    ) -> float:
         """The anomaly-map value that ``percentile`` (0 to 100) of healthy brain voxels stay below.
+
+        Args:
+            percentile: above 0 and below 100.
+            mode, restorations: that the map was made with.
 
         Raises:
             ValueError: not between 0 and 100.
@@ -155,7 +131,7 @@ class Detector:
             raise ValueError(
                 f"the threshold is a healthy percentile between 0 and 100, not {percentile:g}"
             )
-        return self.calibration(mode).voxels.value(percentile)
+        return self.calibration(mode).at(restorations).voxels.value(percentile)
 
     def prepare(
         self, volume: Volume, brain_mask: np.ndarray | None = None
@@ -178,9 +154,9 @@ class Detector:
         spacing = self.grid.spacing_mm
         if brain_mask is None:
             if self._brain is None or self._brain_spacing_mm == spacing:
-                return extract_brain(head, spacing, self._brain, self.device)
+                return self._extract(head, spacing)
             finer = to_head(volume, self._brain_spacing_mm)
-            found = extract_brain(finer, self._brain_spacing_mm, self._brain, self.device)
+            found = self._extract(finer, self._brain_spacing_mm)
             return replace(
                 found, mask=mask_to_head(found.mask, Volume(finer.array, finer.affine), head)
             )
@@ -194,6 +170,11 @@ class Detector:
             raise InputError("the brain mask is empty; give one that marks the brain")
         return BrainMask(mask, "given")
 
+    def _extract(self, head: Head, spacing_mm: float) -> BrainMask:
+        return self._networks.placement.run(
+            "brain", lambda _, device: extract_brain(head, spacing_mm, self._brain, device)
+        )
+
     def detect(
         self,
         volume: Volume,
@@ -204,6 +185,8 @@ class Detector:
         threshold: float | None = None,
         restorations: int = 15,
         seed: int = 0,
+        time_budget: float | None = None,
+        estimate: Callable[[Estimate], None] | None = None,
         progress: Progress | None = None,
         is_cancelled: IsCancelled | None = None,
     ) -> Detection:
@@ -218,6 +201,9 @@ class Detector:
                 100; None takes the model's.
             restorations: S, at least 1.
             seed: of the restorations: the same seed gives the same result.
+            time_budget: seconds after which no more restorations are begun; None waits for all.
+                One is made in any case.
+            estimate: called with every estimate, from the first score to the last.
             progress: called with the fraction done and what is being done.
             is_cancelled: asked often; True ends the detection.
 
@@ -226,101 +212,168 @@ class Detector:
             Cancelled: ``is_cancelled`` said so.
             BundleError: the model was not calibrated.
             ValueError: an option is out of range.
+            MemoryError: the scan does not fit into memory, however small the pieces.
+        """
+        for current in self.stream(
+            volume,
+            brain_mask=brain_mask,
+            mode=mode,
+            method=method,
+            threshold=threshold,
+            restorations=restorations,
+            seed=seed,
+            time_budget=time_budget,
+            progress=progress,
+            is_cancelled=is_cancelled,
+        ):
+            if estimate is not None:
+                estimate(current)
+        if progress is not None:
+            progress(0.97, "Bringing the map back to the scan")
+        detection = current.detection()
+        if progress is not None:
+            progress(1.0, "Done")
+        return detection
+
+    def stream(
+        self,
+        volume: Volume,
+        *,
+        brain_mask: np.ndarray | None = None,
+        mode: str = "default",
+        method: str = "lsr",
+        threshold: float | None = None,
+        restorations: int = 15,
+        seed: int = 0,
+        time_budget: float | None = None,
+        progress: Progress | None = None,
+        is_cancelled: IsCancelled | None = None,
+    ) -> Iterator[Estimate]:
+        """Find what is unusual in a scan, a group of restorations at a time.
+
+        Args and errors are those of :meth:`detect`.
+
+        Yields:
+            an estimate after 1, 3, 7, 15 restorations, and after every 8 further ones; at least
+            one, and the last says that it is.
         """
         if mode not in MODES or method not in METHODS:
             raise ValueError(f"mode is one of {MODES} and method one of {METHODS}")
         if restorations < 1:
             raise ValueError(f"at least one restoration is needed, not {restorations}")
+        if time_budget is not None and not time_budget > 0:
+            raise ValueError(f"the time budget is in seconds and above 0, not {time_budget:g}")
         calibration = self.calibration(mode)
         settings = ModeSettings.of(self.bundle.config, mode)
-        percentile = calibration.threshold_percentile if threshold is None else threshold
-        cut = self.threshold_value(percentile, mode)
+        percentile = calibration.threshold_percentile if threshold is None else float(threshold)
+        self.threshold_value(percentile, mode)  # refuses what is no percentile, before any work
         places = self.place_statistics(mode) if not settings.paper else {}
-        course = Course(progress, is_cancelled)
-        with course.step("brain", "Finding the brain", 0.0, 0.1):
+        return self._stream(
+            volume,
+            brain_mask,
+            Request(mode, method, percentile, restorations, seed),
+            Yardstick(settings, calibration, places),
+            Course(progress, is_cancelled, time_budget),
+        )
+
+    def _stream(
+        self,
+        volume: Volume,
+        brain_mask: np.ndarray | None,
+        request: Request,
+        yardstick: Yardstick,
+        course: Course,
+    ) -> Iterator[Estimate]:
+        with course.step("brain", "Finding the brain", 0.1):
             prepared, found = self.prepare(volume, brain_mask)
         reading = self.read(prepared, course)
-        restored = self.restore(
-            prepared, reading, calibration.restore_threshold, restorations, seed, course
-        )
-        with course.step("score", "Scoring", 0.92, 0.97):
-            maps = feature_maps(prepared, restored, settings, self.grid.spacing_mm)
-            values = anomaly_map(prepared, maps, settings, places)
-            score = sample_score(
-                values,
-                prepared.mask,
-                reading.nll,
-                calibration.slice_threshold,
-                settings,
-                self.grid.spacing_mm,
-            )
-            by_slice = slice_scores(values, reading.nll, calibration.slice_threshold, settings)
-        with course.step("undo", "Bringing the map back to the scan", 0.97, 1.0):
-            images = _to_native(volume, prepared, restored, values, cut)
-        p = p_value(score, calibration.sample_scores)
         warnings = [*self._warnings, *found.warnings]
         if prepared.cropped > 0.01:
             warnings.append(
                 f"{100 * prepared.cropped:.0f}% of the brain lies outside the model's field of "
                 "view and was not scored"
             )
-        return Detection(
-            *images,
-            sample_score=float(score),
-            percentile=100.0 * (1.0 - p),
-            p_value=p,
-            threshold=cut,
-            threshold_percentile=float(percentile),
-            slice_scores=tuple(
-                SliceScore(round(float(z), 3), float(s))
-                for z, s in zip(prepared.position_mm, by_slice, strict=True)
-            ),
-            healthy_scans=len(calibration.sample_scores),
+        estimator = Estimator(
+            volume=volume,
+            prepared=prepared,
+            reading=reading,
+            request=request,
+            yardstick=yardstick,
             model=self.bundle.name,
-            mode=mode,
-            method=method,
-            restorations=restorations,
-            seed=seed,
-            device=self.device,
-            warnings=tuple(warnings),
-            seconds=course.seconds,
-            version=__version__,
+            course=course,
+            device=lambda: self.device,
+            warnings=lambda: (*warnings, *self._networks.placement.warnings),
         )
+        for averages, is_last in self.restorations(
+            prepared,
+            reading,
+            yardstick.settings,
+            yardstick.calibration.restore_threshold,
+            request.restorations,
+            request.seed,
+            course,
+        ):
+            with course.step("score", "Scoring", 0.0):
+                estimate = estimator.estimate(averages, self.grid.spacing_mm, is_last)
+            yield estimate
 
     def read(self, prepared: Prepared, course: Course | None = None) -> Reading:
         """Codes of a prepared scan and how likely they are."""
-        course = course or Course(None, None)
-        with course.step("encode", "Reading the slices", 0.1, 0.2) as report:
+        course = course or Course()
+        with course.step("encode", "Reading the slices", 0.2) as report:
             return self._networks.read(prepared, report)
 
-    def restore(
+    def restorations(
         self,
         prepared: Prepared,
         reading: Reading,
+        settings: ModeSettings,
         threshold: float,
-        restorations: int,
+        count: int,
         seed: int,
         course: Course | None = None,
-    ) -> Restorations:
-        """Restorations of a prepared scan.
+        sampler: str = "cached",
+    ) -> Iterator[tuple[Averages, bool]]:
+        """Restorations of a prepared scan, group by group.
 
         Args:
             prepared, reading: from :meth:`prepare` and :meth:`read`.
+            settings: of the mode.
             threshold: nats; codes of the brain above it are resampled.
-            restorations, seed: as in :meth:`detect`.
-            course: takes progress and times.
+            count, seed: as in :meth:`detect`.
+            course: takes progress and times, and has the time budget.
+            sampler: see :func:`restoration.restore`.
+
+        Yields:
+            after each group the averages so far, always the same object, and whether it was the
+            last.
         """
-        course = course or Course(None, None)
-        with course.step("restore", "Restoring", 0.2, 0.92) as report:
-            return self._networks.restore(
-                prepared,
-                reading,
-                threshold=threshold,
-                restorations=restorations,
-                seed=seed,
-                step=report,
-                is_cancelled=course.is_cancelled,
-            )
+        course = course or Course()
+        averages = Averages(prepared.slices, settings.sharpness)
+        groups = course.groups(count)
+        group = next(groups, None)
+        while group is not None:
+            before, after = group.start / count, group.stop / count
+            message = f"Restoring ({group.start} of {count} done)"
+            with course.step(
+                "restore", message, 0.2 + 0.75 * (0.4 * before + 0.6 * after)
+            ) as report:
+                grids = self._networks.resample(
+                    prepared,
+                    reading,
+                    threshold=threshold,
+                    numbers=group,
+                    seed=seed,
+                    step=report,
+                    is_cancelled=course.is_cancelled,
+                    sampler=sampler,
+                )
+            with course.step("decode", message, 0.2 + 0.75 * after) as report:
+                self._networks.decode(
+                    prepared, reading, grids, averages, report, course.is_cancelled
+                )
+            group = next(groups, None)
+            yield averages, group is None
 
     def place_statistics(self, mode: str) -> dict[str, PlaceStatistics]:
         """What is usual at each place of the brain, by feature map, from the bundle.
@@ -342,17 +395,3 @@ class Detector:
             )
             for name in names
         }
-
-
-def _to_native(
-    volume: Volume, prepared: Prepared, restored: Restorations, values: np.ndarray, cut: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Map, mask, restoration, its spread and the brain mask, on the scan's own grid."""
-    mean, sd = restored.restored.mean(axis=1), restored.restored.std(axis=1)
-    brain, (signed, healthy, spread) = prepared.brain_to_native(values, mean, sd)
-    native_map = np.maximum(signed, 0.0)
-    mask = ((native_map >= cut) & brain).astype(np.uint8)
-    healthy = healthy * prepared.scale + prepared.centre
-    restoration = np.where(brain, healthy, volume.array).astype(np.float32)
-    spread = spread * np.float32(prepared.scale)
-    return native_map, mask, restoration, spread, brain.astype(np.uint8)

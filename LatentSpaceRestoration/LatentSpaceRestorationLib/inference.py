@@ -9,16 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .averages import Averages
 from .bundle import Bundle
 from .errors import Cancelled
+from .memory import Placement
 from .networks.pixelsnail import PixelSNAIL
-from .networks.vqvae import VQVAE
+from .networks.vqvae import VQVAE, folded
 from .preprocessing import Prepared
 from .restoration import nll as code_nll
 from .restoration import restore
 
-#: Slices through the encoder or decoder at a time.
-CHUNK = 32
+#: How much goes through the networks at a time: slices through encoder, decoder and prior, and
+#: code grids ("sequences") through the sampler. On a CPU the fastest that was measured.
+SIZES = {"slices": 16, "likelihoods": 64, "sequences": 256, "brain": 1}
+#: The same elsewhere, where large pieces are fast: about 2 GB with the published prior.
+SIZES_OFF_CPU = {"slices": 64, "likelihoods": 64, "sequences": 1024, "brain": 1}
 
 Step = Callable[[float], None]
 
@@ -38,28 +43,18 @@ class Reading:
     brain: np.ndarray
 
 
-@dataclass(frozen=True)
-class Restorations:
-    """Decoded restorations of every slice.
+class Networks:
+    """VQ-VAE and prior of a bundle, in evaluation mode.
 
     Attributes:
-        reconstruction: (N, H, W) float32, the unchanged codes decoded.
-        restored: (N, S, H, W) float32.
-        resampled: share of the brain's codes that were replaced, mean over restorations.
+        placement: the device, and how much goes through at a time; both change when memory runs
+            out, and the results do not.
     """
 
-    reconstruction: np.ndarray
-    restored: np.ndarray
-    resampled: float
-
-
-class Networks:
-    """VQ-VAE and prior of a bundle on a device, in evaluation mode."""
-
     def __init__(self, vqvae: VQVAE, prior: PixelSNAIL, device: str = "cpu") -> None:
-        self.vqvae = vqvae.to(device).eval()
+        self.vqvae = folded(vqvae).to(device)
         self.prior = prior.to(device).eval()
-        self.device = device
+        self.placement = Placement(device, SIZES if device == "cpu" else SIZES_OFF_CPU)
 
     @classmethod
     def load(cls, bundle: Bundle, device: str = "cpu") -> Networks:
@@ -82,103 +77,131 @@ class Networks:
         return cls(vqvae, prior, device)
 
     def read(self, prepared: Prepared, step: Step | None = None) -> Reading:
-        """Encode every slice and score its codes.
+        """Encode every slice, in one pass, and score its codes, in another.
 
         Args:
             prepared: the scan in model space.
             step: called with the fraction done.
         """
-        position = self._tensor(prepared.position)
-        grids = []
-        with torch.inference_mode():
-            slices = torch.from_numpy(prepared.slices)[:, None]
-            for x, p in zip(slices.split(CHUNK), position.split(CHUNK), strict=True):
-                grids.append(self.vqvae.encode(x.to(self.device), p))
-                if step is not None:
-                    step(0.5 * sum(len(g) for g in grids) / len(slices))
-            codes = torch.cat(grids)
-            nll = code_nll(self.prior, codes, position).float().cpu().numpy()
+        slices = torch.from_numpy(prepared.slices)[:, None]
+        position = _tensor(prepared.position)
+
+        def encode(size: int, device: str) -> Tensor:
+            encoder, grids = self.vqvae.to(device), []
+            with torch.inference_mode():
+                for x, p in zip(slices.split(size), position.split(size), strict=True):
+                    grids.append(encoder.encode(x.to(device), p.to(device)).cpu())
+                    if step is not None:
+                        step(0.5 * sum(len(g) for g in grids) / len(slices))
+            return torch.cat(grids)
+
+        def likelihood(size: int, device: str) -> Tensor:
+            return code_nll(
+                self.prior.to(device), codes.to(device), position.to(device), chunk=size
+            ).cpu()
+
+        codes = self.placement.run("slices", encode)
+        nll = self.placement.run("likelihoods", likelihood)
         n, h, w = codes.shape
         rows, columns = prepared.mask.shape[1:]
         cells = prepared.mask.reshape(n, h, rows // h, w, columns // w)
-        return Reading(codes.cpu().numpy(), nll, np.asarray(cells.any(axis=(2, 4))))
+        return Reading(codes.numpy(), nll.numpy(), np.asarray(cells.any(axis=(2, 4))))
 
-    def restore(
+    def resample(
         self,
         prepared: Prepared,
         reading: Reading,
         *,
         threshold: float,
-        restorations: int,
+        numbers: range,
         seed: int,
         step: Step | None = None,
         is_cancelled: Callable[[], bool] | None = None,
         sampler: str = "cached",
-    ) -> Restorations:
-        """Replace unlikely codes of the brain and decode.
+    ) -> np.ndarray:
+        """Replace unlikely codes of the brain.
 
         Args:
             prepared: the scan in model space.
             reading: its codes.
             threshold: nats; codes whose NLL exceeds it are resampled, in the brain only.
-            restorations: S.
+            numbers: of the restorations that are made.
             seed: of the draws.
             step: called with the fraction done.
             is_cancelled: asked between rows.
             sampler: see :func:`restoration.restore`.
+
+        Returns:
+            (N, s, h, w) int64.
         """
+        limits = np.where(reading.brain, threshold, np.inf).astype(np.float32)
 
-        def part(begin: float, share: float) -> Step | None:
-            return None if step is None else lambda done: step(begin + share * done)
+        def sample(size: int, device: str) -> Tensor:
+            return restore(
+                self.prior.to(device),
+                torch.from_numpy(reading.codes).to(device),
+                _tensor(prepared.position),
+                thresholds=limits,
+                restorations=len(numbers),
+                first_restoration=numbers.start,
+                seed=seed,
+                known_nll=torch.from_numpy(reading.nll),
+                sampler=sampler,
+                chunk=size,
+                progress=step,
+                is_cancelled=is_cancelled,
+            ).cpu()
 
-        codes = torch.from_numpy(reading.codes).to(self.device)
-        position = self._tensor(prepared.position)
-        thresholds = np.where(reading.brain, threshold, np.inf).astype(np.float32)
-        sampled = restore(
-            self.prior,
-            codes,
-            position,
-            thresholds=torch.from_numpy(thresholds).to(self.device),
-            restorations=restorations,
-            seed=seed,
-            sampler=sampler,
-            progress=part(0.0, 0.65),
-            is_cancelled=is_cancelled,
-        )
-        changed = (sampled != codes[:, None]).float().mean(1).cpu().numpy()
-        share = float(changed[reading.brain].mean()) if reading.brain.any() else 0.0
-        grids = torch.cat([codes[:, None], sampled], 1)
-        images = self._decode_distinct(grids, position, part(0.65, 0.35), is_cancelled)
-        return Restorations(images[:, 0], images[:, 1:], share)
+        return np.asarray(self.placement.run("sequences", sample).numpy())
 
-    def _decode_distinct(
+    def decode(
         self,
-        grids: Tensor,
-        position: Tensor,
-        step: Step | None,
-        is_cancelled: Callable[[], bool] | None,
-    ) -> np.ndarray:
-        """Decode (N, R, h, w) code grids to (N, R, H, W), each distinct grid of a slice once."""
-        n, r, h, w = grids.shape
-        keep: list[tuple[int, int]] = []
-        index = np.empty((n, r), np.int64)
-        flat = grids.cpu().numpy().reshape(n, r, h * w)
-        for i in range(n):
-            _, first, inverse = np.unique(flat[i], axis=0, return_index=True, return_inverse=True)
-            index[i] = len(keep) + inverse.reshape(-1)
-            keep += [(i, int(j)) for j in first]
-        which = torch.tensor(keep)
-        decoded = []
-        with torch.inference_mode():
-            for done, pick in enumerate(which.split(CHUNK)):
-                if is_cancelled is not None and is_cancelled():
-                    raise Cancelled("cancelled")
-                chosen = grids[pick[:, 0], pick[:, 1]]
-                out = self.vqvae.decode(chosen, position[pick[:, 0].to(position.device)])
-                decoded.append(out[:, 0].float().cpu().numpy())
-                if step is not None:
-                    step((done + 1) * CHUNK / max(CHUNK, len(keep)))
-        return np.concatenate(decoded)[index]
+        prepared: Prepared,
+        reading: Reading,
+        grids: np.ndarray,
+        averages: Averages,
+        step: Step | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        """Decode restored code grids, each distinct one of a slice once, into running averages.
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
+        Args:
+            prepared: the scan in model space.
+            reading: its codes.
+            grids: (N, s, h, w) int64 from :meth:`resample`.
+            averages: what the images are added to.
+            step: called with the fraction done.
+            is_cancelled: asked between pieces.
+        """
+        distinct = [
+            (i, grid, int(times))
+            for i, of_slice in enumerate(grids)
+            for grid, times in zip(*np.unique(of_slice, axis=0, return_counts=True), strict=True)
+        ]
+        position = _tensor(prepared.position)
+        done = 0
+
+        def some(size: int, device: str) -> np.ndarray:
+            which = distinct[done : done + size]
+            codes = torch.from_numpy(np.stack([grid for _, grid, _ in which])).to(device)
+            places = position[[i for i, _, _ in which]].to(device)
+            with torch.inference_mode():
+                images = self.vqvae.to(device).decode(codes, places)
+            return np.asarray(images[:, 0].float().cpu().numpy())
+
+        while done < len(distinct):
+            if is_cancelled is not None and is_cancelled():
+                raise Cancelled("cancelled")
+            images = self.placement.run("slices", some)
+            for (i, _, times), image in zip(distinct[done:], images, strict=False):
+                averages.add(i, image, times)
+            done += len(images)
+            if step is not None:
+                step(done / len(distinct))
+        changed = (grids != reading.codes[:, None]).mean(axis=1)
+        share = float(changed[reading.brain].mean()) if reading.brain.any() else 0.0
+        averages.close_group(grids.shape[1], share)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .detection import Detection
+from .detection import Detection, Estimate
 from .detector import Detector
 from .errors import InputError, OutputError
 from .io import read_mask, read_volume, reason, scan_name, write_volume
@@ -117,6 +117,8 @@ def detect_file(
     threshold: float | None = None,
     restorations: int = 15,
     seed: int = 0,
+    time_budget: float | None = None,
+    estimate: Callable[[Estimate], None] | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> Result:
     """Read a scan, find what is unusual in it, and write the results.
@@ -126,7 +128,8 @@ def detect_file(
         scan: image file.
         folder: where the results go; it exists.
         brain_mask: image file on the scan's grid.
-        mode, method, threshold, restorations, seed, progress: as for ``Detector.detect``.
+        mode, method, threshold, restorations, seed, time_budget, estimate, progress: as for
+            ``Detector.detect``.
 
     Raises:
         InputError: the scan or the mask cannot be used; the line names the file.
@@ -143,6 +146,8 @@ def detect_file(
             threshold=threshold,
             restorations=restorations,
             seed=seed,
+            time_budget=time_budget,
+            estimate=estimate,
             progress=progress,
         )
     except InputError as error:

@@ -89,7 +89,9 @@ def restore(
     thresholds: ArrayLike | Tensor,
     restorations: int,
     seed: int,
+    first_restoration: int = 0,
     slice_ids: ArrayLike | None = None,
+    known_nll: Tensor | None = None,
     sampler: str = "cached",
     temperature: float = 1.0,
     chunk: int = 256,
@@ -111,7 +113,10 @@ def restore(
             also saves work.
         restorations: how many of each slice, S.
         seed: any integer.
+        first_restoration: number of the first; restorations 0 to 14 are the same draws in one call
+            as in several.
         slice_ids: (N,) integers that tell slices apart in the noise; 0 to N - 1 by default.
+        known_nll: (N, H, W), what ``nll`` gives for the codes, if it is known already.
         sampler: "cached", "skip-ahead" or "loop".
         temperature: above 0; logits are divided by it for the draw, not for the NLL.
         chunk: the most sequences evaluated together; memory grows with it, results do not change.
@@ -158,15 +163,20 @@ def restore(
         decider = Decider(ready, position, limits, ids, seed, temperature)
         if sampler == "cached":
             once = Sequences(np.arange(count), np.zeros(count, dtype=np.int64))
-            cost = _nll(ready, codes, position, _NLL_CHUNK).flatten(1)
-            first = _first_true(decider.possible_flags(cost, once)).cpu().numpy()
-            result = cached(ready, decider, codes, position, first, restorations, chunk, report)
+            if known_nll is None:
+                known_nll = _nll(ready, codes, position, min(chunk, _NLL_CHUNK))
+            flags = decider.possible_flags(known_nll.to(codes.device).flatten(1), once)
+            first = _first_true(flags).cpu().numpy()
+            numbers = np.arange(first_restoration, first_restoration + restorations)
+            result = cached(ready, decider, codes, position, first, numbers, chunk, report)
         else:
             result = codes.repeat_interleave(restorations, dim=0)
             step = _loop if sampler == "loop" else _skip_ahead
             for part in _parts(len(result), chunk):
                 every = np.arange(part.start, part.stop)
-                sequences = Sequences(every // restorations, every % restorations)
+                sequences = Sequences(
+                    every // restorations, first_restoration + every % restorations
+                )
                 before, share = part.start / len(result), len(every) / len(result)
 
                 def report_part(done: float, before: float = before, share: float = share) -> None:

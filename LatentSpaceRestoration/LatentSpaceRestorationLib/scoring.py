@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from .averages import Averages
 from .calibration import PlaceStatistics
 from .errors import BundleError
 from .preprocessing import Prepared
 
-if TYPE_CHECKING:
-    from .inference import Restorations
-
-#: The published sharpness of the restoration weights.
+#: The published sharpness k of the restoration weights (equation 6).
 PAPER_SHARPNESS = 3.0
 
 
@@ -34,40 +32,6 @@ def slice_nll_scores(nll: np.ndarray, threshold: float) -> np.ndarray:
         (N,) sums; their sum is the published score of the scan.
     """
     return np.where(nll > threshold, nll, 0.0).sum(axis=(1, 2))
-
-
-def restoration_weights(distance: np.ndarray, sharpness: float = PAPER_SHARPNESS) -> np.ndarray:
-    """Weights of the S restorations of each slice (equation 6): softmax of k / distance.
-
-    Args:
-        distance: (N, S) mean absolute difference of slice and restoration.
-        sharpness: k; 0 weighs all alike.
-
-    Returns:
-        (N, S), rows sum to 1.
-    """
-    exponent = sharpness / np.maximum(distance, 1e-6)
-    exponent -= exponent.max(axis=1, keepdims=True)
-    weights = np.exp(exponent)
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-def weighted_residual(
-    slices: np.ndarray, restorations: np.ndarray, sharpness: float = PAPER_SHARPNESS
-) -> np.ndarray:
-    """AS_pixel before filtering (equation 5): sum over j of w_j |Y - X_j|.
-
-    Args:
-        slices: (N, H, W), Y.
-        restorations: (N, S, H, W), X_j.
-        sharpness: k of the weights.
-
-    Returns:
-        (N, H, W) in the unit of the slices.
-    """
-    difference = np.abs(slices[:, None] - restorations)
-    weights = restoration_weights(difference.mean(axis=(2, 3)), sharpness)
-    return np.einsum("ns,nshw->nhw", weights, difference, optimize=True)
 
 
 def paper_filter(residual: np.ndarray) -> np.ndarray:
@@ -120,6 +84,11 @@ class ModeSettings:
     intensity_weight: float = 0.5
     peak_ml: float = 1.0
 
+    @property
+    def sharpness(self) -> float | None:
+        """Of the restoration weights, see ``Averages``; None where they are not used."""
+        return PAPER_SHARPNESS if self.paper else None
+
     @classmethod
     def of(cls, config: Mapping[str, Any], mode: str) -> ModeSettings:
         """A bundle's settings of a mode.
@@ -142,7 +111,7 @@ PAPER = ModeSettings(paper=True, restore_percentile=90.0)
 
 
 def feature_maps(
-    prepared: Prepared, restored: Restorations, settings: ModeSettings, spacing_mm: float
+    prepared: Prepared, restored: Averages, settings: ModeSettings, spacing_mm: float
 ) -> dict[str, np.ndarray]:
     """The maps that the anomaly map is made of, before they are compared with what is usual.
 
@@ -156,9 +125,9 @@ def feature_maps(
     """
     mask = prepared.mask
     if settings.paper:
-        residual = weighted_residual(prepared.slices, restored.restored)
-        return {"residual": np.where(mask, paper_filter(residual), 0.0).astype(np.float32)}
-    difference = prepared.slices - restored.restored.mean(axis=1)
+        residual = paper_filter(restored.weighted_residual)
+        return {"residual": np.where(mask, residual, 0.0).astype(np.float32)}
+    difference = prepared.slices - restored.mean
     maps = {
         "difference": masked_smooth(difference, mask, settings.difference_sigma_mm / spacing_mm)
     }

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..calibration import ModeCalibration, PlaceStatistics, PlaceSums, Quantiles
+from ..calibration import (
+    HealthyLevel,
+    ModeCalibration,
+    PlaceStatistics,
+    PlaceSums,
+    Quantiles,
+)
 from ..errors import InputError
 from ..scoring import ModeSettings, anomaly_map, feature_maps, sample_score
 
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
 
 #: What is usual at each place, by feature map; empty for the paper mode.
 Places = Mapping[str, PlaceStatistics]
+#: (N, rows, columns) of one scan, by name.
+Maps = Mapping[str, np.ndarray]
 #: Fewer healthy scans than this say nothing about a percentile.
 FEWEST = 5
 #: Healthy voxels below the default threshold of the mask, percent.
@@ -55,7 +63,8 @@ def calibrate_mode(
     """Thresholds, voxel distribution, sample scores and place statistics of one mode.
 
     A scan's own values never take part in the place statistics that it is compared with, so that
-    its score is what a new healthy scan would get.
+    its score is what a new healthy scan would get. Distributions are kept for 1, 3, 7, ... up to
+    all restorations; the place statistics are those with all of them.
 
     Raises:
         InputError: fewer than five scans.
@@ -69,38 +78,39 @@ def calibrate_mode(
     quantiles = code_quantiles(scans)
     restore_threshold = quantiles.value(settings.restore_percentile)
     slice_threshold = quantiles.value(settings.slice_percentile)
-    maps: list[dict[str, np.ndarray]] = []
+    maps: list[dict[int, Maps]] = []  # a scan's, by number of restorations
     sums: list[dict[str, PlaceSums]] = []
     for scan in scans:
-        restored = detector.restore(
-            scan.prepared, scan.reading, restore_threshold, restorations, seed
-        )
-        own = feature_maps(scan.prepared, restored, settings, spacing)
+        own: dict[int, Maps] = {}
+        for averages, _ in detector.restorations(
+            scan.prepared, scan.reading, settings, restore_threshold, restorations, seed
+        ):
+            own[averages.restorations] = feature_maps(scan.prepared, averages, settings, spacing)
         maps.append(own)
         sums.append(
             {
                 name: PlaceSums.of(values, scan.prepared.mask, scan.prepared.position)
-                for name, values in own.items()
+                for name, values in own[restorations].items()
             }
         )
-        report(f"{scan.name}: {100 * restored.resampled:.0f}% of the brain's codes resampled")
-    total = {name: reduce(add, (s[name] for s in sums)) for name in maps[0]}
-    scores, voxels = [], []
-    for scan, features, left_out in zip(scans, maps, sums, strict=True):
-        others = {n: PlaceStatistics.from_sums(total[n] - left_out[n]) for n in total}
-        values = anomaly_map(scan.prepared, features, settings, others)
-        scores.append(
-            sample_score(
-                values, scan.prepared.mask, scan.reading.nll, slice_threshold, settings, spacing
+        report(f"{scan.name}: {100 * averages.resampled:.0f}% of the brain's codes resampled")
+    total = {name: reduce(add, (s[name] for s in sums)) for name in sums[0]}
+    levels = []
+    for number in maps[0]:
+        scores, voxels = [], []
+        for scan, own, left_out in zip(scans, maps, sums, strict=True):
+            others = {n: PlaceStatistics.from_sums(total[n] - left_out[n]) for n in total}
+            values = anomaly_map(scan.prepared, own[number], settings, others)
+            scores.append(
+                sample_score(
+                    values, scan.prepared.mask, scan.reading.nll, slice_threshold, settings, spacing
+                )
             )
-        )
-        voxels.append(values[scan.prepared.mask])
+            voxels.append(values[scan.prepared.mask])
+        distribution = Quantiles.of(np.concatenate(voxels))
+        levels.append(HealthyLevel(number, distribution, tuple(sorted(scores))))
     calibration = ModeCalibration(
-        restore_threshold,
-        slice_threshold,
-        Quantiles.of(np.concatenate(voxels)),
-        tuple(scores),
-        THRESHOLD_PERCENTILE,
+        restore_threshold, slice_threshold, tuple(levels), THRESHOLD_PERCENTILE
     )
     if settings.paper:
         return calibration, {}

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.calibration import (
     PERCENTILES,
+    HealthyLevel,
     ModeCalibration,
     PlaceStatistics,
     PlaceSums,
@@ -66,10 +67,17 @@ def test_quantiles_survive_json(samples: list[float]) -> None:
 
 
 def mode_calibration() -> ModeCalibration:
-    """Of eight scans."""
+    """Of eight scans, with 1, 3 and 15 restorations: less noise, lower maps."""
     random = np.random.default_rng(0)
-    voxels = Quantiles.of(random.exponential(size=1000))
-    return ModeCalibration(3.5, 6.25, voxels, tuple(random.normal(size=8)), 99.0)
+    levels = [
+        HealthyLevel(
+            number,
+            Quantiles.of(random.exponential(1 + 1 / number, size=1000)),
+            tuple(sorted(random.normal(1 / number, size=8).tolist())),
+        )
+        for number in (1, 3, 15)
+    ]
+    return ModeCalibration(3.5, 6.25, tuple(levels), 99.0)
 
 
 def test_a_modes_calibration_survives_json() -> None:
@@ -77,8 +85,37 @@ def test_a_modes_calibration_survives_json() -> None:
     back = ModeCalibration.from_json(json.loads(json.dumps(calibration.to_json())))
     assert (back.restore_threshold, back.slice_threshold) == (3.5, 6.25)
     assert back.threshold_percentile == 99.0
-    np.testing.assert_allclose(back.sample_scores, sorted(calibration.sample_scores), rtol=1e-5)
-    np.testing.assert_allclose(back.voxels.values, calibration.voxels.values, rtol=1e-5)
+    assert [level.restorations for level in back.levels] == [1, 3, 15]
+    for mine, theirs in zip(back.levels, calibration.levels, strict=True):
+        np.testing.assert_allclose(mine.sample_scores, theirs.sample_scores, rtol=1e-5)
+        np.testing.assert_allclose(mine.voxels.values, theirs.voxels.values, rtol=1e-5)
+
+
+def test_a_level_between_two_is_linear_in_the_inverse_number_of_restorations() -> None:
+    calibration = mode_calibration()
+    one, three, fifteen = calibration.levels
+    assert calibration.at(3) is three
+    assert calibration.at(15) is fifteen
+    assert calibration.at(100) is fifteen  # more restorations than healthy scans were given
+    between = calibration.at(5)  # 1/5 lies half-way between 1/3 and 1/15
+    assert between.restorations == 5
+    np.testing.assert_allclose(
+        between.voxels.values, (three.voxels.values + fifteen.voxels.values) / 2
+    )
+    np.testing.assert_allclose(
+        between.sample_scores,
+        (np.array(three.sample_scores) + np.array(fifteen.sample_scores)) / 2,
+    )
+    late = ModeCalibration(3.5, 6.25, (three, fifteen), 99.0)
+    assert late.at(1) is three
+    assert calibration.at(1) is one
+
+
+def test_levels_of_different_scans_are_refused() -> None:
+    data = mode_calibration().to_json()
+    data["levels"][1]["sample_scores"].pop()
+    with pytest.raises(BundleError, match="the same healthy scans"):
+        ModeCalibration.from_json(data)
 
 
 @pytest.mark.parametrize("key", sorted(mode_calibration().to_json()))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
+from LatentSpaceRestorationLib.averages import Averages
 from LatentSpaceRestorationLib.calibration import PlaceStatistics
 from LatentSpaceRestorationLib.errors import BundleError
-from LatentSpaceRestorationLib.inference import Restorations
 from LatentSpaceRestorationLib.preprocessing import Prepared
 from LatentSpaceRestorationLib.scoring import (
     PAPER,
@@ -17,11 +15,9 @@ from LatentSpaceRestorationLib.scoring import (
     feature_maps,
     masked_smooth,
     paper_filter,
-    restoration_weights,
     sample_score,
     slice_nll_scores,
     slice_scores,
-    weighted_residual,
 )
 
 
@@ -44,51 +40,26 @@ def scan_in_model_space(n: int = 6, rows: int = 16, columns: int = 12, seed: int
     )
 
 
-def restorations_of(prepared: Prepared, count: int = 3, seed: int = 1) -> Restorations:
-    """Noisy copies of a scan."""
-    random = np.random.default_rng(seed)
+def restorations_of(prepared: Prepared, count: int = 3, offset: float = 0.0) -> np.ndarray:
+    """Noisy copies of a scan, (N, count, rows, columns)."""
     shape = (len(prepared.slices), count, *prepared.slices.shape[1:])
-    restored = prepared.slices[:, None] + random.normal(0.0, 0.5, shape)
-    reconstruction = prepared.slices + random.normal(0.0, 0.1, prepared.slices.shape)
-    return Restorations(reconstruction.astype(np.float32), restored.astype(np.float32), 0.5)
+    noise = np.random.default_rng(1).normal(offset, 0.5, shape)
+    return (prepared.slices[:, None] + noise).astype(np.float32)
+
+
+def averages_of(prepared: Prepared, restored: np.ndarray, settings: ModeSettings) -> Averages:
+    """The averages that a mode takes over restorations."""
+    averages = Averages(prepared.slices, settings.sharpness)
+    for i, of_slice in enumerate(restored):
+        for image in of_slice:
+            averages.add(i, image)
+    averages.close_group(restored.shape[1], 0.5)
+    return averages
 
 
 def test_slice_scores_sum_the_nll_of_unlikely_codes() -> None:
     nll = np.array([[[1.0, 8.0], [7.0, 9.5]], [[0.0, 1.0], [2.0, 3.0]]])
     np.testing.assert_allclose(slice_nll_scores(nll, 7.0), [17.5, 0.0])
-
-
-def test_weights_and_residual_are_those_of_the_paper() -> None:
-    random = np.random.default_rng(0)
-    n, s, h, w, k = 2, 3, 4, 5, 3.0
-    slices = random.normal(size=(n, h, w))
-    restored = slices[:, None] + random.normal(size=(n, s, h, w)) * [[[[0.4]], [[0.5]], [[0.9]]]]
-    for i in range(n):
-        mean_distance = [np.abs(slices[i] - restored[i, j]).mean() for j in range(s)]
-        powers = [math.exp(k / d) for d in mean_distance]
-        weights = [p / sum(powers) for p in powers]
-        expected = sum(weights[j] * np.abs(slices[i] - restored[i, j]) for j in range(s))
-        got = restoration_weights(np.array([mean_distance]), k)
-        np.testing.assert_allclose(got, [weights], rtol=1e-6)
-        np.testing.assert_allclose(weighted_residual(slices, restored, k)[i], expected, rtol=1e-6)
-
-
-def test_sharpness_0_is_the_plain_mean_and_the_nearest_restoration_weighs_most() -> None:
-    distance = np.array([[0.2, 0.5, 0.1], [1.0, 1.0, 1.0]])
-    np.testing.assert_allclose(restoration_weights(distance, 0.0), 1.0 / 3.0)
-    weights = restoration_weights(distance)
-    assert weights[0].argmax() == 2
-    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
-    np.testing.assert_allclose(weights[1], 1.0 / 3.0)
-    random = np.random.default_rng(2)
-    slices, restored = random.normal(size=(2, 4, 4)), random.normal(size=(2, 5, 4, 4))
-    plain = np.abs(slices[:, None] - restored).mean(axis=1)
-    np.testing.assert_allclose(weighted_residual(slices, restored, 0.0), plain)
-
-
-def test_a_restoration_equal_to_the_slice_does_not_divide_by_zero() -> None:
-    weights = restoration_weights(np.array([[0.0, 0.5]]))
-    np.testing.assert_allclose(weights, [[1.0, 0.0]], atol=1e-6)
 
 
 def test_the_papers_filter_keeps_constants_and_removes_what_is_thin() -> None:
@@ -117,26 +88,26 @@ def test_smoothing_in_a_mask_keeps_constants_and_ignores_what_is_outside() -> No
 
 def test_paper_mode_is_the_weighted_residual_and_the_papers_filter() -> None:
     prepared = scan_in_model_space()
-    restored = restorations_of(prepared)
-    residual = weighted_residual(prepared.slices, restored.restored, 3.0)
-    expected = np.where(prepared.mask, paper_filter(residual), 0.0)
-    maps = feature_maps(prepared, restored, PAPER, 2.0)
+    averages = averages_of(prepared, restorations_of(prepared), PAPER)
+    expected = np.where(prepared.mask, paper_filter(averages.weighted_residual), 0.0)
+    maps = feature_maps(prepared, averages, PAPER, 2.0)
     assert set(maps) == {"residual"}
     got = anomaly_map(prepared, maps, PAPER, {})
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert got.dtype == np.float32
     assert (PAPER.restore_percentile, PAPER.slice_percentile) == (90.0, 98.0)
+    assert PAPER.sharpness == 3.0
 
 
 def test_differences_of_either_sign_average_out_unless_they_agree() -> None:
     prepared = scan_in_model_space()
-    restored = restorations_of(prepared)
     settings = ModeSettings(difference_sigma_mm=3.0)
-    mean = restored.restored.mean(axis=1)
-    expected = masked_smooth(prepared.slices - mean, prepared.mask, 1.5)
-    got = feature_maps(prepared, restored, settings, 2.0)["difference"]
+    restored = restorations_of(prepared)
+    expected = masked_smooth(prepared.slices - restored.mean(axis=1), prepared.mask, 1.5)
+    averages = averages_of(prepared, restored, settings)
+    got = feature_maps(prepared, averages, settings, 2.0)["difference"]
     np.testing.assert_allclose(got, expected, atol=1e-6)
-    alike = Restorations(restored.reconstruction, restored.restored + 1.0, restored.resampled)
+    alike = averages_of(prepared, restorations_of(prepared, offset=1.0), settings)
     shifted = feature_maps(prepared, alike, settings, 2.0)["difference"]
     np.testing.assert_allclose((got - shifted)[prepared.mask], 1.0, atol=1e-5)
 
@@ -144,9 +115,9 @@ def test_differences_of_either_sign_average_out_unless_they_agree() -> None:
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_the_map_is_the_geometric_mean_in_units_of_the_usual_spread(weight: float) -> None:
     prepared = scan_in_model_space()
-    restored = restorations_of(prepared)
     settings = ModeSettings(intensity_weight=weight)
-    maps = feature_maps(prepared, restored, settings, 2.0)
+    averages = averages_of(prepared, restorations_of(prepared), settings)
+    maps = feature_maps(prepared, averages, settings, 2.0)
     assert set(maps) == ({"difference", "intensity"} if weight else {"difference"})
     size = np.ones((31, 4, 3), np.float32)
     usual = {

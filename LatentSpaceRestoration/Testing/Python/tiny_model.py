@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from LatentSpaceRestorationLib.bundle import write_bundle
-from LatentSpaceRestorationLib.calibration import ModeCalibration, PlaceStatistics, Quantiles
+from LatentSpaceRestorationLib.calibration import (
+    HealthyLevel,
+    ModeCalibration,
+    PlaceStatistics,
+    Quantiles,
+)
 from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
 from LatentSpaceRestorationLib.networks.unet import UNet3D
@@ -54,8 +59,9 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     place = PlaceStatistics(
         np.full((31, 13, 10), 0.5, np.float32), np.full((31, 13, 10), 0.25, np.float32)
     )
-    default = ModeCalibration(2.6, 2.9, voxels, scores, 99.0)
-    paper = ModeCalibration(2.8, 2.9, voxels, tuple(s * 100 for s in scores), 99.0)
+    sums = tuple(s * 100 for s in scores)
+    default = ModeCalibration(2.6, 2.9, (HealthyLevel(15, voxels, scores),), 99.0)
+    paper = ModeCalibration(2.8, 2.9, (HealthyLevel(15, voxels, sums),), 99.0)
     codes = Quantiles(np.array([0.0, 100.0]), np.array([0.0, 5.0]))
     calibration, tensors = to_files(
         [f"healthy{i}" for i in range(20)],

@@ -1,0 +1,86 @@
+"""Going on when memory runs out: smaller pieces first, then the CPU."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+#: Pieces smaller than this are faster on the CPU than on a device without room for more.
+_SMALLEST_OFF_CPU = 8
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The allocators of the CPU and of Apple's GPUs raise plain RuntimeErrors.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )
+
+
+def free_cached(device: str) -> None:
+    """Give back what the device's allocator keeps for later."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device.startswith("mps"):
+        torch.mps.empty_cache()
+
+
+class Placement:
+    """Where the networks run and how much at a time.
+
+    Args:
+        device: at first.
+        sizes: how much is worked on at a time, at first, by kind of work.
+
+    Attributes:
+        device: now.
+        warnings: what the user should know, a line for each device that was too small.
+    """
+
+    def __init__(self, device: str, sizes: Mapping[str, int]) -> None:
+        self.device = device
+        self._first_sizes, self._sizes = dict(sizes), dict(sizes)
+        self._warnings: dict[str, str] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(self._warnings.values())
+
+    def run(self, kind: str, work: Callable[[int, str], Result]) -> Result:
+        """``work(size, device)``, again with half the size, and at last on the CPU, if it must be.
+
+        What was found to fit is kept for the next call.
+
+        Args:
+            kind: of work, one of ``sizes``.
+            work: gives the same for any size and device; what it did before memory ran out is lost.
+
+        Raises:
+            MemoryError: the smallest piece does not fit into the CPU's memory.
+        """
+        while True:
+            size, device = self._sizes[kind], self.device
+            try:
+                return work(size, device)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Out of the handler, whose error holds on to all that was allocated.
+            free_cached(device)
+            if size > (1 if device == "cpu" else _SMALLEST_OFF_CPU):
+                self._sizes[kind] = size // 2
+                self._warnings[device] = f"memory ran out on {device}; it went on in smaller pieces"
+            elif device != "cpu":
+                self.device, self._sizes = "cpu", dict(self._first_sizes)
+                self._warnings[device] = f"memory ran out on {device}; it went on on the CPU"
+            else:
+                raise MemoryError("there is not even enough memory for a single slice")
