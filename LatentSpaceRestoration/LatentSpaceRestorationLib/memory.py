@@ -1,4 +1,4 @@
-"""Going on when memory runs out: smaller pieces first, then the CPU."""
+"""Going on when a device cannot: in smaller pieces when memory runs out, then on the CPU."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ class Placement:
     def run(self, kind: str, work: Callable[[int, str], Result]) -> Result:
         """``work(size, device)``, again with half the size, and at last on the CPU, if it must be.
 
+        An operation that the device lacks leads to the CPU at once.
+
         What was found to fit is kept for the next call.
 
         Args:
@@ -72,15 +74,21 @@ class Placement:
             try:
                 return work(size, device)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                lacking = isinstance(error, NotImplementedError) and device != "cpu"
+                if not lacking and not is_out_of_memory(error):
                     raise
             # Out of the handler, whose error holds on to all that was allocated.
             free_cached(device)
-            if size > (1 if device == "cpu" else _SMALLEST_OFF_CPU):
+            if lacking:
+                self._to_cpu(f"{device} lacks an operation that is needed")
+            elif size > (1 if device == "cpu" else _SMALLEST_OFF_CPU):
                 self._sizes[kind] = size // 2
                 self._warnings[device] = f"memory ran out on {device}; it went on in smaller pieces"
             elif device != "cpu":
-                self.device, self._sizes = "cpu", dict(self._first_sizes)
-                self._warnings[device] = f"memory ran out on {device}; it went on on the CPU"
+                self._to_cpu(f"memory ran out on {device}")
             else:
                 raise MemoryError("there is not even enough memory for a single slice")
+
+    def _to_cpu(self, reason: str) -> None:
+        self._warnings[self.device] = f"{reason}; it went on on the CPU"
+        self.device, self._sizes = "cpu", dict(self._first_sizes)

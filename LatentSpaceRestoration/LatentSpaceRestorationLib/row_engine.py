@@ -38,6 +38,13 @@ class Strip:
         return view
 
 
+def _row_sums(table: Tensor, index: Tensor) -> Tensor:
+    """(m, channels): for each row of ``index`` (m, taps), the sum of these rows of ``table``."""
+    if table.device.type == "mps":  # where embedding_bag is missing, or young
+        return F.embedding(index, table).sum(dim=1)
+    return F.embedding_bag(index, table, mode="sum")
+
+
 class _PairState:
     """The caches of a vertical and a horizontal gated block. "elu" strips hold ELU(input)."""
 
@@ -146,9 +153,7 @@ class RowEngine:
         self.row += 1
         windows = self._padded[:, self.row : self.row + 3].unfold(2, 7, 1)  # (n, 3, W, 7)
         index = windows.permute(2, 0, 1, 3).reshape(-1, 21) + self._tap_offset[:21]
-        self._first.span(0, self.columns).copy_(
-            F.embedding_bag(index, self.packed.table, mode="sum")
-        )
+        self._first.span(0, self.columns).copy_(_row_sums(self.packed.table, index))
         for block in self._blocks:
             self._start_pairs(block)
             if self.row % self.stride == 0:
@@ -256,7 +261,7 @@ class RowEngine:
         first = self._blocks[0].input[self.row % 3].span(low, high)
         windows = self._padded[:, self.row + 3, low : high + 2].unfold(1, 3, 1)  # (n, columns, 3)
         index = windows.transpose(0, 1).reshape(-1, 3) + self._tap_offset[21:]
-        left = F.embedding_bag(index, self.packed.table, mode="sum")
+        left = _row_sums(self.packed.table, index)
         torch.add(self._first.span(low, high), left, out=first)
         features = first
         for i, block in enumerate(self._blocks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from LatentSpaceRestorationLib.networks.vqvae import VQVAE
 from tiny_model import generated_brain
 
 
-def device_with_room_for(most: int, error: Exception, tried: list[tuple[str, int]]):
+def device_with_room_for(
+    most: int, error: Exception, tried: list[tuple[str, int]]
+) -> Callable[[int, str], str]:
     """Work that fails with ``error`` for pieces above ``most``, except on the CPU."""
 
     def work(size: int, device: str) -> str:
@@ -55,6 +58,15 @@ def test_a_device_without_room_is_left_for_the_cpu() -> None:
     assert tried[-2:] == [("meta", 8), ("cpu", 256)]
     assert placement.device == "cpu"
     assert placement.warnings == ("memory ran out on meta; it went on on the CPU",)
+
+
+def test_a_device_that_lacks_an_operation_is_left_for_the_cpu() -> None:
+    placement = Placement("meta", {"slices": 16})
+    lacking = NotImplementedError("The operator 'aten::_embedding_bag' is not implemented for MPS")
+    tried: list[tuple[str, int]] = []
+    assert placement.run("slices", device_with_room_for(0, lacking, tried)) == "16 on cpu"
+    assert tried == [("meta", 16), ("cpu", 16)]
+    assert "lacks an operation" in placement.warnings[0]
 
 
 def test_a_cpu_without_room_for_one_piece_is_an_error_and_other_faults_pass() -> None:

@@ -201,6 +201,26 @@ def test_a_restoration_does_not_depend_on_its_company():
     assert not torch.equal(run([0, 1, 2, 3], 5, seed=2), everything)
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_restorations_made_in_groups_are_those_made_at_once(sampler: str):
+    prior = _prior("stride 2")
+    codes, position = _codes(prior)
+    options = {"thresholds": _threshold(prior, 0.4), "seed": 1, "sampler": sampler}
+    everything = restore(prior, codes, position, restorations=5, **options)
+    known = nll(prior, codes, position)
+    for first, count in ((0, 1), (1, 3), (4, 1)):
+        group = restore(
+            prior,
+            codes,
+            position,
+            restorations=count,
+            first_restoration=first,
+            known_nll=known,
+            **options,
+        )
+        assert torch.equal(group, everything[:, first : first + count])
+
+
 def test_threads_do_not_change_the_codes(monkeypatch: pytest.MonkeyPatch):
     prior = _prior("stride 2")
     codes, position = _codes(prior)
