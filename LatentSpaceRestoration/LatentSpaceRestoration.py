@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 import vtk
-from LatentSpaceRestorationSlicer import results
+from LatentSpaceRestorationSlicer import results, scores
 from LatentSpaceRestorationSlicer.installation import MissingPackagesError, Packages
-from LatentSpaceRestorationSlicer.models import DEFAULT_MODEL, ModelNames, thresholdPercentile
+from LatentSpaceRestorationSlicer.models import DEFAULT_MODEL, ModelNames
+from LatentSpaceRestorationSlicer.parameters import (
+    LatentSpaceRestorationParameterNode,
+    takeModelsThreshold,
+)
+from LatentSpaceRestorationSlicer.preview import GrowingMap, Growth, computeTelling
 from LatentSpaceRestorationSlicer.result_section import ResultSection
 from LatentSpaceRestorationSlicer.results import DetectionResult
 from LatentSpaceRestorationSlicer.running import WorkerRun
@@ -25,7 +32,6 @@ from LatentSpaceRestorationSlicer.task import (
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -34,8 +40,8 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-#: Healthy percentiles that the slider offers.
-THRESHOLDS = (50.0, 99.99)
+if TYPE_CHECKING:
+    from LatentSpaceRestorationLib.detection import Estimate
 
 
 class LatentSpaceRestoration(ScriptedLoadableModule):
@@ -56,33 +62,6 @@ class LatentSpaceRestoration(ScriptedLoadableModule):
             "Method: Naval Marimont and Tarroni, Anomaly detection through latent space restoration"
             " using vector-quantized variational autoencoders, ISBI 2021."
         )
-
-
-@parameterNodeWrapper
-class LatentSpaceRestorationParameterNode:
-    """The parameters of the panel.
-
-    inputVolume - the scan.
-    brainMask - what is brain; unset finds it.
-    model - name of an installed model.
-    anomalyMap, segmentation, restoration - nodes to write to; unset makes new ones.
-    threshold - percentile of healthy brain voxels at which the segmentation is cut.
-    thresholdFor - the model and mode whose own percentile was last taken over.
-    restorations, seed, device, mode - see LatentSpaceRestorationLogic.detect.
-    """
-
-    inputVolume: vtkMRMLScalarVolumeNode
-    brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
-    model: Annotated[str, Choice(ModelNames())] = DEFAULT_MODEL
-    anomalyMap: vtkMRMLScalarVolumeNode
-    segmentation: vtkMRMLSegmentationNode
-    restoration: vtkMRMLScalarVolumeNode
-    threshold: Annotated[float, WithinRange(*THRESHOLDS)] = 99.0
-    thresholdFor: str = ""
-    restorations: Annotated[int, WithinRange(1, 100)] = 15
-    seed: Annotated[int, WithinRange(0, 999999)] = 0
-    device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
-    mode: Annotated[str, Choice(["default", "paper"])] = "default"
 
 
 class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
@@ -122,6 +101,8 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
         isCancelled: Callable[[], bool] | None = None,
         mode: str = "default",
         method: str = "lsr",
+        timeBudget: float | None = None,
+        onEstimate: Callable[[Estimate], None] | None = None,
     ) -> DetectionResult:
         """Find what is unusual in a scan. Runs to its end, and never opens a dialog.
 
@@ -143,6 +124,11 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
             isCancelled: asked often; True ends the detection.
             mode: default, or paper for the published equations.
             method: lsr.
+            timeBudget: seconds, above 0, from when the model is loaded, after which no more
+                restorations are begun; None waits for all. One is made in any case, and
+                ``result.detection.restorations`` says how many were.
+            onEstimate: called, in the caller's thread, with each ``Estimate``: the score after a
+                group of restorations, the last included. Its ``detection()`` gives the images.
 
         Raises:
             ValueError: a node or an option cannot be used.
@@ -150,11 +136,11 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
                 detection was cancelled.
             MissingPackagesError: torch or another package is not installed.
         """
-        options = Options(model, threshold, restorations, seed, device, mode, method)
+        options = Options(model, threshold, restorations, seed, device, mode, method, timeBudget)
         task = self.task(
             inputVolume, brainMask, Outputs(anomalyMap, segmentation, restoration), options
         )
-        return task.write(*task.compute(progress, isCancelled))
+        return task.write(*task.compute(progress, isCancelled, onEstimate))
 
     def task(
         self,
@@ -174,7 +160,10 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
             result: from ``detect``; its nodes are changed.
             percentile: of healthy brain voxels, above 0 and below 100.
         """
-        value = result.detector.threshold_value(percentile, mode=result.detection.mode)
+        detection = result.detection
+        value = result.detector.threshold_value(
+            percentile, mode=detection.mode, restorations=detection.restorations
+        )
         results.cutAt(result, value)
 
 
@@ -265,7 +254,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
         if self._parameterNode is not None:
-            self._takeModelsThreshold(self._parameterNode)
+            takeModelsThreshold(self._parameterNode)
         if self._run is not None:
             self.ui.detectButton.enabled = not self._run.isCancelled
             self.ui.detectButton.toolTip = _("Stop; nothing is written.")
@@ -275,18 +264,6 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         else:
             self.ui.detectButton.enabled = False
             self.ui.detectButton.toolTip = _("Choose a volume first.")
-
-    @staticmethod
-    def _takeModelsThreshold(parameterNode: LatentSpaceRestorationParameterNode) -> None:
-        """Start from the percentile that the model was calibrated with, once for each model."""
-        wanted = f"{parameterNode.model}/{parameterNode.mode}"
-        if parameterNode.thresholdFor == wanted:
-            return
-        own = thresholdPercentile(parameterNode.model, parameterNode.mode)
-        with slicer.util.NodeModify(parameterNode):
-            parameterNode.thresholdFor = wanted
-            if own is not None:
-                parameterNode.threshold = min(max(own, THRESHOLDS[0]), THRESHOLDS[1])
 
     def onDetectButton(self, checked: bool = False) -> None:
         """Detect, or cancel the detection that runs."""
@@ -303,39 +280,46 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _detect(self, parameters: LatentSpaceRestorationParameterNode) -> None:
         from LatentSpaceRestorationLib.errors import Cancelled
 
-        task = self.logic.task(
-            parameters.inputVolume,
-            parameters.brainMask,
-            Outputs(parameters.anomalyMap, parameters.segmentation, parameters.restoration),
-            Options(
-                parameters.model,
-                parameters.threshold,
-                parameters.restorations,
-                parameters.seed,
-                parameters.device,
-                parameters.mode,
-                "lsr",
-            ),
+        options = Options(
+            parameters.model,
+            parameters.threshold,
+            parameters.restorations,
+            parameters.seed,
+            parameters.device,
+            parameters.mode,
+            "lsr",
+            parameters.timeBudget or None,
         )
-        self._run = WorkerRun(task.compute)
+        volume = parameters.inputVolume
+        outputs = Outputs(parameters.anomalyMap, parameters.segmentation, parameters.restoration)
+        started = time.monotonic()
+        task = self.logic.task(volume, parameters.brainMask, outputs, options)
+        self._run = WorkerRun(partial(computeTelling, task))
+        growingMap = GrowingMap(volume)
         self.resultSection.show(None)
         self._showRunning(True)
-        status = _("It failed; nothing was changed.")
+        result, status = None, _("It failed; nothing was changed.")
         try:
-            detector, detection = self._run.wait(self._showProgress)
+            try:
+                detector, detection = self._run.wait(
+                    self._showProgress, partial(self._showGrowth, growingMap)
+                )
+            finally:
+                growingMap.remove()
             if self._run.isCancelled:
                 raise Cancelled
-            self.resultSection.show(task.write(detector, detection))
-            status = _("Done in {seconds} s.").format(
-                seconds=f"{sum(detection.seconds.values()):.1f}"
+            result = task.write(detector, detection)
+            status = scores.doneInWords(
+                time.monotonic() - started, detection.restorations, options.restorations
             )
-            self.resultSection.onPeakButton()
         except Cancelled:
             status = _("Cancelled; nothing was changed.")
         finally:
             self._run = None
             if not self._isGone:
+                self.resultSection.show(result)
                 self._showRunning(False, status)
+        self.resultSection.onPeakButton()
 
     def _cancel(self) -> None:
         if self._run is not None:
@@ -347,9 +331,20 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.ui.progressBar.value = round(100 * fraction)
         self.ui.statusLabel.text = message
 
+    def _showGrowth(self, growingMap: GrowingMap, growth: Growth) -> None:
+        self.resultSection.showEstimate(growth.estimate)
+        if growth.anomalyMap is not None:
+            growingMap.show(growth.anomalyMap, growth.threshold)
+
     def _showRunning(self, running: bool, status: str = "") -> None:
-        for section in ("inputsSection", "outputsSection", "advancedSection", "resultSection"):
-            getattr(self.ui, section).enabled = not running
+        for part in (
+            "inputsSection",
+            "outputsSection",
+            "advancedSection",
+            "thresholdLabel",
+            "thresholdSlider",
+        ):
+            getattr(self.ui, part).enabled = not running
         self.ui.detectButton.text = _("Cancel") if running else _("Detect anomalies")
         self.ui.progressBar.visible = running
         self.ui.progressBar.value = 0

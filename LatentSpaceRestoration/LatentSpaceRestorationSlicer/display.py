@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import slicer
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import (
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLSliceCompositeNode,
+    vtkMRMLVolumeNode,
+)
 
 #: Cyan stands out against Inferno, which runs from black through red to yellow.
 SEGMENT_COLOUR = (0.2, 0.85, 0.95)
@@ -59,6 +67,67 @@ def overlay(background: vtkMRMLScalarVolumeNode, foreground: vtkMRMLScalarVolume
         foregroundOpacity=_OVERLAY_OPACITY,
         fit=False,
     )
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a slice view shows.
+
+    Attributes:
+        view: the view's node.
+        background, foreground: volumes, or None.
+        opacity: of the foreground, 0 to 1.
+    """
+
+    view: vtkMRMLSliceCompositeNode
+    background: vtkMRMLVolumeNode | None
+    foreground: vtkMRMLVolumeNode | None
+    opacity: float
+
+
+def currentLayers() -> tuple[Layers, ...]:
+    """What each slice view shows now."""
+
+    def node(name: str | None) -> vtkMRMLVolumeNode | None:
+        return None if name is None else slicer.mrmlScene.GetNodeByID(name)
+
+    return tuple(
+        Layers(
+            view,
+            node(view.GetBackgroundVolumeID()),
+            node(view.GetForegroundVolumeID()),
+            view.GetForegroundOpacity(),
+        )
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    )
+
+
+def takeOff(
+    background: vtkMRMLScalarVolumeNode,
+    foreground: vtkMRMLScalarVolumeNode,
+    before: Sequence[Layers],
+) -> None:
+    """Undo :func:`overlay`. What the user has chosen for a view in the meantime stays.
+
+    Args:
+        background, foreground: that were laid over each other.
+        before: what the views showed before; volumes that have been removed are left out.
+    """
+
+    def name(node: vtkMRMLVolumeNode | None) -> str | None:
+        present = node is not None and slicer.mrmlScene.IsNodePresent(node)
+        return node.GetID() if present else None
+
+    for layers in before:
+        view = layers.view
+        if not slicer.mrmlScene.IsNodePresent(view):
+            continue
+        if view.GetForegroundVolumeID() == foreground.GetID():
+            view.SetForegroundVolumeID(name(layers.foreground))
+            view.SetForegroundOpacity(layers.opacity)
+        # A background that has been removed is none.
+        if view.GetBackgroundVolumeID() in (None, background.GetID()):
+            view.SetBackgroundVolumeID(name(layers.background))
 
 
 def jumpTo(position: tuple[float, float, float]) -> None:

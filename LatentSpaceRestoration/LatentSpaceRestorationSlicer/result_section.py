@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -11,6 +11,9 @@ from slicer.i18n import tr as _
 
 from . import display, scores
 from .results import DetectionResult, peakPosition
+
+if TYPE_CHECKING:
+    from LatentSpaceRestorationLib.detection import Estimate
 
 _POINTS_SELECTED = "dataSelected(vtkStringArray*, vtkCollection*)"
 #: Moving the slider cuts the segmentation again, but not at every step on its way.
@@ -61,9 +64,16 @@ class ResultSection:
             self._ui.wordsLabel.text = _("No result yet.")
             return
         self._ui.wordsLabel.text = scores.inWords(result.detection)
-        self._ui.scoreLabel.text = _("Sample score: {score}").format(
-            score=f"{result.sampleScore:.3g}"
-        )
+        self._showScore(result.sampleScore)
+
+    def showEstimate(self, estimate: Estimate) -> None:
+        """Show the score so far of a detection that runs."""
+        self._ui.wordsLabel.text = scores.soFarInWords(estimate)
+        self._ui.scoreLabel.visible = True
+        self._showScore(estimate.sample_score)
+
+    def _showScore(self, score: float) -> None:
+        self._ui.scoreLabel.text = _("Sample score: {score}").format(score=f"{score:.3g}")
 
     def onThresholdChanged(self, percentile: float) -> None:
         """The slider moved."""

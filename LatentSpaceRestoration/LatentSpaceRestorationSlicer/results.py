@@ -123,8 +123,8 @@ def writeResult(
         anomalyMap = anomalyMap or _add("vtkMRMLScalarVolumeNode", _("{name} anomaly map"), name)
         restoration = restoration or _add("vtkMRMLScalarVolumeNode", _("{name} restoration"), name)
         segmentation = segmentation or _add("vtkMRMLSegmentationNode", _("{name} anomalies"), name)
-        _writeVolume(anomalyMap, detection.anomaly_map, inputVolume)
-        _writeVolume(restoration, detection.restoration, inputVolume)
+        writeVolume(anomalyMap, detection.anomaly_map, inputVolume)
+        writeVolume(restoration, detection.restoration, inputVolume)
         _writeSegment(segmentation, detection.anomaly_mask, inputVolume)
         display.showMap(anomalyMap, detection.threshold)
         display.copyGreyWindow(inputVolume, restoration)
@@ -147,6 +147,24 @@ def writeResult(
         _putBeside(inputVolume, result.nodes())
         display.overlay(inputVolume, anomalyMap)
     return result
+
+
+def writeVolume(
+    node: vtkMRMLScalarVolumeNode, array: np.ndarray, inputVolume: vtkMRMLScalarVolumeNode
+) -> None:
+    """Write an array into a volume that lies on another, under its transform.
+
+    Args:
+        node: gets a display node if it has none.
+        array: (I, J, K) on the input's grid.
+        inputVolume: gives geometry and transform.
+    """
+    slicer.util.updateVolumeFromArray(node, array.transpose(2, 1, 0).astype(np.float32))
+    # Writing an array sets no geometry.
+    node.CopyOrientation(inputVolume)
+    node.SetAndObserveTransformNodeID(inputVolume.GetTransformNodeID())
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
 
 
 def cutAt(result: DetectionResult, threshold: float) -> None:
@@ -179,17 +197,6 @@ def peakPosition(result: DetectionResult) -> tuple[float, float, float] | None:
 def _add(className: str, title: str, name: str) -> vtkMRMLNode:
     unique = slicer.mrmlScene.GenerateUniqueName(title.format(name=name))
     return slicer.mrmlScene.AddNewNodeByClass(className, unique)
-
-
-def _writeVolume(
-    node: vtkMRMLScalarVolumeNode, array: np.ndarray, inputVolume: vtkMRMLScalarVolumeNode
-) -> None:
-    slicer.util.updateVolumeFromArray(node, array.transpose(2, 1, 0).astype(np.float32))
-    # Writing an array sets no geometry.
-    node.CopyOrientation(inputVolume)
-    node.SetAndObserveTransformNodeID(inputVolume.GetTransformNodeID())
-    if node.GetDisplayNode() is None:
-        node.CreateDefaultDisplayNodes()
 
 
 def _writeSegment(

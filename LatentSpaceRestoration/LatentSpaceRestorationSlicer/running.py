@@ -9,21 +9,24 @@ from typing import Generic, TypeVar
 import slicer
 
 Result = TypeVar("Result")
+News = TypeVar("News")
 Progress = Callable[[float, str], None]
-#: ``work(progress, isCancelled)``: pure, touches neither nodes nor widgets.
-Work = Callable[[Progress, Callable[[], bool]], Result]
+#: ``work(progress, isCancelled, tell)``: pure, touches neither nodes nor widgets. What it tells is
+#: shown on the main thread.
+Work = Callable[[Progress, Callable[[], bool], Callable[[News], None]], Result]
 
 _POLL_SECONDS = 0.03
 
 
-class WorkerRun(Generic[Result]):
+class WorkerRun(Generic[News, Result]):
     """Runs ``work`` on one thread; the main thread waits for it and handles events meanwhile."""
 
-    def __init__(self, work: Work[Result]) -> None:
+    def __init__(self, work: Work[News, Result]) -> None:
         self._work = work
         self._cancelled = threading.Event()
         self._done = threading.Event()
-        self._latest: tuple[float, str] | None = None
+        self._progress: tuple[float, str] | None = None
+        self._news: News | None = None
         self._result: Result | None = None
         self._error: BaseException | None = None
 
@@ -36,34 +39,50 @@ class WorkerRun(Generic[Result]):
         """Ask the work to stop; it does so between two of its steps."""
         self._cancelled.set()
 
-    def wait(self, showProgress: Progress) -> Result:
+    def wait(self, showProgress: Progress, showNews: Callable[[News], None]) -> Result:
         """Start, and come back with the result when the work is done.
+
+        What comes faster than it can be shown is replaced by what comes next, and once somebody
+        asked for the end, nothing is shown any more.
 
         Args:
             showProgress: called on this thread with the fraction done and a message.
+            showNews: called on this thread with what the work tells.
 
         Raises:
-            whatever the work raised.
+            whatever the work, or the showing, raised.
         """
         threading.Thread(target=self._run, name="LatentSpaceRestoration", daemon=True).start()
-        shown: tuple[float, str] | None = None
-        while not self._done.wait(_POLL_SECONDS):
-            # Widgets may only be touched here, so that the thread leaves its news to be fetched.
-            if self._latest is not None and self._latest is not shown:
-                shown = self._latest
-                showProgress(*shown)
-            slicer.app.processEvents()
+        progress: tuple[float, str] | None = None
+        news: News | None = None
+        try:
+            while not self._done.wait(_POLL_SECONDS):
+                # Nodes and widgets may only be touched here: the thread leaves its news to be
+                # fetched.
+                if self._progress is not progress and not self.isCancelled:
+                    progress = self._progress
+                    showProgress(*progress)
+                if self._news is not news and not self.isCancelled:
+                    news = self._news
+                    showNews(news)
+                slicer.app.processEvents()
+        except BaseException:
+            self.cancel()  # the thread would work for nobody
+            raise
         if self._error is not None:
             raise self._error
         return self._result  # type: ignore[return-value]
 
     def _run(self) -> None:
         try:
-            self._result = self._work(self._report, self._cancelled.is_set)
+            self._result = self._work(self._report, self._cancelled.is_set, self._tell)
         except BaseException as error:
             self._error = error
         finally:
             self._done.set()
 
     def _report(self, fraction: float, message: str) -> None:
-        self._latest = (fraction, message)
+        self._progress = (fraction, message)
+
+    def _tell(self, news: News) -> None:
+        self._news = news

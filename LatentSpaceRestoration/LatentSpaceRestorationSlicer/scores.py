@@ -11,7 +11,7 @@ from slicer import vtkMRMLPlotChartNode, vtkMRMLPlotSeriesNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
-    from LatentSpaceRestorationLib.detection import Detection, SliceScore
+    from LatentSpaceRestorationLib.detection import Detection, Estimate, SliceScore
 
 
 def addNodes(
@@ -67,3 +67,21 @@ def inWords(detection: Detection) -> str:
     return _(
         "More unusual than {lower} of {count} healthy scans (percentile {percentile})."
     ).format(lower=lower, count=count, percentile=f"{detection.percentile:.0f}")
+
+
+def soFarInWords(estimate: Estimate) -> str:
+    """How the scan compares with healthy scans while it is still examined, in one sentence."""
+    return _(
+        "So far at percentile {percentile} of healthy scans, after {made} of {wanted} restorations."
+    ).format(
+        percentile=f"{estimate.percentile:.0f}", made=estimate.restorations, wanted=estimate.wanted
+    )
+
+
+def doneInWords(seconds: float, made: int, wanted: int) -> str:
+    """How long a detection took, and how many restorations it rests on if that is not all."""
+    if made < wanted:
+        return _("Done in {seconds} s with {made} of {wanted} restorations (time budget).").format(
+            seconds=f"{seconds:.1f}", made=made, wanted=wanted
+        )
+    return _("Done in {seconds} s.").format(seconds=f"{seconds:.1f}")

@@ -14,7 +14,7 @@ from .results import DetectionResult, sceneUnchangedOnFailure, writeResult
 from .scans import readScan
 
 if TYPE_CHECKING:
-    from LatentSpaceRestorationLib.detection import Detection
+    from LatentSpaceRestorationLib.detection import Detection, Estimate
     from LatentSpaceRestorationLib.detector import Detector
 
 #: ``load(model, device)``
@@ -30,7 +30,7 @@ def loadInstalledDetector(model: str, device: str) -> Detector:
 
 @dataclass(frozen=True)
 class Options:
-    """How to detect; see ``Detector.detect``."""
+    """How to detect; see ``Detector.detect``. ``timeBudget`` is in seconds; None is no limit."""
 
     model: str
     threshold: float | None
@@ -39,6 +39,7 @@ class Options:
     device: str
     mode: str
     method: str
+    timeBudget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,14 @@ class DetectionTask:
         self,
         progress: Callable[[float, str], None] | None = None,
         isCancelled: Callable[[], bool] | None = None,
+        onEstimate: Callable[[Estimate], None] | None = None,
     ) -> tuple[Detector, Detection]:
         """Load the model and detect. Touches no node and no widget.
+
+        Args:
+            progress: called with the fraction done and what is being done.
+            isCancelled: asked often; True ends it.
+            onEstimate: called with what is known after each group of restorations.
 
         Raises:
             LSRError: the scan or the model cannot be used, or it was cancelled.
@@ -102,6 +109,8 @@ class DetectionTask:
             threshold=options.threshold,
             restorations=options.restorations,
             seed=options.seed,
+            time_budget=options.timeBudget,
+            estimate=onEstimate,
             progress=progress,
             is_cancelled=isCancelled,
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import in_slicer
 import numpy as np
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 
 def rotation(axis: tuple[float, float, float], degrees: float) -> np.ndarray:
@@ -126,3 +128,34 @@ def same_geometry(first: Any, second: Any) -> str:
     words = str(slicer.modules.volumes.logic().CompareVolumeGeometry(first, second))
     # Slicer 5.13 says this of any two volumes under one transform (it takes strcmp's 0 for false).
     return words.replace("Transform mismatch\n", "")
+
+
+def slice_image(place: Any, name: str) -> np.ndarray:
+    """What the axial slice view shows, fitted to its background; kept as a picture, too.
+
+    Args:
+        place: RAS position in the world that all slice views are moved to.
+        name: of the picture's file.
+
+    Returns:
+        (rows, columns, channels) uint8, rows from below.
+    """
+    red = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode")
+    view = slicer.vtkMRMLSliceLogic()
+    view.SetMRMLScene(slicer.mrmlScene)
+    view.SetSliceNode(red)
+    view.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+    red.SetDimensions(200, 240, 1)
+    view.FitSliceToBackground(200, 240)
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        node.JumpSliceByOffsetting(*place)
+    writer = vtk.vtkPNGWriter()
+    writer.SetFileName(str(in_slicer.output_folder() / name))
+    writer.SetInputConnection(view.GetImageDataConnection())
+    writer.Write()
+    producer = view.GetImageDataConnection().GetProducer()
+    producer.Update()
+    image = producer.GetOutputDataObject(0)
+    width, height, _ = image.GetDimensions()
+    values = vtk_to_numpy(image.GetPointData().GetScalars())
+    return np.array(values).reshape(height, width, -1)

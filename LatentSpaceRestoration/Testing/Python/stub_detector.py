@@ -1,7 +1,7 @@
 """A detector for tests that is no model: quick, exact and observable.
 
 Its map is |intensity - 100|, its threshold value is the percentile itself, and the "restoration" is
-100 everywhere in the brain.
+100 everywhere in the brain. While restorations are missing, the map is too high.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from LatentSpaceRestorationLib.detection import Detection, SliceScore
+from LatentSpaceRestorationLib.detection import Detection, Estimate, SliceScore
 from LatentSpaceRestorationLib.errors import Cancelled
 from LatentSpaceRestorationLib.volume import Volume
+
+#: By how much the map is too high, where it is not 0, while all restorations are missing.
+EXCESS = 20.0
 
 
 class StubDetector:
@@ -22,9 +25,14 @@ class StubDetector:
 
     Attributes:
         asked: the volume and options of each call.
-        steps: how many steps a detection takes; each asks whether it is cancelled.
+        steps: how many steps a detection takes; each asks whether it is cancelled, and the last of
+            them end with an estimate each.
         before_step: called on the worker's thread before each step, with its number.
         fault: raised in the last step, if it is not None.
+        in_time: how many restorations are made if there is a time budget.
+        images_made: of how many restorations, on which thread, for each time that an estimate's
+            images were asked for.
+        thresholds_asked: percentile, mode and restorations of each call.
     """
 
     def __init__(self) -> None:
@@ -32,15 +40,21 @@ class StubDetector:
         self.steps = 4
         self.before_step: Callable[[int], None] = lambda number: None
         self.fault: Exception | None = None
+        self.in_time = 3
         self.warnings: tuple[str, ...] = ()
         self.threads: list[str] = []
+        self.images_made: list[tuple[int, str]] = []
+        self.thresholds_asked: list[tuple[float, str, int]] = []
 
     def load(self, model: str, device: str) -> StubDetector:
         """In place of ``Detector.load``."""
         self.model, self.device = model, device
         return self
 
-    def threshold_value(self, percentile: float, mode: str = "default") -> float:
+    def threshold_value(
+        self, percentile: float, mode: str = "default", restorations: int = 15
+    ) -> float:
+        self.thresholds_asked.append((percentile, mode, restorations))
         return percentile
 
     def detect(
@@ -48,24 +62,78 @@ class StubDetector:
         volume: Volume,
         *,
         brain_mask: np.ndarray | None = None,
+        mode: str = "default",
+        method: str = "lsr",
         threshold: float | None = None,
+        restorations: int = 15,
+        seed: int = 0,
+        time_budget: float | None = None,
+        estimate: Callable[[Estimate], None] | None = None,
         progress: Callable[[float, str], None] | None = None,
         is_cancelled: Callable[[], bool] | None = None,
-        **options: Any,
     ) -> Detection:
-        self.asked.append(SimpleNamespace(volume=volume, brain_mask=brain_mask, **options))
+        options = {"mode": mode, "method": method, "restorations": restorations, "seed": seed}
+        self.asked.append(
+            SimpleNamespace(
+                volume=volume, brain_mask=brain_mask, time_budget=time_budget, **options
+            )
+        )
         self.threads.append(threading.current_thread().name)
-        for number in range(self.steps):
+        last = restorations if time_budget is None else min(self.in_time, restorations)
+        groups = [*(made for made in (1, 3, 7) if made < last), last]
+        groups = [0] * (self.steps - len(groups)) + groups[-self.steps :]
+
+        def detection(made: int) -> Detection:
+            return self._detection(
+                volume, brain_mask, threshold, made / restorations, made, options
+            )
+
+        for number, made in enumerate(groups):
             self.before_step(number)
             if is_cancelled is not None and is_cancelled():
                 raise Cancelled("cancelled")
             if progress is not None:
                 progress((number + 1) / self.steps, f"Step {number + 1}")
+            if estimate is not None and made > 0:
+                estimate(self._estimate(detection, made, restorations, made == last))
         if self.fault is not None:
             raise self.fault
+        return detection(last)
+
+    def _estimate(
+        self, detection: Callable[[int], Detection], made: int, wanted: int, is_last: bool
+    ) -> Estimate:
+        now = detection(made)
+
+        def images() -> Detection:
+            self.images_made.append((made, threading.current_thread().name))
+            return now
+
+        return Estimate(
+            restorations=made,
+            wanted=wanted,
+            sample_score=now.sample_score,
+            percentile=now.percentile,
+            p_value=now.p_value,
+            slice_scores=now.slice_scores,
+            seconds=0.1 * made,
+            is_last=is_last,
+            _detection=images,
+        )
+
+    def _detection(
+        self,
+        volume: Volume,
+        brain_mask: np.ndarray | None,
+        threshold: float | None,
+        share: float,
+        made: int,
+        options: dict[str, Any],
+    ) -> Detection:
         scan = np.asarray(volume.array, dtype=np.float32)
         brain = np.asarray(scan > 0 if brain_mask is None else brain_mask > 0)
         values = np.where(brain, np.abs(scan - 100.0), 0.0).astype(np.float32)
+        values += EXCESS * np.float32(1.0 - share) * (values > 0)
         cut = 50.0 if threshold is None else float(threshold)
         heights = volume.affine[2, 3] + volume.affine[2, 2] * np.arange(scan.shape[2])
         return Detection(
@@ -84,13 +152,13 @@ class StubDetector:
             ),
             healthy_scans=20,
             model="stub",
-            mode=options.get("mode", "default"),
-            method="lsr",
-            restorations=options.get("restorations", 15),
-            seed=options.get("seed", 0),
+            mode=options["mode"],
+            method=options["method"],
+            restorations=made,
+            seed=options["seed"],
             device="cpu",
             warnings=self.warnings,
-            seconds={"all": 0.25},
+            seconds={"all": 0.25, "first_score": 0.1},
             version="0",
         )
 

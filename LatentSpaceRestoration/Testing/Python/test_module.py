@@ -28,9 +28,9 @@ from scene_tools import (  # noqa: E402
     same_geometry,
     scan,
     segment_ijk,
+    slice_image,
     to_world,
 )
-from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 
 class TestGeometry(LogicTestCase):
@@ -172,25 +172,11 @@ class TestResultNodes(LogicTestCase):
             self.assertAlmostEqual(float(plane[:3, 2] @ (plane[:3, 3] - (1, 2, 3))), 0.0)
 
     def test_picture_of_the_overlay(self) -> None:
-        red = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode")
-        if red is None:
+        if slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode") is None:
             self.skipTest("there are no slice views without a main window")
         result = self.logic.detect(self.volume, threshold=60.0)
-        view = slicer.vtkMRMLSliceLogic()
-        view.SetMRMLScene(slicer.mrmlScene)
-        view.SetSliceNode(red)
-        view.SetMRMLApplicationLogic(slicer.app.applicationLogic())
-        red.SetDimensions(200, 240, 1)
-        view.FitSliceToBackground(200, 240)
-        display.jumpTo(results.peakPosition(result))
-        writer = vtk.vtkPNGWriter()
-        writer.SetFileName(str(in_slicer.output_folder() / "slice.png"))
-        writer.SetInputConnection(view.GetImageDataConnection())
-        writer.Write()
-        view.GetImageDataConnection().GetProducer().Update()
-        image = view.GetImageDataConnection().GetProducer().GetOutputDataObject(0)
-        width, height, _ = image.GetDimensions()
-        colours = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)
+        colours = slice_image(results.peakPosition(result), "slice.png")
+        height, width, _ = colours.shape
         # The volume is grey and the map is not. Columns run with I; rows, counted from below, run
         # against J, since the volume is stored LPS.
         coloured = np.ptp(colours[:, :, :3].astype(int), axis=2) > 30

@@ -2,105 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import threading
-import time
 import unittest
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import in_slicer
 import numpy as np
 
 in_slicer.begin()
 
-import qt  # noqa: E402
 import slicer  # noqa: E402
-from LatentSpaceRestorationSlicer import models, results  # noqa: E402
-from scene_tools import GEOMETRIES, add_volume, ijk, node_ids, scan, segment_ijk  # noqa: E402
-from stub_detector import NothingMissing, StubDetector  # noqa: E402
+from LatentSpaceRestorationSlicer import models, parameters, results  # noqa: E402
+from panel_case import PanelTestCase, click, wait_for  # noqa: E402
+from scene_tools import add_volume, ijk, node_ids, scan, segment_ijk  # noqa: E402
 
 from LatentSpaceRestoration import LatentSpaceRestorationWidget  # noqa: E402
-
-
-def click(button: Any) -> None:
-    """Press and release the left mouse button over a widget."""
-    try:
-        from PySide6.QtCore import Qt
-        from PySide6.QtTest import QTest
-    except ImportError:
-        button.click()  # PythonQt has no QTest
-        return
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Handle events until something is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("waited in vain")
-        slicer.app.processEvents()
-        time.sleep(0.005)
-
-
-class PanelTestCase(unittest.TestCase):
-    """A shown panel, a clean scene with one volume, and a detector that is no model."""
-
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
-        self.panel = slicer.modules.latentspacerestoration.createNewWidgetRepresentation()
-        self.widget = self.panel.self()
-        self.stub = StubDetector()
-        self.widget.logic.loadDetector = self.stub.load
-        self.widget.logic.packages = NothingMissing()
-        self.ui = self.widget.ui
-        # As in Slicer's module panel, which scrolls when it is too low.
-        self.area = qt.QScrollArea()
-        self.area.widgetResizable = True
-        self.area.setWidget(self.panel)
-        self.area.resize(440, 700)
-        self.area.show()
-        self.volume = add_volume(scan(), GEOMETRIES["LPS"], "Head")
-        self.panel.enter()
-        self.parameters = self.widget._parameterNode
-        slicer.app.processEvents()
-
-    def tearDown(self) -> None:
-        self.panel.exit()
-        self.widget.cleanup()
-        # The next test makes its own panel; this one is to follow the scene no longer.
-        for widget in vars(self.ui).values():
-            if hasattr(widget, "setMRMLScene"):
-                widget.setMRMLScene(None)
-        self.area.close()
-        self.area.deleteLater()
-
-    def on_step(self, number: int, action: Callable[[], None]) -> threading.Event:
-        """Do something on the main thread while the detection is at a step; it waits for that."""
-        done = threading.Event()
-        reached = threading.Event()
-
-        def before_step(step: int) -> None:
-            if step == number and not done.is_set():
-                reached.set()
-                done.wait(10.0)
-
-        def look() -> None:
-            if reached.is_set() and not done.is_set():
-                try:
-                    action()
-                finally:
-                    done.set()
-
-        self.stub.before_step = before_step
-        self.timer = qt.QTimer()
-        self.timer.connect("timeout()", look)
-        self.timer.start(5)
-        self.addCleanup(self.timer.stop)
-        return done
 
 
 class TestDetecting(PanelTestCase):
@@ -158,7 +76,6 @@ class TestDetecting(PanelTestCase):
         self.assertTrue(self.ui.detectButton.enabled)
         self.assertEqual(self.ui.detectButton.text, "Detect anomalies")
         # And it can run again.
-        self.stub.before_step = lambda number: None
         click(self.ui.detectButton)
         self.assertIsNotNone(self.widget.resultSection._result)
 
@@ -299,9 +216,8 @@ class TestParameters(PanelTestCase):
         self.assertIs(self.ui.inputVolumeSelector.currentNode(), self.volume)
 
     def test_the_models_own_percentile_is_taken_once(self) -> None:
-        own = models.thresholdPercentile
-        try:
-            self.use_percentiles({"default": 98.5, "paper": 97.0})
+        own = {"default": 98.5, "paper": 97.0}
+        with mock.patch.object(parameters, "thresholdPercentile", lambda model, mode: own[mode]):
             self.parameters.thresholdFor = ""
             self.assertEqual(self.parameters.threshold, 98.5)
             self.parameters.threshold = 80.0
@@ -310,13 +226,6 @@ class TestParameters(PanelTestCase):
             self.assertEqual(self.widget._parameterNode.threshold, 80.0)
             self.widget._parameterNode.mode = "paper"
             self.assertEqual(self.widget._parameterNode.threshold, 97.0)
-        finally:
-            sys.modules["LatentSpaceRestoration"].thresholdPercentile = own
-
-    @staticmethod
-    def use_percentiles(by_mode: dict[str, float]) -> None:
-        module = sys.modules["LatentSpaceRestoration"]
-        module.thresholdPercentile = lambda model, mode: by_mode[mode]
 
     def test_choices_come_back_with_a_saved_scene(self) -> None:
         self.parameters.restorations = 4

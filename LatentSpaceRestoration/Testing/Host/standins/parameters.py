@@ -95,7 +95,7 @@ class _Connector:
             widget.clear()
             for choice in choices:
                 widget.addItem(str(choice))
-        elif kind in ("QSpinBox", "ctkSliderWidget") and span is not None:
+        elif kind in ("QSpinBox", "QDoubleSpinBox", "ctkSliderWidget") and span is not None:
             self.signal = widget.valueChanged
             widget.minimum, widget.maximum = span.minimum, span.maximum
         elif kind == "QCheckBox" and parameter.kind is bool:

@@ -1,0 +1,55 @@
+"""The parameters of the panel, kept in the scene."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import slicer
+from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from .models import DEFAULT_MODEL, ModelNames, thresholdPercentile
+
+#: Healthy percentiles that the slider offers.
+THRESHOLDS = (50.0, 99.99)
+
+
+@parameterNodeWrapper
+class LatentSpaceRestorationParameterNode:
+    """The parameters of the panel.
+
+    inputVolume - the scan.
+    brainMask - what is brain; unset finds it.
+    model - name of an installed model.
+    anomalyMap, segmentation, restoration - nodes to write to; unset makes new ones.
+    threshold - percentile of healthy brain voxels at which the segmentation is cut.
+    thresholdFor - the model and mode whose own percentile was last taken over.
+    timeBudget - seconds; 0 is no limit.
+    restorations, seed, device, mode - see LatentSpaceRestorationLogic.detect.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
+    model: Annotated[str, Choice(ModelNames())] = DEFAULT_MODEL
+    anomalyMap: vtkMRMLScalarVolumeNode
+    segmentation: vtkMRMLSegmentationNode
+    restoration: vtkMRMLScalarVolumeNode
+    threshold: Annotated[float, WithinRange(*THRESHOLDS)] = 99.0
+    thresholdFor: str = ""
+    restorations: Annotated[int, WithinRange(1, 100)] = 15
+    timeBudget: Annotated[float, WithinRange(0, 3600)] = 0.0
+    seed: Annotated[int, WithinRange(0, 999999)] = 0
+    device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
+    mode: Annotated[str, Choice(["default", "paper"])] = "default"
+
+
+def takeModelsThreshold(parameterNode: LatentSpaceRestorationParameterNode) -> None:
+    """Start from the percentile that the model was calibrated with, once for each model."""
+    wanted = f"{parameterNode.model}/{parameterNode.mode}"
+    if parameterNode.thresholdFor == wanted:
+        return
+    own = thresholdPercentile(parameterNode.model, parameterNode.mode)
+    with slicer.util.NodeModify(parameterNode):
+        parameterNode.thresholdFor = wanted
+        if own is not None:
+            parameterNode.threshold = min(max(own, THRESHOLDS[0]), THRESHOLDS[1])
