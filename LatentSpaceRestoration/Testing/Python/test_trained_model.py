@@ -11,8 +11,9 @@ from LatentSpaceRestorationLib.bundle import default_models_folder, read_bundle
 from LatentSpaceRestorationLib.demo import load_template
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.synthetic import Sphere, paint_sphere
-from LatentSpaceRestorationLib.inference import Networks
+from LatentSpaceRestorationLib.inference import SIZES, Networks
 from LatentSpaceRestorationLib.io import read_volume
+from LatentSpaceRestorationLib.memory import Placement
 from LatentSpaceRestorationLib.restoration import nll, restore
 from LatentSpaceRestorationLib.training.subjects import Subject, of_split, read_subjects
 
@@ -82,6 +83,28 @@ def test_the_loop_and_the_fast_samplers_agree_on_the_trained_model() -> None:
     assert (results["loop"] != codes[:, None]).any(dim=3).any(dim=2).all(), "nothing resampled"
     assert torch.equal(results["loop"], results["skip-ahead"])
     assert torch.equal(results["loop"], results["cached"])
+
+
+@pytest.mark.slow
+def test_threads_and_pieces_do_not_change_a_real_scans_map() -> None:
+    scan = load_template()
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for number, size in ((2, None), (1, None), (2, 37)):
+            torch.set_num_threads(number)
+            detector = Detector.load(device="cpu")
+            if size is not None:
+                networks = Networks.load(detector.bundle)
+                networks.placement = Placement("cpu", dict.fromkeys(SIZES, size))
+                detector = Detector(detector.bundle, networks, None, 2.0)
+            found.append(detector.detect(scan, restorations=3))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        np.testing.assert_allclose(other.anomaly_map, found[0].anomaly_map, atol=1e-5)
+        np.testing.assert_array_equal(other.brain_mask, found[0].brain_mask)
+        assert other.sample_score == pytest.approx(found[0].sample_score, abs=1e-5)
 
 
 @pytest.mark.slow
