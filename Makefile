@@ -2,7 +2,8 @@
 #   make demo        detect a painted lesion in a real brain and draw a picture
 #   make test        lint, types and the default tests
 #   make test-slow   the tests that take minutes
-#   make benchmark   time and memory of one whole scan
+#   make benchmark   time and memory of the samplers and of a whole scan: a quarter of an hour,
+#                    or minutes with BENCHMARK=--quick
 # Variables: PYTHON=/path/to/python chooses the interpreter; TORCH_INDEX=URL the package index that
 # torch comes from (on Linux, give PyTorch's CPU index, or its CUDA builds may be installed).
 
@@ -27,8 +28,8 @@ test: $(VENV)/.test lint
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
-benchmark: $(VENV)/.demo
-	@$(BIN)/python LatentSpaceRestoration/Testing/Benchmarks/whole_scan.py
+benchmark: $(VENV)/.test
+	@$(BIN)/python LatentSpaceRestoration/Testing/Benchmarks/benchmark.py $(BENCHMARK)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

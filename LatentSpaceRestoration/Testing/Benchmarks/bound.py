@@ -35,6 +35,7 @@ Taps = list[tuple[int, int]]
 _VERTICAL: Taps = [(r, c) for r in (-1, 0) for c in (-1, 0, 1)]
 _HORIZONTAL: Taps = [(r, c) for r in (-1, 0) for c in (-1, 0)]
 _ATTENTION: Taps = [(r, c) for r in (-2, -1, 0) for c in range(-2, 3) if (r, c) <= (0, 0)]
+_TRIAL_SECONDS = 0.03
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,7 @@ class Bound:
 
 
 def matrix_product_rate(
-    channels: int,
-    device: str = "cpu",
-    rows: tuple[int, ...] = (60, 120, 240, 480, 960),
-    best: int = 5,
+    channels: int, device: str = "cpu", rows: tuple[int, ...] = (240, 960), trials: int = 8
 ) -> float:
     """Multiply-adds a second of float32 products (rows, C) x (C, 2 C), the samplers' usual shape.
 
@@ -194,8 +192,8 @@ def matrix_product_rate(
         channels: C.
         device: on a CPU one thread is used and a second is one of CPU time; elsewhere all of the
             device, and a second is one of wall time.
-        rows: how many rows are tried.
-        best: trials of about 0.1 s each for each number of rows.
+        rows: how many are tried; fewer than some two hundred are slower.
+        trials: of some hundredths of a second, for each number of rows.
 
     Returns:
         The best of all trials: what the machine can do, so that the bound is one.
@@ -203,24 +201,28 @@ def matrix_product_rate(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return max(_rate(count, channels, device) for count in rows for _ in range(best))
+        with torch.inference_mode():
+            return max(_rate(count, channels, device, trials) for count in rows)
     finally:
         torch.set_num_threads(threads)
 
 
-def _rate(rows: int, channels: int, device: str) -> float:
+def _rate(rows: int, channels: int, device: str, trials: int) -> float:
     left = torch.randn(rows, channels, device=device)
     right = torch.randn(channels, 2 * channels, device=device)
     out = torch.empty(rows, 2 * channels, device=device)
     clock = time.thread_time if device == "cpu" else time.perf_counter
-    repeats, seconds = 16, 0.0
-    with torch.inference_mode():
-        while seconds < 0.1:
-            repeats *= 2
-            synchronise(device)
-            started = clock()
-            for _ in range(repeats):
-                torch.mm(left, right, out=out)
-            synchronise(device)
-            seconds = clock() - started
-    return repeats * rows * channels * 2 * channels / seconds
+
+    def seconds(repeats: int) -> float:
+        synchronise(device)
+        started = clock()
+        for _ in range(repeats):
+            torch.mm(left, right, out=out)
+        synchronise(device)
+        return clock() - started
+
+    repeats = 8
+    while seconds(repeats) < _TRIAL_SECONDS:
+        repeats *= 2
+    best = min(seconds(repeats) for _ in range(trials))
+    return repeats * rows * channels * 2 * channels / best

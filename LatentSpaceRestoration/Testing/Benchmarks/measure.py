@@ -93,7 +93,7 @@ def _counting(prior: PixelSNAIL) -> Iterator[Callable[[], tuple[float, int]]]:
         return plain(engine, low, high, *rest, **named)
 
     handle = prior.register_forward_pre_hook(before)
-    RowEngine.advance = advance  # type: ignore[method-assign]
+    RowEngine.advance = advance  # type: ignore[method-assign, assignment]
     try:
         yield lambda: (grids[0] + places[0] / (prior.shape[0] * prior.shape[1]), again[0])
     finally:
@@ -150,7 +150,7 @@ def measure(specification: Specification) -> Figures:
         peak_gb=peak,
         before_gb=before,
         device_peak_gb=peak_device_memory_gb(device),
-        rate=matrix_product_rate(prior.channels, device, best=2) if cached else 0.0,
+        rate=matrix_product_rate(prior.channels, device) if cached else 0.0,
     )
 
 

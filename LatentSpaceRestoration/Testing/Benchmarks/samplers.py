@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from bound import Bound, PriorSize
 from cases import LAYOUTS, PUBLISHED, load_prior, make_case
+from machine import child_environment
 from measure import Figures, Specification
 
 _HERE = Path(__file__).resolve().parent
@@ -156,10 +156,9 @@ class _Case:
         file = self._folder / "specification.json"
         file.write_text(json.dumps(asdict(specification)), encoding="utf-8")
         codes.unlink(missing_ok=True)
-        paths = [str(_HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         done = subprocess.run(
             [sys.executable, str(_HERE / "measure.py"), str(file)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=child_environment(count_work_only=True),
             capture_output=True,
             text=True,
         )

@@ -1,0 +1,136 @@
+"""The whole benchmark: samplers, a scan from end to end, growth. ``make benchmark`` runs it.
+
+Writes ``benchmark.json``, ``benchmark.md`` and ``growth.png`` into a folder. About a quarter of an
+hour on two idle cores; ``--quick`` takes about two minutes, with small cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import growth
+import torch
+from cases import LAYOUTS, PUBLISHED
+from LatentSpaceRestorationLib.io import read_volume
+from machine import child_environment, describe
+from report import markdown
+from samplers import Comparison, compare
+
+_HERE = Path(__file__).resolve().parent
+SHARES = (0.1, 0.02, 0.3)
+
+
+def comparisons(model: str, quick: bool) -> list[Comparison]:
+    """What is compared: the published prior and a model's; 10% spread, on many slices, is first."""
+    if quick:
+        return [
+            Comparison(slices=4, repeats=1, skip_sequences=(2, 2)),
+            Comparison(model=model, slices=8, repeats=1, loop_sequences=(1, 1)),
+            Comparison(model=model, layout="blobs", slices=8, repeats=1),
+        ]
+    found = []
+    for name in (PUBLISHED, model):
+        for layout in LAYOUTS:
+            for share in SHARES:
+                main = name == PUBLISHED and layout == "spread" and share == SHARES[0]
+                found.append(
+                    Comparison(
+                        model=name,
+                        layout=layout,
+                        share=share,
+                        slices=32 if main or name != PUBLISHED else 8,
+                        loop_sequences=(1, 1) if main or name != PUBLISHED else (0, 0),
+                        skip_sequences=(4, 2) if main or name != PUBLISHED else (2, 1),
+                    )
+                )
+    return found
+
+
+def whole_scan(options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of ``whole_scan.py``, in a new process."""
+    command = [sys.executable, str(_HERE / "whole_scan.py"), "--model", options.model]
+    command += ["--threads", str(options.threads), "--device", options.device]
+    command += ["--restorations", "3" if options.quick else "15"]
+    command += [str(options.scan)] if options.scan else []
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment())
+    if done.returncode != 0:
+        raise RuntimeError(f"whole_scan.py: {done.stderr.strip()}")
+    return dict(json.loads(done.stdout))
+
+
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[str, Any], Any]:
+    """Measure everything; gives what goes into ``benchmark.json``, and the growth to draw."""
+    started = time.perf_counter()
+    torch.set_num_threads(options.threads)
+    rows = [
+        asdict(compare(comparison, options.threads, options.device, say))
+        for comparison in comparisons(options.model, options.quick)
+    ]
+    say("a whole scan, cold and warm")
+    scan = whole_scan(options)
+    grown = growth.measure(
+        options.model,
+        read_volume(options.scan) if options.scan else None,
+        slices=(16, 32) if options.quick else growth.SLICES,
+        restorations=(1, 3, 7) if options.quick else growth.RESTORATIONS,
+        device=options.device,
+        usual=3 if options.quick else growth.USUAL,
+        say=say,
+    )
+    results = {
+        "machine": describe(options.threads, options.device),
+        "options": {"quick": options.quick, "model": Path(options.model).name},
+        "seconds": time.perf_counter() - started,
+        "samplers": rows,
+        "whole_scan": scan,
+        "growth": asdict(grown),
+    }
+    return results, grown
+
+
+def write(results: dict[str, Any], grown: growth.Growth, folder: Path) -> None:
+    """Write the three files, each in one piece, so that what stands there is never half of one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=folder) as parts:
+        new = Path(parts)
+        growth.draw(grown, new / "growth.png")
+        (new / "benchmark.md").write_text(markdown(results), encoding="utf-8")
+        text = json.dumps(results, indent=1, allow_nan=False) + "\n"
+        (new / "benchmark.json").write_text(text, encoding="utf-8")
+        for file in sorted(new.iterdir()):
+            os.replace(file, folder / file.name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, write, and say where; 1 if the samplers' codes differ."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small cases, about two minutes")
+    parser.add_argument("--model", default="brain-t1", help="a model's name or folder")
+    parser.add_argument("--scan", type=Path, help="for the whole scan; by default the template")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
+    parser.add_argument("--results", type=Path, default=_HERE / "results", help="a folder")
+    options = parser.parse_args(arguments)
+    results, grown = run(options, lambda line: print(f"  {line}", file=sys.stderr))
+    write(results, grown, options.results)
+    print(f"Written: {options.results / 'benchmark.md'}")
+    same = all(
+        found["identical"] for row in results["samplers"] for found in row["agreement"].values()
+    )
+    if not same:
+        print("The samplers did not give the same codes.", file=sys.stderr)
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

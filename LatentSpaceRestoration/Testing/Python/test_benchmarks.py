@@ -1,0 +1,200 @@
+"""The benchmark: its arithmetic, and that all of it runs and finds the samplers' codes the same."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
+from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
+from LatentSpaceRestorationLib.packed_prior import PackedPrior
+from LatentSpaceRestorationLib.row_engine import RowEngine
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.append(str(ROOT / "LatentSpaceRestoration" / "Testing" / "Benchmarks"))
+
+import benchmark
+import growth
+from bound import Bound, PlaceCosts, PriorSize, matrix_product_rate
+from cases import PUBLISHED, make_case
+from report import markdown
+from samplers import Comparison, compare
+
+
+def _prior(shape: tuple[int, int] = (18, 30), stride: int = 2) -> PixelSNAIL:
+    torch.manual_seed(0)
+    return fold_weight_norm(
+        PixelSNAIL(
+            codes=19,
+            shape=shape,
+            channels=12,
+            blocks=3,
+            pairs=2,
+            attention_stride=stride,
+            key_size=5,
+            value_size=7,
+        )
+    )
+
+
+def _counted(prior: PixelSNAIL, grids: int) -> float:
+    """Multiply-adds a grid that the cached sampler's engine spends, as PyTorch counts them."""
+
+    def product(a: list[int], b: list[int]) -> int:
+        return 2 * math.prod(a) * b[-1]
+
+    def added(out: list[int], a: list[int], b: list[int], **_: Any) -> int:
+        return product(a, b)
+
+    aten = torch.ops.aten
+    codes = torch.zeros((grids, *prior.shape), dtype=torch.int64)
+    with torch.inference_mode():
+        packed = PackedPrior.of(prior)
+        engine = RowEngine(packed, codes, prior.embedding(torch.zeros(grids)))
+        in_place = {aten.addmm_: added, aten.baddbmm_: added}  # PyTorch knows only the others
+        with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+            for _ in range(prior.shape[0]):
+                engine.start_row()
+                for column in range(prior.shape[1]):
+                    engine.advance(column, column + 1, logits=True)
+    return counter.get_total_flops() / 2 / grids
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_bound_is_what_the_engine_spends(stride: int):
+    """But for taps beside the grid, which the engine multiplies with zeros.
+
+    Their number grows with the grid's rows and with its columns, but not with both: it drops out of
+    the difference that another column makes, taken with more rows and with fewer.
+    """
+    counted, needed = [], []
+    for shape in ((6, 8), (6, 6), (4, 8), (4, 6)):
+        prior = _prior(shape, stride)
+        everywhere = np.ones(shape, dtype=bool)
+        counted.append(_counted(prior, 2))
+        needed.append(PlaceCosts.of(PriorSize.of(prior)).needed(everywhere, 0))
+    signs = np.array([1, -1, -1, 1])
+    assert signs @ counted == signs @ needed
+    assert 1.0 <= counted[0] / needed[0] < 1.25
+
+
+def test_the_bound_counts_what_is_shared_once():
+    size = PriorSize.of(_prior())
+    rows, columns = size.shape
+    everywhere = np.ones((2, *size.shape), dtype=bool)
+    low = everywhere.copy()
+    low[:, :10] = False
+    scan = 2 * PlaceCosts.of(size).needed(everywhere[0], 0)
+    none = Bound.of(size, everywhere, np.array([-1, -1]), 15)
+    assert (none.scan, none.shared, none.own) == (scan, 0, 0)
+
+    first = np.array([10 * columns, -1])
+    once, often = (Bound.of(size, low, first, restorations) for restorations in (1, 15))
+    assert often.own == 15 * once.own
+    assert often.shared == once.shared > 0
+    # One restoration from the tenth row on, and the rows before, are one pass to the same end.
+    assert 2 * (once.shared + once.own) == once.scan
+
+    early = everywhere.copy()
+    early[:, rows // 2 :] = False
+    assert Bound.of(size, early, np.array([0, 0]), 1).own < 0.5 * scan
+
+
+@pytest.mark.parametrize("layout", ["spread", "blobs"])
+def test_cases_flag_the_share_that_is_wanted(layout: str):
+    prior = _prior((12, 14))
+    case = make_case(prior, 4, layout, 0.1)
+    assert case.codes.shape == case.thresholds.shape == (4, *prior.shape)
+    assert case.flagged == pytest.approx(0.1, abs=0.04)
+    assert np.isfinite(case.thresholds).all() == (layout == "spread")
+    assert ((case.first >= 0) & (case.first < 12 * 14)).any()
+
+
+def test_the_rate_of_matrix_products_is_one_of_this_world():
+    assert 1e8 < matrix_product_rate(16, rows=(64,), trials=1) < 1e13
+
+
+def test_lines_fit_what_is_straight_and_say_what_is_not():
+    line = growth.fit([1, 2, 5], [5.0, 7.0, 13.0])
+    assert (line.slope, line.intercept, line.r_squared) == pytest.approx((2, 3, 1))
+    assert growth.fit([1, 2, 3], [1.0, 4.0, 1.0]).r_squared == pytest.approx(0)
+
+
+def test_the_whole_benchmark_on_a_tiny_model(
+    tiny_model: Path, brain_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("matplotlib")
+    tiny = Comparison(
+        model=str(tiny_model),
+        share=0.2,
+        slices=3,
+        restorations=2,
+        repeats=1,
+        loop_sequences=(3, 2),
+        skip_sequences=(2, 2),
+    )
+    monkeypatch.setattr(benchmark, "comparisons", lambda model, quick: [tiny])
+    options = [
+        "--quick",
+        "--model",
+        tiny_model,
+        "--scan",
+        brain_scan,
+        "--results",
+        tmp_path / "new",
+    ]
+    options += ["--threads", torch.get_num_threads()]
+    assert benchmark.main([str(option) for option in options]) == 0
+
+    written = {path.name for path in (tmp_path / "new").iterdir()}
+    assert written == {"benchmark.json", "benchmark.md", "growth.png"}
+    results = json.loads((tmp_path / "new" / "benchmark.json").read_text(encoding="utf-8"))
+    (row,) = results["samplers"]
+    assert row["flagged"] == pytest.approx(0.2, abs=0.05)
+    for sampler, sequences in (("loop", 6), ("skip-ahead", 4)):
+        found = row["agreement"][sampler]
+        assert found["identical"]
+        assert (found["sequences"], found["codes"]) == (sequences, sequences * 130)
+        assert found["replaced"] > 10
+    evaluations = {name: cost["evaluations"] for name, cost in row["cost"].items()}
+    assert evaluations["loop"] == 6 * 130
+    # The pass that finds the flags, and at most one a restoration and one a slice.
+    assert 3 < evaluations["cached"] <= 3 + 6 + 3
+    assert evaluations["cached"] < evaluations["skip-ahead"] < evaluations["loop"]
+    assert row["cost"]["loop"]["measured"] == "scaled from 1 of 130 passes, 6 of 6 sequences"
+    assert row["cost"]["skip-ahead"]["measured"] == "scaled from 4 of 6 sequences"
+    assert row["cost"]["cached"]["measured"] == "in full"
+    assert row["bound_seconds"] == pytest.approx(row["multiply_adds"]["total"] / row["rate"])
+
+    scan = results["whole_scan"]
+    for name in ("cold", "warm"):
+        run = scan[name]
+        assert 0 <= run["start"] < run["first_score"] < run["first_restoration"]
+        assert run["first_score"] < run["final_map"]
+        assert {"brain", "encode", "restore", "decode", "score", "undo"} <= set(run["steps"])
+    assert scan["cold"]["start"] > scan["warm"]["start"]
+    assert [p["restorations"] for p in results["growth"]["by_restorations"]] == [1, 3, 7]
+    assert results["growth"]["by_slices"][-1]["slices"] == scan["slices"]
+
+    row["agreement"]["skip-ahead"]["identical"] = False
+    text = (tmp_path / "new" / "benchmark.md").read_text(encoding="utf-8")
+    assert "identical in all 2 comparisons" in text
+    assert "skip-ahead gave other codes" in markdown(results)
+
+
+@pytest.mark.slow
+def test_the_published_prior_is_restored_near_the_arithmetic_bound():
+    row = compare(
+        Comparison(PUBLISHED, slices=8, restorations=15, skip_sequences=(2, 1)),
+        torch.get_num_threads(),
+    )
+    assert all(found.identical for found in row.agreement.values())
+    assert row.cost["cached"].times_less >= 150
+    assert row.times_the_bound <= 4
