@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from .task import DetectionTask
 if TYPE_CHECKING:
     from LatentSpaceRestorationLib.detection import Detection, Estimate
     from LatentSpaceRestorationLib.detector import Detector
+
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,35 @@ def computeTelling(
 ) -> tuple[Detector, Detection]:
     """``task.compute``, which tells what is known after each group of restorations.
 
-    The score is told at once, and the map when it is made, here on the worker's thread. The map of
-    the last estimate is not: it is the result's, which follows.
+    The score is told at once, and the map when it is made. The map of the last estimate is not made
+    here: it is the result's, which follows.
     """
 
     def onEstimate(estimate: Estimate) -> None:
         tell(Growth(estimate))
-        if not estimate.is_last and not isCancelled():
-            detection = estimate.detection()
+        detection = None if estimate.is_last else _images(estimate, isCancelled)
+        if detection is not None:
             # Without the other images, which would be kept until the next map is made.
             tell(Growth(estimate, detection.anomaly_map, detection.threshold))
 
     return task.compute(progress, isCancelled, onEstimate)
+
+
+def _images(estimate: Estimate, isCancelled: Callable[[], bool]) -> Detection | None:
+    """Make an estimate's images; None if it is cancelled before they are there.
+
+    They take seconds for a large scan, and cannot be broken off. So they are made on a thread of
+    their own, which is left to its end when it is cancelled.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="LatentSpaceRestorationImages")
+    try:
+        images = thread.submit(estimate.detection)
+        while not isCancelled():
+            if wait([images], _POLL_SECONDS).done:
+                return images.result()
+        return None
+    finally:
+        thread.shutdown(wait=False)
 
 
 class GrowingMap:

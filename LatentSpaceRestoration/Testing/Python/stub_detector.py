@@ -30,8 +30,8 @@ class StubDetector:
         before_step: called on the worker's thread before each step, with its number.
         fault: raised in the last step, if it is not None.
         in_time: how many restorations are made if there is a time budget.
-        images_made: of how many restorations, on which thread, for each time that an estimate's
-            images were asked for.
+        before_images: called before an estimate's images are made, with its restorations.
+        images_made: of how many restorations, on which thread, for each time that this was done.
         thresholds_asked: percentile, mode and restorations of each call.
     """
 
@@ -43,6 +43,7 @@ class StubDetector:
         self.in_time = 3
         self.warnings: tuple[str, ...] = ()
         self.threads: list[str] = []
+        self.before_images: Callable[[int], None] = lambda made: None
         self.images_made: list[tuple[int, str]] = []
         self.thresholds_asked: list[tuple[float, str, int]] = []
 
@@ -106,6 +107,7 @@ class StubDetector:
         now = detection(made)
 
         def images() -> Detection:
+            self.before_images(made)
             self.images_made.append((made, threading.current_thread().name))
             return now
 

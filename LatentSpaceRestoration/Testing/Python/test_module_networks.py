@@ -13,6 +13,7 @@ import numpy as np
 in_slicer.begin()
 
 import slicer  # noqa: E402
+from LatentSpaceRestorationLib.detection import Estimate  # noqa: E402
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled, InputError  # noqa: E402
 from LatentSpaceRestorationSlicer import results  # noqa: E402
 from scene_tools import (  # noqa: E402
@@ -75,9 +76,33 @@ class TestWithNetworks(unittest.TestCase):
         # The threshold that the model was calibrated with, and another.
         self.assertEqual(result.detection.threshold_percentile, 99.0)
         self.logic.setThreshold(result, 70.0)
-        value = result.detector.threshold_value(70.0, mode="default")
+        value = result.detector.threshold_value(70.0, mode="default", restorations=2)
         inside = segment_ijk(result.segmentation, results.SEGMENT_ID, volume)
         np.testing.assert_array_equal(inside, ijk(result.anomalyMap) >= value)
+
+    def test_estimates_lead_to_the_result(self) -> None:
+        from LatentSpaceRestorationSlicer.preview import GrowingMap
+        from tiny_model import generated_brain
+
+        head = generated_brain()
+        volume = add_volume(head.array, head.affine)
+        growing = GrowingMap(volume)
+        maps: list[np.ndarray] = []
+
+        def show(estimate: Estimate) -> None:
+            detection = estimate.detection()
+            growing.show(detection.anomaly_map, detection.threshold)
+            maps.append(detection.anomaly_map)
+
+        result = self.logic.detect(volume, model=self.model, restorations=3, onEstimate=show)
+        growing.remove()
+        self.assertEqual(len(maps), 2)
+        self.assertFalse(np.array_equal(maps[0], maps[1]))
+        np.testing.assert_array_equal(maps[1], ijk(result.anomalyMap))
+        short = self.logic.detect(volume, model=self.model, restorations=3, timeBudget=1e-3)
+        self.assertEqual(short.detection.restorations, 1)
+        np.testing.assert_allclose(ijk(short.anomalyMap), maps[0], atol=1e-4)
+        self.assertTrue(any("time budget" in warning for warning in short.warnings))
 
     def test_cancel_leaves_the_scene_as_it_was(self) -> None:
         from tiny_model import generated_brain

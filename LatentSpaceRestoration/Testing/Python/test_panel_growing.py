@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import unittest
 from typing import Any
 from unittest import mock
@@ -13,6 +14,7 @@ import numpy as np
 
 in_slicer.begin()
 
+import qt  # noqa: E402
 import slicer  # noqa: E402
 from LatentSpaceRestorationSlicer import display  # noqa: E402
 from panel_case import PanelTestCase, click  # noqa: E402
@@ -40,6 +42,8 @@ class GrowingTestCase(PanelTestCase):
     """Slice views that show something before the detection starts."""
 
     def setUp(self) -> None:
+        if not self.shown():
+            self.skipTest("there are no slice views without a main window")
         super().setUp()
         self.volume.SetAndObserveTransformNodeID(add_transform(RIGID, "Pose").GetID())
         self.old = add_volume(scan() / 2, GEOMETRIES["oblique"], "Old")
@@ -50,8 +54,6 @@ class GrowingTestCase(PanelTestCase):
             background=self.old, foreground=self.older, foregroundOpacity=0.3
         )
         self.layers = self.shown()
-        if not self.layers:
-            self.skipTest("there are no slice views without a main window")
         self.nodes = node_ids()
 
     @staticmethod
@@ -158,11 +160,9 @@ class TestGrowingMap(GrowingTestCase):
         ]
         self.assertEqual([words for _, words in seen], [words for _, words in wanted])
         np.testing.assert_allclose([hot for hot, _ in seen], [hot for hot, _ in wanted])
-        self.assertEqual(
-            self.stub.images_made,
-            [(made, "LatentSpaceRestoration") for made in MADE[:-1]],
-            "the result makes the images of the last estimate",
-        )
+        made = [number for number, _ in self.stub.images_made]
+        self.assertEqual(made, [1, 3, 7], "the result makes the images of the last estimate")
+        self.assertNotIn(threading.main_thread().name, dict(self.stub.images_made).values())
 
     def test_the_views_chosen_meanwhile_are_left_alone(self) -> None:
         view = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
@@ -214,6 +214,40 @@ class TestEndings(GrowingTestCase):
         self.assertEqual(self.ui.statusLabel.text, "Cancelled; nothing was changed.")
         self.assertEqual(self.ui.wordsLabel.text, "No result yet.")
         self.assertFalse(self.ui.scoreLabel.visible)
+        self.assert_as_before()
+
+    def test_cancel_does_not_wait_for_images(self) -> None:
+        self.at(1, lambda: None)
+        making, ended = threading.Event(), threading.Event()
+
+        def before_images(made: int) -> None:
+            if made == 3:
+                making.set()
+                ended.wait(10.0)
+
+        def cancel() -> None:
+            if making.is_set() and not self.widget._run.isCancelled:
+                click(self.ui.detectButton)
+
+        self.stub.before_images = before_images
+        timer = qt.QTimer()
+        timer.connect("timeout()", cancel)
+        timer.start(5)
+        started = time.monotonic()
+        click(self.ui.detectButton)
+        timer.stop()
+        ended.set()
+        self.assertLess(time.monotonic() - started, 5.0)
+        self.assertEqual(self.ui.statusLabel.text, "Cancelled; nothing was changed.")
+        self.assert_as_before()
+
+    def test_images_that_cannot_be_made(self) -> None:
+        def before_images(made: int) -> None:
+            raise MemoryError("no room")
+
+        self.stub.before_images = before_images
+        with self.assertRaisesRegex(MemoryError, "no room"):
+            self.widget.onDetectButton()
         self.assert_as_before()
 
     def test_cancel_with_an_earlier_result_in_the_views(self) -> None:
