@@ -21,3 +21,7 @@ class OutputError(LSRError):
 
 class Cancelled(LSRError):
     """The caller's ``is_cancelled`` answered True; nothing was written."""
+
+
+class ConfigError(LSRError):
+    """A setting of a training that cannot be used."""

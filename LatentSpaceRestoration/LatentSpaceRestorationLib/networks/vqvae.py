@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..preprocessing import CLIP
+from . import processes
 
 
 class GatedResidualBlock(nn.Module):
@@ -155,19 +156,21 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def update(self, latents: Tensor, index: Tensor, generator: torch.Generator) -> None:
-        """Move the keys towards the (N, D) latents that chose them."""
+        """Move the keys towards the (N, D) latents that chose them, in all processes alike."""
         codes = self.keys.shape[0]
-        count = torch.bincount(index, minlength=codes).float()
-        total = torch.zeros_like(self.sum).index_add_(0, index, latents)
+        everywhere = len(latents) * processes.size()
+        count = processes.total(torch.bincount(index, minlength=codes).float())
+        total = processes.total(torch.zeros_like(self.sum).index_add_(0, index, latents))
         self.count.lerp_(count, 1.0 - self.decay)
         self.sum.lerp_(total, 1.0 - self.decay)
-        average = len(latents) / codes
+        average = everywhere / codes
         dead = torch.nonzero(self.count < self.dead * average).flatten()
         if len(dead):
-            pick = torch.randint(len(latents), (len(dead),), generator=generator)
+            pick = torch.randint(everywhere, (len(dead),), generator=generator)
+            moved = processes.gather_rows(latents, pick.to(latents.device))
             # Only as much weight as keeps the key alive until it has shown its use.
             self.count[dead] = 0.2 * average
-            self.sum[dead] = latents[pick.to(latents.device)] * self.count[dead, None]
+            self.sum[dead] = moved * self.count[dead, None]
         self.keys.copy_(self.sum / self.count.clamp_min(1e-8)[:, None])
 
 
@@ -256,6 +259,7 @@ class VQVAE(nn.Module):
         quantised = self.codebook.keys[codes]
         commitment = self.beta * F.mse_loss(latents, quantised)
         use = torch.bincount(codes.flatten(), minlength=self.codebook.keys.shape[0]).float()
+        use = processes.total(use) if self.training else use
         use = use / use.sum()
         perplexity = float(torch.exp(-(use * (use + 1e-10).log()).sum()))
         straight_through = latents + (quantised - latents).detach()
@@ -273,12 +277,13 @@ def folded(vqvae: VQVAE) -> VQVAE:
     with torch.inference_mode(False), torch.no_grad():
         copied = copy.deepcopy(vqvae).eval()
         for part in (copied.encoder, copied.decoder):
-            part.layers = _folded_layers(part.layers)
+            part.layers = folded_layers(part.layers)
         copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return copied
 
 
-def _folded_layers(layers: nn.Sequential) -> nn.Sequential:
+def folded_layers(layers: nn.Sequential) -> nn.Sequential:
+    """An encoder's or decoder's layers with every BatchNorm in the convolution before it."""
     kept: list[nn.Module] = []
     for layer in layers:
         if isinstance(layer, GatedResidualBlock):
