@@ -3,10 +3,10 @@
 Samplers add the same numbers up in different orders, so that their logits differ by rounding (about
 1e-5). Were a code's NLL that close to its threshold, or the two best candidates that close to each
 other, they could decide differently, and every later code would follow. Such doubtful decisions,
-some ten in a whole scan, are therefore taken again from the prior in float64 on the CPU, whose own
-rounding (about 1e-13) is the only one left that could matter. That makes the codes the same for any
-sampler, size of chunk, number of threads and device for as long as float32 logits are right to
-within half of ``MARGIN``.
+a few dozen in a whole scan, are therefore taken again from the prior in float64 on the CPU, whose own
+rounding (about 1e-13) is the only one left that could matter. What counts as doubtful is measured:
+the rounding error of one slice's logits, with room to spare. That makes the codes the same for any
+sampler, size of chunk, number of threads and device.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ from torch.nn import functional as F
 from .keyed_noise import gumbel_noise
 from .networks.pixelsnail import PixelSNAIL
 
-MARGIN = 2e-4
-"""Decisions closer than this, in nats, are taken in float64."""
+#: A decision compares two logits, each with its error; the rest is for errors that were not seen.
+_ROOM = 8.0
+#: In nats: what float32 cannot tell apart in logits of about 10.
+_LEAST_MARGIN = 1e-5
+#: Log-probability below which a code is never drawn, so that its logit's error does not count.
+_NEVER = -16.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Decider:
 
     Args:
         prior: the prior, folded and in eval mode.
+        codes: (N, H, W) int64 of the slices, on the prior's device.
         position: (N,) the slice positions.
         thresholds: (N, H * W) float64; infinity where a code is never replaced.
         slice_ids: (N,) the identities of the slices, for the noise.
@@ -59,6 +64,7 @@ class Decider:
     def __init__(
         self,
         prior: PixelSNAIL,
+        codes: Tensor,
         position: Tensor,
         thresholds: NDArray[np.float64],
         slice_ids: NDArray[np.int64],
@@ -72,11 +78,21 @@ class Decider:
         self._position = position.detach().to("cpu", torch.float64)
         self._slice_ids, self._seed, self._temperature = slice_ids, seed, temperature
         self._exact_prior = copy.deepcopy(prior).to("cpu").double()
+        self._margin = max(_LEAST_MARGIN, _ROOM * self._rounding(prior, codes, position))
+
+    def _rounding(self, prior: PixelSNAIL, codes: Tensor, position: Tensor) -> float:
+        """The largest error of the log-probabilities of one slice in float32, in nats."""
+        if len(codes) == 0:
+            return 0.0
+        one = slice(len(codes) // 2, len(codes) // 2 + 1)
+        rounded = prior(codes[one], position[one]).cpu().double().log_softmax(1)
+        exact = self._exact_prior(codes[one].cpu(), self._position[one]).log_softmax(1)
+        return float((rounded - exact)[exact > _NEVER].abs().max())
 
     def possible_flags(self, nll: Tensor, sequences: Sequences) -> Tensor:
         """(n, H * W) bool: where NLLs (n, H * W) of the sequences may exceed their thresholds."""
         index = torch.from_numpy(sequences.index).to(nll.device)
-        return nll > self._float_thresholds[index] - MARGIN
+        return nll > self._float_thresholds[index] - self._margin
 
     def decide(
         self,
@@ -102,7 +118,7 @@ class Decider:
         place = torch.from_numpy(places).to(logits.device)
         excess = F.cross_entropy(logits, current, reduction="none")
         excess = excess - self._float_thresholds[index, place]
-        rows = (excess > -MARGIN).nonzero()[:, 0]
+        rows = (excess > -self._margin).nonzero()[:, 0]
         if len(rows) == 0:
             return current
         at = rows.cpu().numpy()
@@ -110,8 +126,8 @@ class Decider:
         perturbed = logits[rows] / self._temperature + noise.to(logits.device)
         best = perturbed.topk(2, dim=1)
         flagged = excess[rows] > 0
-        close = best.values[:, 0] - best.values[:, 1] <= MARGIN / self._temperature
-        doubtful = (excess[rows] <= MARGIN) | close
+        close = best.values[:, 0] - best.values[:, 1] <= self._margin / self._temperature
+        doubtful = (excess[rows] <= self._margin) | close
         codes = torch.where(flagged, best.indices[:, 0], current[rows])
         if bool(doubtful.any()):
             again = doubtful.nonzero()[:, 0].cpu()

@@ -160,7 +160,7 @@ def restore(
     with torch.inference_mode(), _full_precision():
         ready = _ready(prior)
         position = position.to(codes.device, torch.float32)
-        decider = Decider(ready, position, limits, ids, seed, temperature)
+        decider = Decider(ready, codes, position, limits, ids, seed, temperature)
         if sampler == "cached":
             once = Sequences(np.arange(count), np.zeros(count, dtype=np.int64))
             if known_nll is None:

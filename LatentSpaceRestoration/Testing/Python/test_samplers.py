@@ -267,7 +267,7 @@ def test_doubtful_decisions_are_taken_in_float64(monkeypatch: pytest.MonkeyPatch
 
     def disturbed(self, logits, *args):
         noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(9))
-        return plain(self, logits + 2e-5 * noise, *args)
+        return plain(self, logits + 0.05 * self._margin * noise, *args)
 
     thresholds[:] = _threshold(prior, 0.5)
     options = {"thresholds": thresholds, "restorations": 8, "seed": 0}
