@@ -2,8 +2,8 @@
 
 Samplers add the same numbers up in different orders, so that their logits differ by rounding (about
 1e-5). Were a code's NLL that close to its threshold, or the two best candidates that close to each
-other, they could decide differently, and every later code would follow. Such doubtful decisions,
-a few dozen in a whole scan, are therefore taken again from the prior in float64 on the CPU, whose own
+other, they could decide differently, and every later code would follow. Such doubtful decisions, a
+few dozen in a whole scan, are therefore taken again from the prior in float64 on the CPU, whose own
 rounding (about 1e-13) is the only one left that could matter. What counts as doubtful is measured:
 the rounding error of one slice's logits, with room to spare. That makes the codes the same for any
 sampler, size of chunk, number of threads and device.
