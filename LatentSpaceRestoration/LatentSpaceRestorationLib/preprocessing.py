@@ -105,10 +105,41 @@ class Prepared:
         Returns:
             (I, J, K) bool, the brain; for each array (I, J, K) float32, 0 outside the brain.
         """
-        share = self.to_native(self.mask.astype(np.float32))
+        box, affine = self._native_box()
+        shape = tuple(part.stop - part.start for part in box)
+
+        def in_box(array: np.ndarray) -> np.ndarray:
+            return resample(Volume(array, self.affine), shape, affine)
+
+        def whole(values: np.ndarray) -> np.ndarray:
+            result = np.zeros(self.native_shape, values.dtype)
+            result[box] = values
+            return result
+
+        share = in_box(self.mask.astype(np.float32))
         brain = share >= 0.5
         weight = np.where(brain, 1.0 / np.maximum(share, 0.5), 0.0).astype(np.float32)
-        return brain, [self.to_native(np.where(self.mask, a, 0.0)) * weight for a in arrays]
+        values = [whole(in_box(np.where(self.mask, a, 0.0)) * weight) for a in arrays]
+        return whole(brain), values
+
+    def _native_box(self) -> tuple[tuple[slice, ...], np.ndarray]:
+        """The part of the scan's grid that can have brain, and the affine of that part's grid.
+
+        The rest need not be resampled: most of a head, and of its time.
+        """
+        model = [np.flatnonzero(self.mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+        ends = np.array([(found[0] - 1.0, found[-1] + 1.0) for found in model])
+        corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1)
+        to_index = np.linalg.inv(self.native_affine) @ self.affine
+        places = to_index[:3, :3] @ corners + to_index[:3, 3:]
+        low = np.maximum(np.floor(places.min(axis=1)), 0).astype(int)
+        size = np.array(self.native_shape)
+        high = np.minimum(np.ceil(places.max(axis=1)) + 1, size).astype(int)
+        low = np.minimum(low, size - 1)
+        high = np.maximum(high, low + 1)
+        affine = self.native_affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ low
+        return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), affine
 
 
 def to_head(volume: Volume, spacing_mm: float) -> Head:

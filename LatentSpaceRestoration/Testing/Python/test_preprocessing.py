@@ -133,6 +133,9 @@ def test_a_map_of_ones_comes_back_as_ones_in_the_brain(grid: ScanGrid, seed: int
     np.testing.assert_allclose(back, brain, atol=1e-4)
     np.testing.assert_allclose(hundreds, 100.0 * brain, atol=1e-2)
     assert 2.0 * (brain & mask).sum() / (brain.sum() + mask.sum()) > 0.85
+    # Only a box is resampled; nothing of the brain lies outside it.
+    whole = prepared.to_native(prepared.mask.astype(np.float32)) >= 0.5
+    np.testing.assert_array_equal(brain, whole)
 
 
 def test_what_lies_outside_the_brain_does_not_leak_into_it() -> None:
