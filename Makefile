@@ -2,8 +2,7 @@
 #   make demo        detect a painted lesion in a real brain and draw a picture
 #   make test        lint, types and the default tests
 #   make test-slow   the tests that take minutes
-#   make benchmark   time and memory of the samplers and of a whole scan: a quarter of an hour,
-#                    or minutes with BENCHMARK=--quick
+#   make benchmark   time and memory (some 15 minutes; with BENCHMARK=--quick, a few)
 # Variables: PYTHON=/path/to/python chooses the interpreter; TORCH_INDEX=URL the package index that
 # torch comes from (on Linux, give PyTorch's CPU index, or its CUDA builds may be installed).
 

@@ -39,18 +39,19 @@ def comparisons(model: str, quick: bool) -> list[Comparison]:
             Comparison(model=model, layout="blobs", slices=8, repeats=1),
         ]
     found = []
-    for name in (PUBLISHED, model):
+    for name, slices, skip in ((PUBLISHED, 8, (2, 1)), (model, 16, (4, 2))):
         for layout in LAYOUTS:
             for share in SHARES:
-                main = name == PUBLISHED and layout == "spread" and share == SHARES[0]
+                usual = layout == "spread" and share == SHARES[0]
+                main = usual and name == PUBLISHED
                 found.append(
                     Comparison(
                         model=name,
                         layout=layout,
                         share=share,
-                        slices=32 if main or name != PUBLISHED else 8,
-                        loop_sequences=(1, 1) if main or name != PUBLISHED else (0, 0),
-                        skip_sequences=(4, 2) if main or name != PUBLISHED else (2, 1),
+                        slices=32 if main else slices,
+                        loop_sequences=(1, 1) if usual else (0, 0),
+                        skip_sequences=(4, 2) if main else skip,
                     )
                 )
     return found
@@ -71,6 +72,7 @@ def whole_scan(options: argparse.Namespace) -> dict[str, Any]:
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[str, Any], Any]:
     """Measure everything; gives what goes into ``benchmark.json``, and the growth to draw."""
     started = time.perf_counter()
+    machine = describe(options.threads, options.device)
     torch.set_num_threads(options.threads)
     rows = [
         asdict(compare(comparison, options.threads, options.device, say))
@@ -88,7 +90,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[s
         say=say,
     )
     results = {
-        "machine": describe(options.threads, options.device),
+        "machine": machine,
         "options": {"quick": options.quick, "model": Path(options.model).name},
         "seconds": time.perf_counter() - started,
         "samplers": rows,

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 
-def describe(threads: int, device: str) -> dict[str, str | int]:
-    """Processor, cores, device, threads, versions and the date."""
+def describe(threads: int, device: str) -> dict[str, str | int | float]:
+    """Processor, cores, device, threads, versions, the date, and how busy the machine is (load)."""
     accelerator = torch.cuda.get_device_name() if device == "cuda" else device
     return {
         "processor": _processor(),
@@ -23,6 +23,7 @@ def describe(threads: int, device: str) -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else -1.0,
         "date": datetime.now().astimezone().isoformat(timespec="minutes"),
     }
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Specification:
         sampler: of ``restore``.
         slices: which of the case's slices.
         restorations: how many of each.
-        passes: stop after so many reports of the loop, one a pass; None goes to the end.
+        passes: of the loop, after which it is stopped; None goes to the end.
         codes: file that gets the restored codes; None for none. Not written when stopped.
         threads, device: torch's.
     """
@@ -53,13 +54,14 @@ class Specification:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured.
+    """What was measured; of a loop that was stopped, from the begin of its first pass.
 
     Attributes:
         cpu_seconds: of all threads.
         wall_seconds: until the device was done.
         grids: evaluations of the prior, in units of a whole grid of one sequence.
-        again: decisions that were taken again in float64, each another such evaluation.
+        exact: such evaluations in float64: one that measures rounding errors, and one for each
+            decision that was taken again.
         peak_gb: largest resident memory of the process; ``before_gb`` of it before the sampler
             began: Python, torch, the prior and the case.
         device_peak_gb: most memory of tensors on a GPU.
@@ -69,36 +71,57 @@ class Figures:
     cpu_seconds: float
     wall_seconds: float
     grids: float
-    again: int
+    exact: int
     peak_gb: float
     before_gb: float
     device_peak_gb: float
     rate: float
 
 
-@contextmanager
-def _counting(prior: PixelSNAIL) -> Iterator[Callable[[], tuple[float, int]]]:
-    """Counts the grids that go through a prior, whole or place by place, and those in float64."""
-    grids, again, places = [0], [0], [0]
+class _Counter:
+    """Counts the grids that go through a prior, whole or place by place.
 
-    # Hooks are copied along with the prior when ``restore`` folds it.
-    def before(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        exact = next(module.parameters()).dtype == torch.float64
-        (again if exact else grids)[0] += len(inputs[0])
+    Attributes:
+        whole: grids passed whole in float32, by size of the batch.
+        exact: grids in float64.
+        places: evaluated one by one.
+        began: wall and CPU clock when a batch of a size first came.
+    """
 
-    plain = RowEngine.advance
+    def __init__(self) -> None:
+        self.whole: dict[int, int] = {}
+        self.exact = self.places = 0
+        self.began: dict[int, tuple[float, float]] = {}
+        self._lock = threading.Lock()  # the samplers work on several threads
 
-    def advance(engine: RowEngine, low: int, high: int, *rest: Any, **named: Any) -> Any:
-        places[0] += engine.n * (high - low)
-        return plain(engine, low, high, *rest, **named)
+    @contextmanager
+    def watching(self, prior: PixelSNAIL) -> Iterator[None]:
+        """Count while this lasts."""
 
-    handle = prior.register_forward_pre_hook(before)
-    RowEngine.advance = advance  # type: ignore[method-assign, assignment]
-    try:
-        yield lambda: (grids[0] + places[0] / (prior.shape[0] * prior.shape[1]), again[0])
-    finally:
-        RowEngine.advance = plain  # type: ignore[method-assign]
-        handle.remove()
+        # Hooks are copied along with the prior when ``restore`` folds it.
+        def before(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            size = len(inputs[0])
+            with self._lock:
+                if next(module.parameters()).dtype == torch.float64:
+                    self.exact += size
+                    return
+                self.began.setdefault(size, (time.perf_counter(), time.process_time()))
+                self.whole[size] = self.whole.get(size, 0) + size
+
+        plain = RowEngine.advance
+
+        def advance(engine: RowEngine, low: int, high: int, *rest: Any, **named: Any) -> Any:
+            with self._lock:
+                self.places += engine.n * (high - low)
+            return plain(engine, low, high, *rest, **named)
+
+        handle = prior.register_forward_pre_hook(before)
+        RowEngine.advance = advance  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            RowEngine.advance = plain  # type: ignore[method-assign]
+            handle.remove()
 
 
 def measure(specification: Specification) -> Figures:
@@ -121,7 +144,8 @@ def measure(specification: Specification) -> Figures:
 
     result = None
     before = peak_memory_gb()
-    with _counting(prior) as counted:
+    counter = _Counter()
+    with counter.watching(prior):
         wall, cpu = time.perf_counter(), time.process_time()
         with suppress(Cancelled):
             result = restore(
@@ -136,17 +160,21 @@ def measure(specification: Specification) -> Figures:
                 is_cancelled=enough,
             )
         synchronise(device)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        grids, again = counted()
+        ended = time.perf_counter(), time.process_time()
+    grids = sum(counter.whole.values()) + counter.places / (prior.shape[0] * prior.shape[1])
+    if result is None:
+        # What ``restore`` does before its first pass is done once, not once a pass.
+        largest = max(counter.whole)
+        (wall, cpu), grids = counter.began[largest], counter.whole[largest]
     peak = peak_memory_gb()
     if specification.codes is not None and result is not None:
         np.save(specification.codes, result.cpu().numpy().astype(np.int16))
     cached = specification.sampler == "cached"
     return Figures(
-        cpu_seconds=cpu,
-        wall_seconds=wall,
+        cpu_seconds=ended[1] - cpu,
+        wall_seconds=ended[0] - wall,
         grids=grids,
-        again=again,
+        exact=counter.exact,
         peak_gb=peak,
         before_gb=before,
         device_peak_gb=peak_device_memory_gb(device),

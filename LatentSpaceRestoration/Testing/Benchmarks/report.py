@@ -24,8 +24,10 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"{machine['system']}; {machine['date']}. "
         f"All of it took {results['seconds'] / 60:.0f} minutes"
         + (", in the quick form, whose cases are small." if results["options"]["quick"] else "."),
-        "Times depend on what else the machine was doing. CPU seconds do so less than wall time, "
-        "and ratios, whose two sides were measured by turns, least.",
+        "Times depend on what else the machine was doing"
+        + (f" (its load was {machine['load']} when this began)" if machine["load"] >= 0 else "")
+        + ". CPU seconds do so less than wall time, and ratios, whose two sides were measured by "
+        "turns, least.",
         "## Samplers",
         _samplers(results["samplers"], machine["device"]),
         _agreement(results["samplers"]),

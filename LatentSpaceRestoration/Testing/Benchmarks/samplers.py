@@ -104,7 +104,7 @@ class Row:
     Attributes:
         flagged: share of the codes whose NLL exceeds the threshold before anything is replaced.
         replaced: share of the codes that are others in the end, mean over restorations.
-        again: decisions of the cached sampler that were taken again in float64.
+        exact: grids that the cached sampler evaluated in float64, see ``Figures``.
         cost: by sampler.
         agreement: with the cached sampler, by the other sampler.
         multiply_adds: the bound, in parts (``Bound``).
@@ -116,7 +116,7 @@ class Row:
     comparison: Comparison
     flagged: float
     replaced: float
-    again: int
+    exact: int
     cost: dict[str, SamplerCost]
     agreement: dict[str, Agreement]
     multiply_adds: dict[str, int]
@@ -276,7 +276,7 @@ def _compare(case: _Case, device: str, say: Callable[[str], None]) -> Row:
         comparison=comparison,
         flagged=case.case.flagged,
         replaced=float((full != case.case.codes[:, None]).mean()),
-        again=cacheds[0].again,
+        exact=cacheds[0].exact,
         cost=cost,
         agreement=agreement,
         multiply_adds={**asdict(bound), "total": bound.total},

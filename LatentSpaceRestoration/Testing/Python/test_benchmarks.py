@@ -165,8 +165,9 @@ def test_the_whole_benchmark_on_a_tiny_model(
         assert found["replaced"] > 10
     evaluations = {name: cost["evaluations"] for name, cost in row["cost"].items()}
     assert evaluations["loop"] == 6 * 130
-    # The pass that finds the flags, and at most one a restoration and one a slice.
-    assert 3 < evaluations["cached"] <= 3 + 6 + 3
+    # The pass that finds the flags, one grid for the rounding errors, and at most one a restoration
+    # and one a slice.
+    assert 4 < evaluations["cached"] <= 4 + 6 + 3
     assert evaluations["cached"] < evaluations["skip-ahead"] < evaluations["loop"]
     assert row["cost"]["loop"]["measured"] == "scaled from 1 of 130 passes, 6 of 6 sequences"
     assert row["cost"]["skip-ahead"]["measured"] == "scaled from 4 of 6 sequences"
