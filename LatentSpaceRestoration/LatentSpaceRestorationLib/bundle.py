@@ -30,8 +30,12 @@ _CALIBRATION = "calibration.json"
 _CARD = "MODEL_CARD.md"
 #: What every model states, and what a model that finds anomalies states besides.
 _KEYS = ("name", "kind", "licence", "files")
-_ANOMALY_KEYS = ("modality", "grid", "spacing_mm", "orientation", "intensity", "vqvae", "prior")
-_ANOMALY_FILES = ("vqvae.safetensors", "prior.safetensors")
+_SCAN_KEYS = ("modality", "grid", "spacing_mm", "orientation", "intensity")
+_KIND_KEYS = {"anomaly": (*_SCAN_KEYS, "vqvae", "prior"), "vae": (*_SCAN_KEYS, "vae")}
+_KIND_FILES = {
+    "anomaly": ("vqvae.safetensors", "prior.safetensors"),
+    "vae": ("vae.safetensors",),
+}
 _ENDINGS = (".safetensors", ".json", ".md")
 _REPAIR = "install it again"
 
@@ -54,7 +58,7 @@ class Bundle:
 
     @property
     def kind(self) -> str:
-        """``anomaly`` or ``brain-extraction``."""
+        """``anomaly``, ``vae`` or ``brain-extraction``."""
         return str(self.config["kind"])
 
     @property
@@ -171,8 +175,8 @@ def read_bundle(folder: str | Path) -> Bundle:
             f"model {folder.name}: format version is {version!r} and this extension reads "
             f"{FORMAT_VERSION}; install the extension's version that the model was made for"
         )
-    kind = config.get("kind")
-    needed = _KEYS + (_ANOMALY_KEYS if kind == "anomaly" else ())
+    kind = str(config.get("kind"))
+    needed = _KEYS + _KIND_KEYS.get(kind, ())
     missing = [key for key in needed if key not in config]
     if missing:
         raise BundleError(
@@ -184,7 +188,7 @@ def read_bundle(folder: str | Path) -> Bundle:
             f"model {folder.name}: {_CONFIG} lists files other than {', '.join(_ENDINGS)} beside "
             f"it; {_REPAIR}"
         )
-    for file in _ANOMALY_FILES if kind == "anomaly" else ():
+    for file in _KIND_FILES.get(kind, ()):
         if file not in files:
             raise BundleError(f"model {folder.name}: {_CONFIG} does not list {file}; {_REPAIR}")
     calibration: dict[str, Any] = {}

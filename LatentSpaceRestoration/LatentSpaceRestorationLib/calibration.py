@@ -87,10 +87,11 @@ class HealthyLevel:
 
 @dataclass(frozen=True)
 class ModeCalibration:
-    """What one mode gives on healthy scans.
+    """What one method, in one mode, gives on healthy scans.
 
     Attributes:
-        restore_threshold: nats; a code whose NLL exceeds it is resampled.
+        restore_threshold: nats; a code whose NLL exceeds it is resampled. 0 in methods that have
+            no use for it, as is ``slice_threshold``.
         slice_threshold: nats; codes above it count in the slice scores.
         levels: for ascending numbers of restorations, from the same scans.
         threshold_percentile: healthy percentile at which the mask is cut by default.

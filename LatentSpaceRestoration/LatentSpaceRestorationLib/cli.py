@@ -115,8 +115,15 @@ def _add_detect(detect: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="made if it is missing")
     add("--model", default="brain-t1", metavar="NAME_OR_FOLDER", help="default: %(default)s")
     add("--brain-mask", metavar="FILE", help="brain on the scan's grid, instead of finding it")
-    add("--mode", choices=MODES, default="default", help="paper: the equations as published")
-    add("--method", choices=METHODS, default="lsr", help="default: %(default)s")
+    add("--mode", choices=MODES, default="default", help="paper: lsr's equations as published")
+    add(
+        "--method",
+        choices=METHODS,
+        default="lsr",
+        metavar="METHOD",
+        help=f"one of {', '.join(METHODS)}; default: %(default)s; those of a VAE need a model of "
+        "that kind",
+    )
     add("--restorations", type=_count, default=15, metavar="N", help="default: %(default)s")
     add("--seed", type=_seed, default=0, metavar="N", help="of the restorations, default: 0")
     add(
@@ -195,6 +202,8 @@ def _detect(options: argparse.Namespace) -> int:
     from .bundle import find_bundle
     from .outputs import check_names, detect_file, results_folder
 
+    if options.mode != "default" and options.method != "lsr":
+        raise LSRError(f"--mode {options.mode} is of method lsr, not of {options.method}")
     check_names(options.scans, options.output)
     model = find_bundle(options.model)
     status = 0
@@ -202,6 +211,7 @@ def _detect(options: argparse.Namespace) -> int:
         from .detector import Detector
 
         detector = Detector.load(model, options.device)
+        detector.calibration(options.mode, options.method)  # refuses what it cannot do, at once
         for scan in options.scans:
             try:
                 with _progress(Path(scan).name) as progress:

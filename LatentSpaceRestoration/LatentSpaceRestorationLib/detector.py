@@ -6,30 +6,31 @@ The module in Slicer, the command line, cohorts and tests all call :meth:`Detect
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .averages import Averages
-from .brain import BrainMask, extract_brain, load_network
+from .brain import BrainMask, load_network
 from .bundle import Bundle, find_bundle, read_bundle
 from .calibration import ModeCalibration, PlaceStatistics
 from .course import Course, IsCancelled, Progress
 from .detection import Detection, Estimate
-from .errors import BundleError, InputError
+from .errors import BundleError
 from .estimation import Estimator, Request, Yardstick
-from .preprocessing import Grid, Head, Prepared, mask_to_head, prepare, to_head
+from .methods import BY_KIND, METHODS, MODES, baseline, calibration_key
+from .methods.evidence import Case, Method
+from .methods.lsr import LatentSpaceRestoration
+from .preparation import BrainFinder, given_brain
+from .preprocessing import Grid, Prepared, prepare, to_head
 from .scoring import ModeSettings
 from .volume import Volume, check
 
 if TYPE_CHECKING:
     from .inference import Networks, Reading
     from .networks.unet import UNet3D
+    from .vae_inference import VAENetworks
 
-MODES = ("default", "paper")
-METHODS = ("lsr",)
 #: The bundle that finds the brain.
 BRAIN_BUNDLE = "brain-extraction"
 
@@ -44,14 +45,14 @@ class Detector:
     def __init__(
         self,
         bundle: Bundle,
-        networks: Networks,
+        networks: Networks | VAENetworks,
         brain_network: UNet3D | None,
         brain_spacing_mm: float,
         warnings: tuple[str, ...] = (),
     ) -> None:
         self.bundle = bundle
         self._networks = networks
-        self._brain, self._brain_spacing_mm = brain_network, brain_spacing_mm
+        self._brain = BrainFinder(brain_network, brain_spacing_mm, lambda: networks.placement)
         self._warnings = warnings
         grid = bundle.config["grid"]
         self.grid = Grid(int(grid[0]), int(grid[1]), float(bundle.config["spacing_mm"]))
@@ -80,17 +81,16 @@ class Detector:
             BundleError: unknown or damaged model.
         """
         from .device import choose_device
-        from .inference import Networks
 
         folders = tuple(search or ())
         bundle = read_bundle(find_bundle(model, folders))
-        if bundle.kind != "anomaly":
+        if bundle.kind not in BY_KIND:
             raise BundleError(
                 f"model {bundle.name} does not find anomalies but is for "
                 f"{bundle.kind}; choose another"
             )
         chosen, warnings = choose_device(device)
-        networks = Networks.load(bundle, chosen)
+        networks = _load_networks(bundle, chosen)
         try:
             brain_folder = find_bundle(BRAIN_BUNDLE, folders)
         except BundleError:
@@ -101,28 +101,43 @@ class Detector:
             spacing = float(brain_bundle.config["spacing_mm"])
         return cls(bundle, networks, brain, spacing, warnings)
 
-    def calibration(self, mode: str = "default") -> ModeCalibration:
-        """What healthy scans give in a mode.
+    def methods(self) -> tuple[str, ...]:
+        """Methods that a model of this kind can do, be it calibrated for them or not."""
+        return BY_KIND[self.bundle.kind]
+
+    def calibration(self, mode: str = "default", method: str = "lsr") -> ModeCalibration:
+        """What healthy scans give, by a method and, of ``lsr``, in a mode.
 
         Raises:
-            BundleError: the model was not calibrated for it.
+            BundleError: the model cannot do that, or was not calibrated for it.
         """
-        modes = self.bundle.calibration.get("modes", {})
-        if mode not in modes:
+        if method not in self.methods():
             raise BundleError(
-                f"model {self.bundle.name} was not calibrated for mode {mode!r}; "
+                f"model {self.bundle.name} cannot do method {method!r}; choose another model, or "
+                f"one of its methods: {', '.join(self.methods())}"
+            )
+        modes = self.bundle.calibration.get("modes", {})
+        key = calibration_key(method, mode)
+        if key not in modes:
+            what = f"mode {mode!r}" if method == "lsr" else f"method {method!r}"
+            raise BundleError(
+                f"model {self.bundle.name} was not calibrated for {what}; "
                 "calibrate it on healthy scans"
             )
-        return ModeCalibration.from_json(modes[mode])
+        return ModeCalibration.from_json(modes[key])
 
     def threshold_value(
-        self, percentile: float, mode: str = "default", restorations: int = 15
+        self,
+        percentile: float,
+        mode: str = "default",
+        restorations: int = 15,
+        method: str = "lsr",
     ) -> float:
         """The anomaly-map value that ``percentile`` (0 to 100) of healthy brain voxels stay below.
 
         Args:
             percentile: above 0 and below 100.
-            mode, restorations: that the map was made with.
+            mode, restorations, method: that the map was made with.
 
         Raises:
             ValueError: not between 0 and 100.
@@ -131,7 +146,7 @@ class Detector:
             raise ValueError(
                 f"the threshold is a healthy percentile between 0 and 100, not {percentile:g}"
             )
-        return self.calibration(mode).at(restorations).voxels.value(percentile)
+        return self.calibration(mode, method).at(restorations).voxels.value(percentile)
 
     def prepare(
         self, volume: Volume, brain_mask: np.ndarray | None = None
@@ -147,33 +162,11 @@ class Detector:
         """
         check(volume)
         head = to_head(volume, self.grid.spacing_mm)
-        found = self._find_brain(volume, head, brain_mask)
-        return prepare(volume, head, found.mask, self.grid), found
-
-    def _find_brain(self, volume: Volume, head: Head, brain_mask: np.ndarray | None) -> BrainMask:
-        spacing = self.grid.spacing_mm
         if brain_mask is None:
-            if self._brain is None or self._brain_spacing_mm == spacing:
-                return self._extract(head, spacing)
-            finer = to_head(volume, self._brain_spacing_mm)
-            found = self._extract(finer, self._brain_spacing_mm)
-            return replace(
-                found, mask=mask_to_head(found.mask, Volume(finer.array, finer.affine), head)
-            )
-        if brain_mask.shape != volume.shape:
-            raise InputError(
-                f"the brain mask has {brain_mask.shape} voxels and the scan {volume.shape}; "
-                "give a mask on the scan's own grid"
-            )
-        mask = mask_to_head(np.asarray(brain_mask) > 0, volume, head)
-        if not mask.any():
-            raise InputError("the brain mask is empty; give one that marks the brain")
-        return BrainMask(mask, "given")
-
-    def _extract(self, head: Head, spacing_mm: float) -> BrainMask:
-        return self._networks.placement.run(
-            "brain", lambda _, device: extract_brain(head, spacing_mm, self._brain, device)
-        )
+            found = self._brain.find(volume, head, self.grid.spacing_mm)
+        else:
+            found = given_brain(volume, head, brain_mask)
+        return prepare(volume, head, found.mask, self.grid), found
 
     def detect(
         self,
@@ -195,11 +188,11 @@ class Detector:
         Args:
             volume: (I, J, K) T1-weighted head or brain, any orientation and spacing.
             brain_mask: (I, J, K), above 0 is brain; None finds it.
-            mode: ``default``, or ``paper`` for the published equations.
-            method: ``lsr``.
+            mode: of the method ``lsr``: ``default``, or ``paper`` for the published equations.
+            method: ``lsr``, or another of :meth:`methods`, each beside which it can be judged.
             threshold: percentile of healthy brain voxels at which the mask is cut, between 0 and
                 100; None takes the model's.
-            restorations: S, at least 1.
+            restorations: S, at least 1; some methods make fewer, or none.
             seed: of the restorations: the same seed gives the same result.
             time_budget: seconds after which no more restorations are begun; None waits for all.
                 One is made in any case.
@@ -210,7 +203,7 @@ class Detector:
         Raises:
             InputError: the scan cannot be used.
             Cancelled: ``is_cancelled`` said so.
-            BundleError: the model was not calibrated.
+            BundleError: the model cannot do the method, or was not calibrated for it.
             ValueError: an option is out of range.
             MemoryError: the scan does not fit into memory, however small the pieces.
         """
@@ -254,25 +247,27 @@ class Detector:
         Args and errors are those of :meth:`detect`.
 
         Yields:
-            an estimate after 1, 3, 7, 15 restorations, and after every 8 further ones; at least
-            one, and the last says that it is.
+            an estimate after 1, 3, 7, 15 restorations, and after every 8 further ones, of methods
+            that restore one after the other; at least one, and the last says that it is.
         """
         if mode not in MODES or method not in METHODS:
             raise ValueError(f"mode is one of {MODES} and method one of {METHODS}")
+        if mode != "default" and method != "lsr":
+            raise ValueError(f"mode {mode} is of method lsr, not of {method}")
         if restorations < 1:
             raise ValueError(f"at least one restoration is needed, not {restorations}")
         if time_budget is not None and not time_budget > 0:
             raise ValueError(f"the time budget is in seconds and above 0, not {time_budget:g}")
-        calibration = self.calibration(mode)
-        settings = ModeSettings.of(self.bundle.config, mode)
+        calibration = self.calibration(mode, method)
         percentile = calibration.threshold_percentile if threshold is None else float(threshold)
-        self.threshold_value(percentile, mode)  # refuses what is no percentile, before any work
-        places = self.place_statistics(mode) if not settings.paper else {}
+        self.threshold_value(percentile, mode, method=method)  # refuses what is no percentile
+        way = self.method(method, mode, calibration)
         return self._stream(
             volume,
             brain_mask,
             Request(mode, method, percentile, restorations, seed),
-            Yardstick(settings, calibration, places),
+            way,
+            Yardstick(way.rule, calibration, self.place_statistics(mode, method)),
             Course(progress, is_cancelled, time_budget),
         )
 
@@ -281,12 +276,12 @@ class Detector:
         volume: Volume,
         brain_mask: np.ndarray | None,
         request: Request,
+        way: Method,
         yardstick: Yardstick,
         course: Course,
     ) -> Iterator[Estimate]:
         with course.step("brain", "Finding the brain", 0.1):
             prepared, found = self.prepare(volume, brain_mask)
-        reading = self.read(prepared, course)
         warnings = [*self._warnings, *found.warnings]
         if prepared.cropped > 0.01:
             warnings.append(
@@ -296,7 +291,6 @@ class Detector:
         estimator = Estimator(
             volume=volume,
             prepared=prepared,
-            reading=reading,
             request=request,
             yardstick=yardstick,
             model=self.bundle.name,
@@ -304,94 +298,94 @@ class Detector:
             device=lambda: self.device,
             warnings=lambda: (*warnings, *self._networks.placement.warnings),
         )
-        for averages, is_last in self.restorations(
-            prepared,
-            reading,
-            yardstick.settings,
-            yardstick.calibration.restore_threshold,
-            request.restorations,
-            request.seed,
-            course,
+        for evidence in way.evidence(
+            self.case(prepared, request.restorations, request.seed, course)
         ):
             with course.step("score", "Scoring", 0.0):
-                estimate = estimator.estimate(averages, self.grid.spacing_mm, is_last)
+                estimate = estimator.estimate(evidence, self.grid.spacing_mm)
             yield estimate
 
-    def read(self, prepared: Prepared, course: Course | None = None) -> Reading:
-        """Codes of a prepared scan and how likely they are."""
-        course = course or Course()
-        with course.step("encode", "Reading the slices", 0.2) as report:
-            return self._networks.read(prepared, report)
-
-    def restorations(
+    def case(
         self,
         prepared: Prepared,
-        reading: Reading,
-        settings: ModeSettings,
-        threshold: float,
-        count: int,
-        seed: int,
+        restorations: int = 15,
+        seed: int = 0,
         course: Course | None = None,
-        sampler: str = "cached",
-    ) -> Iterator[tuple[Averages, bool]]:
-        """Restorations of a prepared scan, group by group.
+        reading: Reading | None = None,
+    ) -> Case:
+        """A prepared scan and this model, for a method.
 
         Args:
-            prepared, reading: from :meth:`prepare` and :meth:`read`.
-            settings: of the mode.
-            threshold: nats; codes of the brain above it are resampled.
-            count, seed: as in :meth:`detect`.
+            prepared: from :meth:`prepare`.
+            restorations, seed: as in :meth:`detect`.
             course: takes progress and times, and has the time budget.
-            sampler: see :func:`restoration.restore`.
-
-        Yields:
-            after each group the averages so far, always the same object, and whether it was the
-            last.
+            reading: from :meth:`read`, if it is known.
         """
         course = course or Course()
-        averages = Averages(prepared.slices, settings.sharpness)
-        groups = course.groups(count)
-        group = next(groups, None)
-        while group is not None:
-            before, after = group.start / count, group.stop / count
-            message = f"Restoring ({group.start} of {count} done)"
-            with course.step(
-                "restore", message, 0.2 + 0.75 * (0.4 * before + 0.6 * after)
-            ) as report:
-                grids = self._networks.resample(
-                    prepared,
-                    reading,
-                    threshold=threshold,
-                    numbers=group,
-                    seed=seed,
-                    step=report,
-                    is_cancelled=course.is_cancelled,
-                    sampler=sampler,
-                )
-            with course.step("decode", message, 0.2 + 0.75 * after) as report:
-                self._networks.decode(
-                    prepared, reading, grids, averages, report, course.is_cancelled
-                )
-            group = next(groups, None)
-            yield averages, group is None
+        spacing_mm, kind = self.grid.spacing_mm, self.bundle.kind
+        networks: Any = self._networks
+        return Case(
+            prepared,
+            spacing_mm,
+            networks=networks if kind == "anomaly" else None,
+            vae=networks if kind == "vae" else None,
+            restorations=restorations,
+            seed=seed,
+            course=course,
+            reading=reading,
+        )
 
-    def place_statistics(self, mode: str) -> dict[str, PlaceStatistics]:
-        """What is usual at each place of the brain, by feature map, from the bundle.
+    def read(self, prepared: Prepared) -> Reading:
+        """Codes of a prepared scan and how likely they are, by an ``anomaly`` model."""
+        return self.case(prepared).read()[1]
+
+    def method(self, method: str, mode: str, calibration: ModeCalibration) -> Method:
+        """A method, ready to be given a :meth:`case`.
+
+        Args:
+            method, mode: as in :meth:`detect`.
+            calibration: for the thresholds of ``lsr``.
+        """
+        if method != "lsr":
+            return baseline(method)
+        return LatentSpaceRestoration(
+            ModeSettings.of(self.bundle.config, mode),
+            calibration.restore_threshold,
+            calibration.slice_threshold,
+        )
+
+    def place_statistics(
+        self, mode: str = "default", method: str = "lsr"
+    ) -> dict[str, PlaceStatistics]:
+        """What is usual at each place of the brain, by map, from the bundle; none in paper mode.
 
         Raises:
-            BundleError: the bundle has none for the mode.
+            BundleError: the bundle has none for the method.
         """
+        if mode == "paper":
+            return {}
+        key = calibration_key(method, mode)
         tensors = self.bundle.tensors("place.safetensors")
-        names = [key.split(".")[1] for key in tensors if key.startswith(f"{mode}.")]
+        names = [name.split(".")[1] for name in tensors if name.startswith(f"{key}.")]
         if not names:
             raise BundleError(
-                f"model {self.bundle.name} has no usual values of mode {mode!r}; "
+                f"model {self.bundle.name} has no usual values of {key!r}; "
                 "calibrate it on healthy scans"
             )
         return {
             name: PlaceStatistics(
-                tensors[f"{mode}.{name}.mean"].float().numpy(),
-                tensors[f"{mode}.{name}.sd"].float().numpy(),
+                tensors[f"{key}.{name}.mean"].float().numpy(),
+                tensors[f"{key}.{name}.sd"].float().numpy(),
             )
             for name in names
         }
+
+
+def _load_networks(bundle: Bundle, device: str) -> Networks | VAENetworks:
+    if bundle.kind == "vae":
+        from .vae_inference import VAENetworks
+
+        return VAENetworks.load(bundle, device)
+    from .inference import Networks
+
+    return Networks.load(bundle, device)

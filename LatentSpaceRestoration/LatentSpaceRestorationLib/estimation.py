@@ -1,25 +1,21 @@
-"""From running averages of restorations to an estimate, and from an estimate to a detection."""
+"""From a method's evidence to an estimate, and from an estimate to a detection."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import __version__
-from .averages import Averages
 from .calibration import ModeCalibration, PlaceStatistics, p_value
 from .course import Course
 from .detection import Detection, Estimate, SliceScore
+from .methods.evidence import Evidence
 from .preprocessing import Prepared
-from .scoring import ModeSettings, anomaly_map, feature_maps, sample_score, slice_scores
+from .scoring import MapRule, anomaly_map, peak_score
 from .volume import Volume
-
-if TYPE_CHECKING:
-    from .inference import Reading
 
 
 @dataclass(frozen=True)
@@ -35,15 +31,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a mode is measured by.
+    """What a method is measured by.
 
     Attributes:
-        settings: of the mode.
+        rule: how the anomaly map comes from the method's maps.
         calibration: what healthy scans give.
-        places: what is usual at each place, by feature map; empty in paper mode.
+        places: what is usual at each place, by map; empty in paper mode.
     """
 
-    settings: ModeSettings
+    rule: MapRule
     calibration: ModeCalibration
     places: Mapping[str, PlaceStatistics]
 
@@ -54,7 +50,7 @@ class Estimator:
 
     Attributes:
         volume: the scan.
-        prepared, reading: the scan in model space, and what the networks read in it.
+        prepared: the scan in model space.
         request, yardstick: how it is examined, and what it is measured by.
         model: name of the model.
         course: of the detection.
@@ -63,7 +59,6 @@ class Estimator:
 
     volume: Volume
     prepared: Prepared
-    reading: Reading
     request: Request
     yardstick: Yardstick
     model: str
@@ -71,32 +66,27 @@ class Estimator:
     device: Callable[[], str]
     warnings: Callable[[], tuple[str, ...]]
 
-    def estimate(self, averages: Averages, spacing_mm: float, is_last: bool) -> Estimate:
-        """The estimate from the restorations so far; later ones do not change it."""
-        prepared, reading, request = self.prepared, self.reading, self.request
-        settings, calibration = self.yardstick.settings, self.yardstick.calibration
-        level = calibration.at(averages.restorations)
-        maps = feature_maps(prepared, averages, settings, spacing_mm)
-        values = anomaly_map(prepared, maps, settings, self.yardstick.places)
-        nats = calibration.slice_threshold
-        score = sample_score(values, prepared.mask, reading.nll, nats, settings, spacing_mm)
+    def estimate(self, evidence: Evidence, spacing_mm: float) -> Estimate:
+        """The estimate from the evidence so far; what comes later does not change it."""
+        prepared, request, rule = self.prepared, self.request, self.yardstick.rule
+        level = self.yardstick.calibration.at(evidence.restorations)
+        values = anomaly_map(prepared, evidence.maps, rule, self.yardstick.places)
+        score = sample_score(evidence, values, prepared, rule, spacing_mm)
         p = p_value(score, level.sample_scores)
+        scores = evidence.slice_scores
+        if scores is None:
+            scores = values.max(axis=(1, 2))
         by_slice = tuple(
             SliceScore(round(float(z), 3), float(s))
-            for z, s in zip(
-                prepared.position_mm,
-                slice_scores(values, reading.nll, nats, settings),
-                strict=True,
-            )
+            for z, s in zip(prepared.position_mm, scores, strict=True)
         )
-        mean, sd = averages.mean.astype(np.float32), averages.sd.astype(np.float32)
-        made = averages.restorations
+        mean, sd, made = evidence.mean, evidence.sd, evidence.restorations
         cut = level.voxels.value(request.percentile)
         warnings = list(self.warnings())
-        if is_last and made < request.restorations:
+        if evidence.is_last and made < evidence.wanted:
             warnings.append(
                 f"the time budget of {self.course.budget:g} s ended it after {made} of "
-                f"{request.restorations} restorations: the map is less certain"
+                f"{evidence.wanted} restorations: the map is less certain"
             )
         self.course.seconds.setdefault("first_score", self.course.elapsed)
         device, seconds = self.device(), dict(self.course.seconds)
@@ -127,15 +117,24 @@ class Estimator:
 
         return Estimate(
             restorations=made,
-            wanted=request.restorations,
+            wanted=evidence.wanted,
             sample_score=score,
             percentile=100.0 * (1.0 - p),
             p_value=p,
             slice_scores=by_slice,
             seconds=self.course.elapsed,
-            is_last=is_last,
+            is_last=evidence.is_last,
             _detection=detection,
         )
+
+
+def sample_score(
+    evidence: Evidence, values: np.ndarray, prepared: Prepared, rule: MapRule, spacing_mm: float
+) -> float:
+    """One figure for the scan: the sum of a method's own slice scores, else the map's peak."""
+    if evidence.slice_scores is not None:
+        return float(evidence.slice_scores.sum())
+    return peak_score(values, prepared.mask, rule.peak_ml, spacing_mm)
 
 
 def _to_native(

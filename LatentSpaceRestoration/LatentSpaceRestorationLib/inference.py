@@ -154,6 +154,20 @@ class Networks:
 
         return np.asarray(self.placement.run("sequences", sample).numpy())
 
+    def reconstruct(
+        self, prepared: Prepared, reading: Reading, step: Step | None = None
+    ) -> np.ndarray:
+        """The scan from its own codes, (N, rows, columns) float32.
+
+        Args:
+            prepared: the scan in model space.
+            reading: its codes.
+            step: called with the fraction done.
+        """
+        averages = Averages(prepared.slices)
+        self.decode(prepared, reading, reading.codes[:, None], averages, step)
+        return averages.mean.astype(np.float32)
+
     def decode(
         self,
         prepared: Prepared,

@@ -17,6 +17,8 @@ from .calibration import PlaceStatistics
 from .errors import BundleError
 from .preprocessing import Prepared
 
+#: Standard deviation of the Gaussian over maps, as measured to be best for the default mode.
+SMOOTHING_MM = 4.0
 #: The published sharpness k of the restoration weights (equation 6).
 PAPER_SHARPNESS = 3.0
 
@@ -62,8 +64,31 @@ def masked_smooth(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndar
 
 
 @dataclass(frozen=True)
+class MapRule:
+    """How the anomaly map and the sample score come from the maps of a method.
+
+    A map with statistics of its place is taken in units of the healthy spread: z, the value less
+    what is usual at its place, over the spread there; |z| counts, or, if only high values are
+    unusual, log(1 + exp(z)), which is about z where it is high, and never negative. A map without
+    statistics counts as it is.
+
+    Attributes:
+        weights: share of each map, in sum 1.
+        one_sided: whether only values above the usual ones are unusual.
+        add: whether the maps' weighted mean is taken, rather than their weighted geometric mean,
+            which asks that all of them be high.
+        peak_ml: the sample score is the mean of the map over its hottest so many millilitres.
+    """
+
+    weights: Mapping[str, float]
+    one_sided: bool = False
+    add: bool = False
+    peak_ml: float = 1.0
+
+
+@dataclass(frozen=True)
 class ModeSettings:
-    """How a mode turns restorations into a map and a score; a part of the model bundle.
+    """How a mode of latent space restoration makes a map and a score; a part of the model bundle.
 
     Attributes:
         paper: the published equations, which have percentiles only.
@@ -72,15 +97,15 @@ class ModeSettings:
         slice_percentile: healthy percentile above which a code counts in the published score.
         difference_sigma_mm: Gaussian over the difference of the scan and its restoration.
         intensity_sigma_mm: Gaussian over the intensity.
-        intensity_weight: share w of the intensity in the map, 0 to 1; see :func:`anomaly_map`.
+        intensity_weight: share w of the intensity in the map, 0 to 1; see :attr:`rule`.
         peak_ml: the sample score is the mean of the map over its hottest so many millilitres.
     """
 
     paper: bool = False
     restore_percentile: float = 60.0
     slice_percentile: float = 98.0
-    difference_sigma_mm: float = 4.0
-    intensity_sigma_mm: float = 4.0
+    difference_sigma_mm: float = SMOOTHING_MM
+    intensity_sigma_mm: float = SMOOTHING_MM
     intensity_weight: float = 0.5
     peak_ml: float = 1.0
 
@@ -88,6 +113,20 @@ class ModeSettings:
     def sharpness(self) -> float | None:
         """Of the restoration weights, see ``Averages``; None where they are not used."""
         return PAPER_SHARPNESS if self.paper else None
+
+    @property
+    def rule(self) -> MapRule:
+        """How the map comes from :func:`feature_maps`.
+
+        Paper mode: the filtered residual. Default mode: |d|^(1-w) |i|^w in units of the healthy
+        spread, where d is the difference, i the intensity and w ``intensity_weight``. The geometric
+        mean asks for both: the prior must find the tissue unlikely, and its intensity must be
+        unusual for the place.
+        """
+        if self.paper:
+            return MapRule({"residual": 1.0}, peak_ml=self.peak_ml)
+        weights = {"difference": 1.0 - self.intensity_weight, "intensity": self.intensity_weight}
+        return MapRule({k: w for k, w in weights.items() if w > 0}, peak_ml=self.peak_ml)
 
     @classmethod
     def of(cls, config: Mapping[str, Any], mode: str) -> ModeSettings:
@@ -140,63 +179,41 @@ def feature_maps(
 def anomaly_map(
     prepared: Prepared,
     maps: Mapping[str, np.ndarray],
-    settings: ModeSettings,
+    rule: MapRule,
     places: Mapping[str, PlaceStatistics],
 ) -> np.ndarray:
     """The anomaly map in model space.
 
-    Paper mode: the filtered residual. Default mode, in units of the healthy spread: |d|^(1-w)
-    |i|^w, where d is the difference and i the intensity, each less what is usual at its place and
-    over its healthy spread there, and w is ``intensity_weight``. The geometric mean asks for both:
-    the prior must find the tissue unlikely, and its intensity must be unusual for the place.
-
     Args:
         prepared: the scan in model space.
-        maps: from :func:`feature_maps`.
-        settings: of the mode.
-        places: what is usual, for each of the maps; not used in paper mode.
+        maps: of a method, (N, H, W) each.
+        rule: of the method.
+        places: what is usual, by map; maps that are left out of it count as they are.
 
     Returns:
         (N, H, W) float32, at least 0, and 0 outside the brain.
     """
-    if settings.paper:
-        return maps["residual"]
-    weights = {
-        "difference": 1.0 - settings.intensity_weight,
-        "intensity": settings.intensity_weight,
-    }
-    values = np.ones_like(prepared.slices)
-    for name, map_ in maps.items():
-        distance = np.abs(places[name].normalise(map_, prepared.position))
-        values = values * distance ** weights[name]
+    values = np.full_like(prepared.slices, 0.0 if rule.add else 1.0)
+    for name, weight in rule.weights.items():
+        distance = maps[name]
+        if name in places:
+            z = places[name].normalise(distance, prepared.position)
+            distance = np.logaddexp(np.float32(0.0), z) if rule.one_sided else np.abs(z)
+        values = values + weight * distance if rule.add else values * distance**weight
     return np.where(prepared.mask, values, 0.0).astype(np.float32)
 
 
-def sample_score(
-    values: np.ndarray,
-    mask: np.ndarray,
-    nll: np.ndarray,
-    slice_threshold: float,
-    settings: ModeSettings,
-    spacing_mm: float,
-) -> float:
-    """One figure for the scan.
+def peak_score(values: np.ndarray, mask: np.ndarray, peak_ml: float, spacing_mm: float) -> float:
+    """One figure for the scan: the mean of the map over its hottest millilitres.
 
-    In paper mode the sum over all slices of the NLL of unlikely codes; else the mean of the map
-    over its hottest ``peak_ml``: a lesion is a place, and a sum over the scan mostly measures the
-    subject.
+    A lesion is a place, and a sum over the scan mostly measures the subject.
+
+    Args:
+        values: (N, H, W), the anomaly map.
+        mask: (N, H, W) bool, brain.
+        peak_ml: how many.
+        spacing_mm: of the voxels.
     """
-    if settings.paper:
-        return float(slice_nll_scores(nll, slice_threshold).sum())
     inside = values[mask]
-    count = min(len(inside), max(1, round(settings.peak_ml * 1000.0 / spacing_mm**3)))
+    count = min(len(inside), max(1, round(peak_ml * 1000.0 / spacing_mm**3)))
     return float(np.partition(inside, len(inside) - count)[-count:].mean())
-
-
-def slice_scores(
-    values: np.ndarray, nll: np.ndarray, slice_threshold: float, settings: ModeSettings
-) -> np.ndarray:
-    """(N,) one figure a slice: published sum in paper mode, else the peak of the map."""
-    if settings.paper:
-        return slice_nll_scores(nll, slice_threshold)
-    return values.max(axis=(1, 2))

@@ -11,24 +11,20 @@ import pytest
 from LatentSpaceRestorationLib.bundle import read_bundle, write_bundle
 from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.scoring import (
-    PAPER,
-    ModeSettings,
-    anomaly_map,
-    feature_maps,
-    sample_score,
-)
+from LatentSpaceRestorationLib.errors import BundleError, InputError
+from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
+from LatentSpaceRestorationLib.scoring import ModeSettings, anomaly_map, peak_score
 from LatentSpaceRestorationLib.training.calibrate import (
     HealthyScan,
-    calibrate_mode,
-    code_quantiles,
+    added_to,
+    calibrate,
+    healthy_levels,
     to_files,
 )
 from LatentSpaceRestorationLib.volume import Volume
 from tiny_model import generated_brain
 
-SETTINGS = ModeSettings(restore_percentile=70.0, slice_percentile=95.0)
+SCORING = {"restore_percentile": 70.0, "slice_percentile": 95.0}
 
 
 def silent(_: str) -> None:
@@ -40,44 +36,47 @@ def healthy(seed: int) -> Volume:
     return generated_brain((44, 52, 10), seed=seed)
 
 
+def with_calibration(
+    model: Path, folder: Path, data: dict, places: dict, config: dict | None = None
+) -> Path:
+    """A copy of a model with another calibration."""
+    bundle = read_bundle(model)
+    tensors = {f: bundle.tensors(f) for f in bundle.config["files"] if f.endswith("safetensors")}
+    tensors["place.safetensors"] = places
+    settings = {**bundle.config, **(config or {}), "name": folder.name}
+    return write_bundle(folder, settings, tensors, data).folder
+
+
 @pytest.fixture(scope="module")
-def detector(tiny_model: Path) -> Detector:
-    """The tiny model."""
-    return Detector.load(tiny_model, "cpu")
+def detector(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Detector:
+    """The tiny model with percentiles of its own, not calibrated."""
+    folder = tmp_path_factory.mktemp("raw") / "raw"
+    return Detector.load(with_calibration(tiny_model, folder, {}, {}, {"scoring": SCORING}), "cpu")
 
 
 @pytest.fixture(scope="module")
 def scans(detector: Detector) -> list[HealthyScan]:
-    """Five generated brains, read."""
-    found = []
-    for seed in range(5):
-        prepared, _ = detector.prepare(healthy(seed))
-        found.append(HealthyScan(f"H{seed}", prepared, detector.read(prepared)))
-    return found
+    """Five generated brains."""
+    return [HealthyScan(f"H{seed}", detector.prepare(healthy(seed))[0]) for seed in range(5)]
 
 
 def test_a_calibrated_model_detects(
     detector: Detector, scans: list[HealthyScan], tmp_path: Path
 ) -> None:
-    modes = {
-        "default": calibrate_mode(detector, scans, SETTINGS, restorations=2, report=silent),
-        "paper": calibrate_mode(detector, scans, PAPER, restorations=2, report=silent),
-    }
-    data, places = to_files([s.name for s in scans], code_quantiles(scans), modes)
-    bundle = read_bundle(detector.bundle.folder)
-    tensors = {f: bundle.tensors(f) for f in ("vqvae.safetensors", "prior.safetensors")}
-    tensors["place.safetensors"] = places
-    config = {**bundle.config, "name": "mine", "scoring": {"restore_percentile": 70.0}}
-    written = write_bundle(tmp_path / "mine", config, tensors, data)
-    loaded = Detector.load(written.folder, "cpu")
+    data, places = to_files(*calibrate(detector, scans, ["lsr"], restorations=2, report=silent))
+    loaded = Detector.load(
+        with_calibration(detector.bundle.folder, tmp_path / "mine", data, places), "cpu"
+    )
 
-    codes = np.concatenate([s.reading.nll[s.reading.brain] for s in scans])
+    readings = [detector.read(scan.prepared) for scan in scans]
+    codes = np.concatenate([r.nll[r.brain] for r in readings])
     calibration = loaded.calibration()
     assert (codes > calibration.restore_threshold).mean() == pytest.approx(0.3, abs=0.01)
     assert (codes > calibration.slice_threshold).mean() == pytest.approx(0.05, abs=0.01)
     assert [level.restorations for level in calibration.levels] == [1, 2]
     assert all(len(level.sample_scores) == 5 for level in calibration.levels)
-    assert written.calibration["scans"] == [f"H{seed}" for seed in range(5)]
+    assert loaded.bundle.calibration["scans"] == [f"H{seed}" for seed in range(5)]
+    assert "code_nll" in loaded.bundle.calibration
 
     for mode in ("default", "paper"):
         found = loaded.detect(healthy(9), mode=mode, restorations=2)
@@ -93,14 +92,12 @@ def test_a_calibrated_model_detects(
 def test_a_scans_score_leaves_its_own_values_out(
     detector: Detector, scans: list[HealthyScan]
 ) -> None:
-    calibration, places = calibrate_mode(detector, scans, SETTINGS, restorations=1, report=silent)
-    spacing = detector.grid.spacing_mm
+    way = LatentSpaceRestoration(ModeSettings(), 2.6, 2.9)
+    (level,), places = healthy_levels(detector, scans, way, restorations=1, report=silent)
     maps = []
     for scan in scans:
-        ((averages, _),) = detector.restorations(
-            scan.prepared, scan.reading, SETTINGS, calibration.restore_threshold, 1, seed=0
-        )
-        maps.append(feature_maps(scan.prepared, averages, SETTINGS, spacing))
+        (evidence,) = way.evidence(detector.case(scan.prepared, 1))
+        maps.append(evidence.maps)
 
     def usual(members: list[int], name: str) -> PlaceStatistics:
         sums = [
@@ -112,24 +109,40 @@ def test_a_scans_score_leaves_its_own_values_out(
     expected = []
     for left_out in range(5):
         others = [i for i in range(5) if i != left_out]
-        scan = scans[left_out]
-        values = anomaly_map(
-            scan.prepared,
-            maps[left_out],
-            SETTINGS,
-            {name: usual(others, name) for name in maps[0]},
-        )
+        prepared = scans[left_out].prepared
+        usual_of_others = {name: usual(others, name) for name in maps[0]}
+        values = anomaly_map(prepared, maps[left_out], way.rule, usual_of_others)
         expected.append(
-            sample_score(values, scan.prepared.mask, scan.reading.nll, 0.0, SETTINGS, spacing)
+            peak_score(values, prepared.mask, way.rule.peak_ml, detector.grid.spacing_mm)
         )
-    (level,) = calibration.levels
+    assert level.restorations == 1
     assert level.sample_scores == pytest.approx(sorted(expected), rel=1e-3)
     for name, place in places.items():
         np.testing.assert_allclose(place.mean, usual(list(range(5)), name).mean, atol=1e-5)
 
 
-def test_fewer_than_five_healthy_scans_are_refused(
-    detector: Detector, scans: list[HealthyScan]
+def test_methods_are_added_to_a_calibration_of_the_same_scans(
+    detector: Detector, scans: list[HealthyScan], tmp_path: Path
 ) -> None:
+    first = to_files(*calibrate(detector, scans, ["lsr"], restorations=1, report=silent))
+    model = with_calibration(detector.bundle.folder, tmp_path / "first", *first)
+    found = calibrate(detector, scans, ["intensity"], report=silent)
+    assert found[1] is None  # no codes were needed
+    data, places = added_to(read_bundle(model), *to_files(*found))
+    both = Detector.load(with_calibration(model, tmp_path / "both", data, places), "cpu")
+    assert set(both.bundle.calibration["modes"]) == {"default", "paper", "intensity"}
+    assert "code_nll" in both.bundle.calibration
+    for method in ("lsr", "intensity"):
+        result = both.detect(healthy(7), method=method, restorations=1)
+        assert result.healthy_scans == 5
+    others = to_files(["A", "B", "C", "D", "E"], None, found[2])
+    data, places = added_to(read_bundle(model), *others)
+    assert set(data["modes"]) == {"intensity"}
+    assert all(key.startswith("intensity.") for key in places)
+
+
+def test_what_cannot_be_calibrated_is_refused(detector: Detector, scans: list[HealthyScan]) -> None:
     with pytest.raises(InputError, match="4 healthy scans are too few"):
-        calibrate_mode(detector, scans[:4], SETTINGS)
+        calibrate(detector, scans[:4])
+    with pytest.raises(BundleError, match="cannot do method 'vae'"):
+        calibrate(detector, scans, ["vae"])

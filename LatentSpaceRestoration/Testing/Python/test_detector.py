@@ -17,6 +17,7 @@ from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.device import choose_device
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled, InputError
+from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
 from LatentSpaceRestorationLib.preprocessing import Prepared
 from LatentSpaceRestorationLib.scoring import ModeSettings
@@ -230,7 +231,8 @@ def test_cancelling_at_any_time_ends_it(detector: Detector, scan: Volume, call: 
     "options",
     [
         {"mode": "best"},
-        {"method": "vae"},
+        {"method": "best"},
+        {"method": "nll", "mode": "paper"},
         {"restorations": 0},
         {"threshold": 0.0},
         {"threshold": 100.0},
@@ -288,7 +290,8 @@ def test_only_the_brains_codes_are_replaced_and_every_restoration_is_its_own(
     below = np.arange(len(reading.brain))[:, None, None] < 5
     part = replace(reading, brain=reading.brain & below)
     # All codes of the brain are drawn anew, so that each restoration differs.
-    steps = detector.restorations(prepared, part, ModeSettings(), -1.0, 3, seed=0)
+    way = LatentSpaceRestoration(ModeSettings(), -1.0, 0.0)
+    steps = way.restorations(detector.case(prepared, 3, reading=part))
     after_one, _ = next(steps)
     first = after_one.mean.copy()
     averages, is_last = next(steps)
@@ -301,7 +304,7 @@ def test_only_the_brains_codes_are_replaced_and_every_restoration_is_its_own(
     assert not np.allclose(averages.mean[:5], first[:5])
     assert averages.sd[:5].max() > 0.0
     no_brain = replace(reading, brain=np.zeros_like(reading.brain))
-    *_, (averages, _) = detector.restorations(prepared, no_brain, ModeSettings(), -1.0, 2, seed=0)
+    *_, (averages, _) = way.restorations(detector.case(prepared, 2, reading=no_brain))
     assert averages.resampled == 0.0
     np.testing.assert_allclose(averages.mean, untouched, atol=1e-5)
 

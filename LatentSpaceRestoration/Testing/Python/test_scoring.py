@@ -7,17 +7,19 @@ import pytest
 from LatentSpaceRestorationLib.averages import Averages
 from LatentSpaceRestorationLib.calibration import PlaceStatistics
 from LatentSpaceRestorationLib.errors import BundleError
+from LatentSpaceRestorationLib.estimation import sample_score
+from LatentSpaceRestorationLib.methods.evidence import Evidence
 from LatentSpaceRestorationLib.preprocessing import Prepared
 from LatentSpaceRestorationLib.scoring import (
     PAPER,
+    MapRule,
     ModeSettings,
     anomaly_map,
     feature_maps,
     masked_smooth,
     paper_filter,
-    sample_score,
+    peak_score,
     slice_nll_scores,
-    slice_scores,
 )
 
 
@@ -92,7 +94,7 @@ def test_paper_mode_is_the_weighted_residual_and_the_papers_filter() -> None:
     expected = np.where(prepared.mask, paper_filter(averages.weighted_residual), 0.0)
     maps = feature_maps(prepared, averages, PAPER, 2.0)
     assert set(maps) == {"residual"}
-    got = anomaly_map(prepared, maps, PAPER, {})
+    got = anomaly_map(prepared, maps, PAPER.rule, {})
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert got.dtype == np.float32
     assert (PAPER.restore_percentile, PAPER.slice_percentile) == (90.0, 98.0)
@@ -124,12 +126,29 @@ def test_the_map_is_the_geometric_mean_in_units_of_the_usual_spread(weight: floa
         "difference": PlaceStatistics(0.25 * size, 0.5 * size),
         "intensity": PlaceStatistics(-0.1 * size, 0.2 * size),
     }
-    got = anomaly_map(prepared, maps, settings, usual)
+    got = anomaly_map(prepared, maps, settings.rule, usual)
     difference = np.abs((maps["difference"] - 0.25) / 0.5)
     smooth = masked_smooth(prepared.slices, prepared.mask, settings.intensity_sigma_mm / 2.0)
     expected = difference ** (1.0 - weight) * np.abs((smooth + 0.1) / 0.2) ** weight
     np.testing.assert_allclose(got[prepared.mask], expected[prepared.mask], atol=1e-5)
     assert (got[~prepared.mask] == 0.0).all()
+
+
+def test_maps_may_be_added_and_count_on_one_side_only() -> None:
+    prepared = scan_in_model_space()
+    random = np.random.default_rng(3)
+    a, b = (random.normal(size=prepared.slices.shape).astype(np.float32) for _ in range(2))
+    size = np.ones((31, 4, 3), np.float32)
+    usual = {"a": PlaceStatistics(0.5 * size, 2.0 * size)}
+    rule = MapRule({"a": 0.25, "b": 0.75}, one_sided=True, add=True)
+    got = anomaly_map(prepared, {"a": a, "b": b}, rule, usual)
+    expected = 0.25 * np.log(1.0 + np.exp((a - 0.5) / 2.0)) + 0.75 * b
+    np.testing.assert_allclose(got[prepared.mask], expected[prepared.mask], atol=1e-5)
+    alone = anomaly_map(prepared, {"a": a}, MapRule({"a": 1.0}, one_sided=True), usual)
+    assert (alone[prepared.mask] > 0).all()
+    # The order is that of the values themselves, high above the usual and below.
+    order = np.argsort(a[prepared.mask])
+    assert (np.diff(alone[prepared.mask][order]) >= 0).all()
 
 
 def test_the_sample_score_is_the_mean_of_the_hottest_millilitres() -> None:
@@ -138,30 +157,22 @@ def test_the_sample_score_is_the_mean_of_the_hottest_millilitres() -> None:
     mask[2:8, 3:17, 3:17] = True
     hottest = np.sort(values[mask])[-500:]  # 4 ml at 2 mm
     values[~mask] = 1e6
-    settings = ModeSettings(peak_ml=4.0)
-    nll = np.zeros((10, 5, 5))
-    score = sample_score(values, mask, nll, 1.0, settings, 2.0)
-    assert score == pytest.approx(hottest.mean())
+    assert peak_score(values, mask, 4.0, 2.0) == pytest.approx(hottest.mean())
     tiny = np.zeros(values.shape, bool)
     tiny[5, 5, 5:8] = True  # less brain than the peak
-    score = sample_score(values, tiny, nll, 1.0, settings, 2.0)
-    assert score == pytest.approx(values[tiny].mean())
+    assert peak_score(values, tiny, 4.0, 2.0) == pytest.approx(values[tiny].mean())
 
 
-def test_scores_of_the_paper_come_from_the_nll_alone() -> None:
-    random = np.random.default_rng(0)
-    nll = random.exponential(2.0, (6, 4, 3))
-    values, mask = random.normal(size=(6, 16, 12)), np.ones((6, 16, 12), bool)
-    by_slice = slice_scores(values, nll, 4.0, PAPER)
-    np.testing.assert_allclose(by_slice, slice_nll_scores(nll, 4.0))
-    assert sample_score(values, mask, nll, 4.0, PAPER, 2.0) == pytest.approx(nll[nll > 4.0].sum())
-
-
-def test_slice_scores_of_the_default_mode_are_peaks() -> None:
-    values = np.zeros((3, 4, 4))
-    values[1, 2, 2] = 5.0
-    got = slice_scores(values, np.ones((3, 1, 1)), 0.0, ModeSettings())
-    np.testing.assert_array_equal(got, [0.0, 5.0, 0.0])
+def test_a_methods_own_slice_scores_go_before_the_maps_peak() -> None:
+    prepared = scan_in_model_space()
+    values = np.abs(prepared.slices)
+    own = np.arange(6.0)
+    evidence = Evidence({}, values, values, 1, 1, slice_scores=own)
+    rule = MapRule({}, peak_ml=0.1)
+    assert sample_score(evidence, values, prepared, rule, 2.0) == own.sum()
+    peak = peak_score(values, prepared.mask, 0.1, 2.0)
+    without = Evidence({}, values, values, 1, 1)
+    assert sample_score(without, values, prepared, rule, 2.0) == peak
 
 
 def test_a_bundle_may_set_the_default_mode_but_not_the_papers() -> None:

@@ -1,0 +1,57 @@
+"""What ``--method`` offers: ways from a prepared scan to evidence of what is unusual in it.
+
+Each has a file of its own and gives :class:`evidence.Evidence`; the anomaly map, scores and the way
+back to the scan's own grid are the same for all. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+from .evidence import Method
+
+#: Methods by the kind of model that they need.
+BY_KIND: dict[str, tuple[str, ...]] = {
+    "anomaly": ("lsr", "vqvae-residual", "nll", "intensity"),
+    "vae": (
+        "vae",
+        "vae-kl-gradient",
+        "vae-elbo-gradient",
+        "vae-projection",
+        "vae-ensemble",
+        "map-restoration",
+    ),
+}
+METHODS = tuple(name for names in BY_KIND.values() for name in names)
+#: Of the method ``lsr``: as measured to be best, and as published.
+MODES = ("default", "paper")
+
+
+def calibration_key(method: str, mode: str = "default") -> str:
+    """Under which a method's healthy figures are kept: ``lsr`` has them by mode."""
+    return mode if method == "lsr" else method
+
+
+def baseline(name: str) -> Method:
+    """A method other than ``lsr``, by its name; those need nothing from the calibration."""
+    if name == "intensity":
+        from .intensity import Intensity
+
+        return Intensity()
+    if name == "nll":
+        from .nll import CodeLikelihood
+
+        return CodeLikelihood()
+    if name == "vqvae-residual":
+        from .vqvae_residual import VQVAEResidual
+
+        return VQVAEResidual()
+    if name == "vae-projection":
+        from .projection import Projection
+
+        return Projection()
+    if name == "map-restoration":
+        from .map_restoration import MAPRestoration
+
+        return MAPRestoration()
+    from . import vae
+
+    return vae.METHODS[name]

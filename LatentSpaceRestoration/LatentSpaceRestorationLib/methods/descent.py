@@ -1,0 +1,64 @@
+"""Gradient descent in the pixels of slices, each at a pace of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..inference import Step
+from ..preprocessing import CLIP
+
+#: (B, 1, rows, columns) -> energies (B,), and directions to walk against, shaped as the slices.
+Energy = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: Kinks of absolute values are rounded over this, in robust standard deviations: at a kink,
+#: descent would rattle from side to side.
+ROUNDING = 0.02
+_FASTER, _SLOWER = 1.3, 0.4
+
+
+def rounded_abs(values: Tensor) -> Tensor:
+    """sqrt(v^2 + r^2) - r: |v|, but smooth at 0."""
+    return (values.square() + ROUNDING**2).sqrt() - ROUNDING
+
+
+def descend(
+    energy: Energy,
+    start: Tensor,
+    free: Tensor,
+    *,
+    steps: int,
+    rate: float,
+    report: Step,
+) -> tuple[Tensor, Tensor]:
+    """Walk downhill: a step that would raise a slice's energy is not made, and the next is shorter.
+
+    What happens to a slice does not depend on those beside it.
+
+    Args:
+        energy: what is to become small.
+        start: (B, 1, rows, columns).
+        free: bool of the same shape, pixels that may change, within +-CLIP.
+        steps: how many are tried.
+        rate: length of the first step, per unit of direction.
+        report: called with the fraction done.
+
+    Returns:
+        (B, 1, rows, columns), and (B,) its energies.
+    """
+    at = start.detach().clone()
+    value, direction = energy(at)
+    pace = torch.full_like(value, rate)
+    for number in range(steps):
+        trial = at - pace.view(-1, 1, 1, 1) * direction
+        trial = torch.where(free, trial.clamp(-CLIP, CLIP), at)
+        there, onwards = energy(trial)
+        lower = there < value
+        better = lower.view(-1, 1, 1, 1)
+        at = torch.where(better, trial, at)
+        direction = torch.where(better, onwards, direction)
+        value = torch.where(lower, there, value)
+        pace = torch.where(lower, _FASTER * pace, _SLOWER * pace)
+        report((number + 1) / steps)
+    return at, value

@@ -1,0 +1,109 @@
+"""What a method is given, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ..course import Course
+from ..preprocessing import Prepared
+from ..scoring import SMOOTHING_MM, MapRule, masked_smooth
+
+if TYPE_CHECKING:
+    from ..inference import Networks, Reading
+    from ..vae_inference import VAENetworks
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a method knows of a scan, after some or all of its work.
+
+    All arrays are in model space, (N, rows, columns) float32.
+
+    Attributes:
+        maps: what the anomaly map is made of by the method's rule, 0 outside the brain.
+        mean: the scan as it would be if it were healthy; the scan itself where a method restores
+            nothing.
+        sd: spread of the restorations.
+        restorations: how many ``mean`` is over; 0 where a method restores nothing.
+        wanted: how many it will be over in the end.
+        is_last: whether nothing further comes.
+        slice_scores: (N,), where a method scores slices, and by their sum the scan, by other means
+            than the map.
+    """
+
+    maps: Mapping[str, np.ndarray]
+    mean: np.ndarray
+    sd: np.ndarray
+    restorations: int
+    wanted: int
+    is_last: bool = True
+    slice_scores: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A prepared scan, and what there is to examine it with.
+
+    Attributes:
+        prepared: the scan in model space.
+        spacing_mm: of the model's grid.
+        networks: of an ``anomaly`` model; None of another.
+        vae: of a ``vae`` model; None of another.
+        restorations: how many are wanted, of methods that draw.
+        seed: of the draws.
+        course: takes progress and times, and says when to stop.
+        reading: codes and likelihoods, if they are known.
+    """
+
+    prepared: Prepared
+    spacing_mm: float
+    networks: Networks | None = None
+    vae: VAENetworks | None = None
+    restorations: int = 15
+    seed: int = 0
+    course: Course = field(default_factory=Course)
+    reading: Reading | None = None
+
+    def read(self) -> tuple[Networks, Reading]:
+        """VQ-VAE and prior, and what they read in the scan."""
+        assert self.networks is not None
+        if self.reading is not None:
+            return self.networks, self.reading
+        with self.course.step("encode", "Reading the slices", 0.2) as report:
+            return self.networks, self.networks.read(self.prepared, report)
+
+    def smoothed(
+        self, maps: Mapping[str, np.ndarray], sigma_mm: float = SMOOTHING_MM
+    ) -> dict[str, np.ndarray]:
+        """Gaussian means of (N, rows, columns) maps over the brain, 0 outside it."""
+        with self.course.step("score", "Scoring", 0.95):
+            sigma = sigma_mm / self.spacing_mm
+            return {name: masked_smooth(m, self.prepared.mask, sigma) for name, m in maps.items()}
+
+    def with_vae(self) -> VAENetworks:
+        """The VAE."""
+        assert self.vae is not None
+        return self.vae
+
+
+class Method(Protocol):
+    """One way to find what is unusual.
+
+    Attributes:
+        rule: how the anomaly map and the sample score come from the maps.
+    """
+
+    @property
+    def rule(self) -> MapRule: ...
+
+    def evidence(self, case: Case) -> Iterator[Evidence]:
+        """What is known, once or several times, each time better; at least once.
+
+        Raises:
+            Cancelled: ``case.course`` said so.
+        """
+        ...

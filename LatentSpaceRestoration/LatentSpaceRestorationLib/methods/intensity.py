@@ -1,0 +1,31 @@
+"""``intensity``: how unusual the intensity is for its place. No network at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..scoring import SMOOTHING_MM, MapRule
+from .evidence import Case, Evidence
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """|z|, z the smoothed intensity less what is usual at its place, over its healthy spread there.
+
+    A learned method that loses to this has learned nothing of use.
+
+    Attributes:
+        sigma_mm: standard deviation of the Gaussian.
+    """
+
+    sigma_mm: float = SMOOTHING_MM
+    rule: MapRule = MapRule({"intensity": 1.0})
+
+    def evidence(self, case: Case) -> Iterator[Evidence]:
+        """One, without a restoration."""
+        slices = case.prepared.slices
+        maps = case.smoothed({"intensity": slices}, self.sigma_mm)
+        yield Evidence(maps, slices, np.zeros_like(slices), 0, 0)

@@ -1,0 +1,206 @@
+"""``vae``, ``vae-kl-gradient``, ``vae-elbo-gradient``, ``vae-ensemble``: predictors from a VAE.
+
+Zhou, Deng and Wu (2020), "Unsupervised anomaly localization using VAE and beta-VAE"; the gradients
+are those of Zimmerer et al. (MICCAI 2019), "Unsupervised anomaly localization using variational
+auto-encoders". beta is that of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..networks.vae import VAE, squared_error
+from ..scoring import SMOOTHING_MM, MapRule
+from ..vae_inference import Piece
+from .evidence import Case, Evidence, Method
+
+
+def residual(piece: Piece) -> tuple[Tensor, Tensor]:
+    """|x - x'|, and x', the reconstruction from the most likely latents; (B, rows, columns)."""
+    with torch.no_grad():
+        back = piece.vae.reconstruct(piece.slices, piece.position)
+    return (piece.slices - back).abs()[:, 0], back[:, 0]
+
+
+def kl_divergence(vae: VAE, slices: Tensor, position: Tensor) -> Tensor:
+    """(B,) KL(q(z|x) || N(0, 1)) in nats; slices (B, 1, rows, columns), position (B,)."""
+    return vae.posterior(slices, position).kl().sum(1)
+
+
+def negative_elbo(vae: VAE, slices: Tensor, position: Tensor, noise: Tensor) -> Tensor:
+    """(B,) ||x - x'||^2 + beta KL(q(z|x) || N(0, 1)), for one draw of z.
+
+    Args:
+        vae: the model.
+        slices: (B, 1, rows, columns), x.
+        position: (B,).
+        noise: (B, latents), that makes z from q(z|x); 0 takes the most likely z.
+    """
+    back, posterior = vae(slices, position, noise)
+    return squared_error(slices, back) + vae.beta * posterior.kl().sum(1)
+
+
+def gradient(energy: Callable[[Tensor], Tensor], slices: Tensor) -> Tensor:
+    """Gradient of each slice's energy with respect to its pixels.
+
+    Args:
+        energy: (B, 1, rows, columns) -> (B,), where no slice changes another's.
+        slices: (B, 1, rows, columns).
+    """
+    with torch.enable_grad():
+        at = slices.detach().clone().requires_grad_(True)
+        (found,) = torch.autograd.grad(energy(at).sum(), at)
+    return found
+
+
+def latent_noise(seed: int, numbers: range, draw: int, latents: int) -> Tensor:
+    """Standard normal noise of a draw, by slice: a function of seed, slice and draw alone.
+
+    Returns:
+        (len(numbers), latents) float32.
+    """
+    rows = [
+        np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number, draw))))
+        .standard_normal(latents)
+        .astype(np.float32)
+        for number in numbers
+    ]
+    return torch.from_numpy(np.stack(rows))
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """|x - x'|, smoothed.
+
+    Attributes:
+        sigma_mm: standard deviation of the Gaussian.
+    """
+
+    sigma_mm: float = SMOOTHING_MM
+    rule: MapRule = MapRule({"residual": 1.0}, one_sided=True)
+
+    def evidence(self, case: Case) -> Iterator[Evidence]:
+        """One."""
+        with case.course.step("reconstruct", "Reconstructing", 0.9) as report:
+            error, back = case.with_vae().by_pieces(case.prepared, residual, report)
+        maps = case.smoothed({"residual": error}, self.sigma_mm)
+        yield Evidence(maps, back, np.zeros_like(back), 1, 1)
+
+
+@dataclass(frozen=True)
+class KLGradient:
+    """|d KL(q(z|x) || N(0, 1)) / dx|: where a change would make the slice more usual.
+
+    Attributes:
+        sigma_mm: standard deviation of the Gaussian.
+    """
+
+    sigma_mm: float = SMOOTHING_MM
+    rule: MapRule = MapRule({"gradient": 1.0}, one_sided=True)
+
+    def evidence(self, case: Case) -> Iterator[Evidence]:
+        """One; its restoration is the reconstruction."""
+
+        def compute(piece: Piece) -> tuple[Tensor, Tensor]:
+            return kl_gradient(piece)[:, 0].abs(), residual(piece)[1]
+
+        with case.course.step("gradient", "Taking gradients", 0.9) as report:
+            size, back = case.with_vae().by_pieces(case.prepared, compute, report)
+        maps = case.smoothed({"gradient": size}, self.sigma_mm)
+        yield Evidence(maps, back, np.zeros_like(back), 1, 1)
+
+
+def kl_gradient(piece: Piece) -> Tensor:
+    """(B, 1, rows, columns)."""
+    return gradient(lambda x: kl_divergence(piece.vae, x, piece.position), piece.slices)
+
+
+@dataclass(frozen=True)
+class ELBOGradient:
+    """|d ELBO / dx|, its expectation over q(z|x) from as many draws as restorations are wanted.
+
+    Attributes:
+        sigma_mm: standard deviation of the Gaussian.
+    """
+
+    sigma_mm: float = SMOOTHING_MM
+    rule: MapRule = MapRule({"gradient": 1.0}, one_sided=True)
+
+    def evidence(self, case: Case) -> Iterator[Evidence]:
+        """One; its restorations are the reconstructions from the draws."""
+        draws = case.restorations
+        with case.course.step("gradient", "Taking gradients", 0.9) as report:
+            size, mean, sd = case.with_vae().by_pieces(
+                case.prepared, lambda piece: elbo_gradient(piece, case.seed, draws), report
+            )
+        maps = case.smoothed({"gradient": size}, self.sigma_mm)
+        yield Evidence(maps, mean, sd, draws, draws)
+
+
+def elbo_gradient(piece: Piece, seed: int, draws: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Absolute gradient of the ELBO, and mean and spread of the reconstructions from the draws.
+
+    Returns:
+        (B, rows, columns) each.
+    """
+    total = torch.zeros_like(piece.slices)
+    mean, squares = torch.zeros_like(total), torch.zeros_like(total)
+    for draw in range(draws):
+        noise = latent_noise(seed, piece.numbers, draw, piece.vae.latents).to(total.device)
+        with torch.enable_grad():
+            x = piece.slices.detach().clone().requires_grad_(True)
+            back, posterior = piece.vae(x, piece.position, noise)
+            energy = squared_error(x, back) + piece.vae.beta * posterior.kl().sum(1)
+            (found,) = torch.autograd.grad(energy.sum(), x)
+        total += found
+        difference = back.detach() - mean
+        mean += difference / (draw + 1)
+        squares += difference * (back.detach() - mean)
+        piece.report((draw + 1) / draws)
+    return (total / draws).abs()[:, 0], mean[:, 0], (squares / draws).clamp_min(0).sqrt()[:, 0]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The mean of three predictors, each in units of its healthy spread at the place.
+
+    Residual, gradient of the KL divergence and gradient of the ELBO. (Their sizes differ by orders
+    of magnitude, so that they cannot be added as they are.)
+
+    Attributes:
+        sigma_mm: standard deviation of the Gaussian.
+    """
+
+    sigma_mm: float = SMOOTHING_MM
+    rule: MapRule = MapRule(
+        {"residual": 1 / 3, "kl-gradient": 1 / 3, "elbo-gradient": 1 / 3}, one_sided=True, add=True
+    )
+
+    def evidence(self, case: Case) -> Iterator[Evidence]:
+        """One; its restorations are the reconstructions from the draws."""
+        draws = case.restorations
+
+        def compute(piece: Piece) -> tuple[Tensor, ...]:
+            of_kl = kl_gradient(piece)[:, 0].abs()
+            return residual(piece)[0], of_kl, *elbo_gradient(piece, case.seed, draws)
+
+        with case.course.step("gradient", "Taking gradients", 0.9) as report:
+            error, of_kl, of_elbo, mean, sd = case.with_vae().by_pieces(
+                case.prepared, compute, report
+            )
+        found = {"residual": error, "kl-gradient": of_kl, "elbo-gradient": of_elbo}
+        yield Evidence(case.smoothed(found, self.sigma_mm), mean, sd, draws, draws)
+
+
+#: By name.
+METHODS: dict[str, Method] = {
+    "vae": Reconstruction(),
+    "vae-kl-gradient": KLGradient(),
+    "vae-elbo-gradient": ELBOGradient(),
+    "vae-ensemble": Ensemble(),
+}
