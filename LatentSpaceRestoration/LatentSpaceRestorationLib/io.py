@@ -1,6 +1,7 @@
 """Scans on disk: reading with checks, writing all or nothing.
 
-nibabel gives the formats: NIfTI-1 and -2, Analyze, MGH/MGZ and the few others that it reads.
+nibabel gives the formats: NIfTI-1 and -2, Analyze, MGH/MGZ and the few others that it reads. NRRD,
+MetaImage and DICOM series come through SimpleITK, where it is installed.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import SpatialImage
 
 from .errors import InputError, OutputError
+from .itk_images import ENDINGS as ITK_ENDINGS
+from .itk_images import is_itk, read_itk
 from .volume import Volume, check
 
 #: Endings that are taken off a file's name to get the scan's name, longest first.
-ENDINGS = (".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc")
+ENDINGS = (
+    *(".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
+    *ITK_ENDINGS,
+)
 
 #: Header fields that place a NIfTI image in the world.
 _GEOMETRY_FIELDS = (
@@ -41,10 +47,11 @@ def read_volume(path: str | Path) -> Volume:
     """Read a three-dimensional scan.
 
     Args:
-        path: image file in a format that nibabel reads. Further axes of length one are dropped.
+        path: image file, or folder of a DICOM series (the longest, if there are several). Further
+            axes of length one are dropped.
 
     Returns:
-        (I, J, K) float32 voxels, slope and intercept applied, with nibabel's IJK -> RAS affine.
+        (I, J, K) float32 voxels, slope and intercept applied, with the IJK -> RAS affine.
 
     Raises:
         InputError: naming the file, if it is missing, not an image, damaged, not a volume of real
@@ -131,6 +138,8 @@ def reason(error: BaseException) -> str:
 
 
 def _read(path: str | Path) -> Volume:
+    if is_itk(Path(path)) and Path(path).exists():
+        return read_itk(Path(path), scan_name(path))
     image = _open(path)
     shape = tuple(int(n) for n in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
@@ -161,10 +170,6 @@ def _read(path: str | Path) -> Volume:
 
 def _open(path: str | Path) -> SpatialImage:
     file = Path(path)
-    if file.is_dir():
-        raise InputError(
-            f"{path}: is a folder; give one image file (convert a DICOM series to NIfTI first)"
-        )
     try:
         exists = file.exists()
     except OSError as error:
@@ -194,7 +199,7 @@ def _to_image(volume: Volume, like: str | Path | None) -> nibabel.Nifti1Image:
         array = array.astype(np.uint8, copy=False)
     else:
         raise ValueError(f"voxels must be floats, bool or uint8, not {array.dtype}")
-    source = _open(like) if like is not None else None
+    source = _open(like) if like is not None and not is_itk(Path(like)) else None
     if source is not None:
         if array.size != np.prod(source.shape) or array.shape != source.shape[:3]:
             raise ValueError(f"shape {array.shape} is not that of {like}, {source.shape}")

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..networks import processes
 from ..preprocessing import CLIP
 
 
@@ -39,7 +40,11 @@ class Augmentation:
 
 
 def augment(
-    slices: Tensor, settings: Augmentation, generator: torch.Generator
+    slices: Tensor,
+    settings: Augmentation,
+    generator: torch.Generator,
+    *,
+    is_share: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Change a batch of slices.
 
@@ -47,48 +52,55 @@ def augment(
         slices: (B, 1, H, W) float32 in [-CLIP, CLIP], -CLIP outside the brain.
         settings: ranges.
         generator: source of the randomness.
+        is_share: whether the slices are this process's share of a batch. The randomness is then
+            drawn for the whole batch: a slice is changed in the same way by however many processes
+            the batch is shared.
 
     Returns:
         input and target, each (B, 1, H, W): the target has the geometric and intensity changes,
         the input has noise and blur besides.
     """
     batch, _, height, width = slices.shape
+    whole = batch * processes.size() if is_share else batch
+    part = processes.part(whole) if is_share else slice(None)
+
+    def chance(*shape: int) -> Tensor:
+        return torch.rand(whole, *shape, generator=generator)[part]
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator) * 2.0 - 1.0
+        return chance(*shape) * 2.0 - 1.0
 
-    angle = uniform(batch) * math.radians(settings.rotation_deg)
-    zoom = 1.0 + uniform(batch) * settings.scale
-    flip = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
+    angle = uniform() * math.radians(settings.rotation_deg)
+    zoom = 1.0 + uniform() * settings.scale
+    flip = torch.where(chance() < 0.5, -1.0, 1.0)
     aspect = height / width
     theta = torch.zeros(batch, 2, 3)
     theta[:, 0, 0] = zoom * torch.cos(angle) * flip
     theta[:, 0, 1] = -zoom * torch.sin(angle) * aspect
     theta[:, 1, 0] = zoom * torch.sin(angle) / aspect * flip
     theta[:, 1, 1] = zoom * torch.cos(angle)
-    theta[:, :, 2] = uniform(batch, 2) * 2.0 * settings.shift
+    theta[:, :, 2] = uniform(2) * 2.0 * settings.shift
     where = F.affine_grid(theta, [batch, 1, height, width], align_corners=False)
     if settings.elastic > 0:
-        coarse = uniform(batch, 2, 5, 4) * 2.0 * settings.elastic
+        coarse = uniform(2, 5, 4) * 2.0 * settings.elastic
         warp = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
         where = where + warp.permute(0, 2, 3, 1)
     # Shifted so that the padding of grid_sample, zero, is the value outside the brain.
     moved = F.grid_sample(slices + CLIP, where, mode="bilinear", align_corners=False)
     brain = (moved > 0.05).float()
     value = moved - CLIP
-    value = value * (1.0 + settings.contrast * uniform(batch, 1, 1, 1))
-    value = value + settings.brightness * uniform(batch, 1, 1, 1)
-    value = value + settings.bend * uniform(batch, 1, 1, 1) * (value.square() - 1.0) * 0.5
-    field = F.interpolate(
-        uniform(batch, 1, 4, 3), (height, width), mode="bicubic", align_corners=True
-    )
+    value = value * (1.0 + settings.contrast * uniform(1, 1, 1))
+    value = value + settings.brightness * uniform(1, 1, 1)
+    value = value + settings.bend * uniform(1, 1, 1) * (value.square() - 1.0) * 0.5
+    field = F.interpolate(uniform(1, 4, 3), (height, width), mode="bicubic", align_corners=True)
     value = value + settings.bias * field
     target = (value.clamp(-CLIP, CLIP) + CLIP) * brain - CLIP
     noisy = target
-    blurred = torch.rand(batch, 1, 1, 1, generator=generator) < settings.blur
+    blurred = chance(1, 1, 1) < settings.blur
     smooth = F.avg_pool2d(F.pad(target, (1, 1, 1, 1), mode="replicate"), 3, 1)
     smooth = (smooth + CLIP) * brain - CLIP  # a mask's edge is always sharp
     noisy = torch.where(blurred, smooth, noisy)
-    level = settings.noise * torch.rand(batch, 1, 1, 1, generator=generator)
-    noisy = noisy + level * torch.randn(slices.shape, generator=generator) * brain
+    level = settings.noise * chance(1, 1, 1)
+    white = torch.randn(whole, 1, height, width, generator=generator)[part]
+    noisy = noisy + level * white * brain
     return noisy.clamp(-CLIP, CLIP), target

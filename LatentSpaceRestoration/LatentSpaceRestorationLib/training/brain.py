@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,27 +12,47 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..brain import brain_probability, largest_piece, network_input
+from ..datasets import Subject
+from ..errors import InputError
 from ..evaluation.overlap import dice
-from ..io import read_volume
+from ..io import read_mask, read_volume
+from ..networks import processes
 from ..networks.unet import UNet3D
 from ..preprocessing import Head, mask_to_head, to_head
-from .loop import Schedule, generator_of, train
-from .subjects import Subject
+from .loop import train
+from .run import Run, generator_of
 
 #: Slices, rows and columns of a training crop: a whole head at 2 mm, nearly.
 CROP = (96, 112, 96)
 
 
-def load_heads(subjects: list[Subject], spacing_mm: float) -> tuple[list[Head], list[np.ndarray]]:
-    """Heads and their (slices, rows, columns) bool masks at a spacing."""
+def load_heads(
+    subjects: list[Subject], spacing_mm: float, report: Callable[[str], None] = print
+) -> tuple[list[Head], list[np.ndarray]]:
+    """Heads and their (slices, rows, columns) bool masks at a spacing.
+
+    A scan that cannot be used, or has no mask to learn from, is reported in a line and left out.
+
+    Raises:
+        InputError: no scan can be used.
+    """
     heads, masks = [], []
+    first = "there are none"
     for subject in subjects:
-        volume = read_volume(subject.scan)
-        head = to_head(volume, spacing_mm)
-        if subject.mask is None:
-            raise ValueError(f"{subject.name} has no brain mask")
+        try:
+            if subject.mask is None:
+                raise InputError(f"{subject.scan}: has no brain mask to learn from; give one")
+            volume = read_volume(subject.scan)
+            head = to_head(volume, spacing_mm)
+            mask = mask_to_head(read_mask(subject.mask, volume), volume, head)
+        except InputError as error:
+            first = str(error) if first == "there are none" else first
+            report(f"left out: {subject.name}: {error}")
+            continue
         heads.append(head)
-        masks.append(mask_to_head(read_volume(subject.mask).array, volume, head))
+        masks.append(mask)
+    if not heads:
+        raise InputError(f"none of the {len(subjects)} scans can be used; the first: {first}")
     return heads, masks
 
 
@@ -149,23 +168,19 @@ def extraction_dice(
 
 
 def train_brain(
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     data: tuple[list[Head], list[np.ndarray]],
     held_out: tuple[list[Head], list[np.ndarray]],
-    schedule: Schedule,
-    checkpoint: Path,
-    *,
-    device: str = "cpu",
-    minutes: float = float("inf"),
-    report: Callable[[str], None] = print,
+    run: Run,
 ) -> UNet3D:
-    """Train the extraction network: binary cross-entropy and soft Dice, one head a step.
+    """Train the extraction network: binary cross-entropy and soft Dice of each head.
 
     Args:
         settings: arguments of :class:`UNet3D`.
         data, held_out: from :func:`load_heads`, of different subjects.
-        schedule, checkpoint, device, minutes, report: see :func:`loop.train`.
+        run: how long, where, and whom to tell; a batch of one head is usual.
     """
+    schedule = run.schedule
     torch.manual_seed(schedule.seed)
     network = UNet3D(**settings)
     heads, masks = data
@@ -173,14 +188,17 @@ def train_brain(
     def loss(
         model: nn.Module, step: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        pick = int(torch.randint(len(heads), (), generator=generator_of(schedule.seed + 5, step)))
-        with torch.autocast("cpu", enabled=False):
-            x, y = vary(heads[pick].array, masks[pick], generator)
-        x, y = x.to(device), y.to(device)
-        logits = model(x).float()
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, y)
-        p = torch.sigmoid(logits)
-        overlap = 1.0 - (2.0 * (p * y).sum() + 1.0) / (p.sum() + y.sum() + 1.0)
+        drawn = torch.randint(
+            len(heads), (schedule.batch,), generator=generator_of(schedule.seed + 5, step)
+        )
+        losses = []
+        for item in range(schedule.batch)[processes.part(schedule.batch)]:
+            own = generator if item == 0 else generator_of(schedule.seed + 101 * item, step)
+            pick = int(drawn[item])
+            with torch.autocast("cpu", enabled=False):
+                x, y = vary(heads[pick].array, masks[pick], own)
+            losses.append(_extraction_loss(model(x.to(run.device)).float(), y.to(run.device)))
+        cross_entropy, overlap = torch.stack(losses).mean(0)
         return cross_entropy + overlap, {
             "cross_entropy": float(cross_entropy.detach()),
             "1-dice": float(overlap.detach()),
@@ -190,16 +208,14 @@ def train_brain(
         assert isinstance(model, UNet3D)
         return extraction_dice(model, *held_out)
 
-    averaged = train(
-        network,
-        loss,
-        schedule,
-        checkpoint,
-        device=device,
-        minutes=minutes,
-        report=report,
-        validate=validate,
-        validate_every=250,
-    )
+    averaged = train(network, loss, run, validate=validate, validate_every=250)
     assert isinstance(averaged, UNet3D)
     return averaged
+
+
+def _extraction_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """(2,) binary cross-entropy, and 1 - soft Dice."""
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target)
+    p = torch.sigmoid(logits)
+    overlap = 1.0 - (2.0 * (p * target).sum() + 1.0) / (p.sum() + target.sum() + 1.0)
+    return torch.stack([cross_entropy, overlap])

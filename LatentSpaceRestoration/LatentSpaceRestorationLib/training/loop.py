@@ -2,171 +2,169 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import Cancelled
+from ..networks import processes
+from .checkpoint import read_checkpoint, write_checkpoint
+from .interruption import stop_requests
+from .log import Log
+from .run import Run, generator_of
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast.
-
-    Attributes:
-        steps: optimiser steps in all.
-        batch: items per step.
-        learning_rate: peak, reached after ``warmup`` steps, then a cosine down to 2%.
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        average: decay of the averaged weights, which are the ones that are kept.
-        checkpoint_minutes: between checkpoints.
-        seed: of the order of the data and of the augmentation.
-        bf16: None uses bfloat16 autocast where the processor has instructions for it.
-    """
-
-    steps: int
-    batch: int = 32
-    learning_rate: float = 1e-3
-    warmup: int = 50
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    average: float = 0.995
-    checkpoint_minutes: float = 2.0
-    seed: int = 0
-    bf16: bool | None = None
-
-    def rate(self, step: int) -> float:
-        """Learning rate at a step."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * done)))
-
-
-def bf16_is_fast(device: str) -> bool:
-    """Whether bfloat16 matrix products have instructions here (they are emulated otherwise)."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and "avx512_bf16" in flags.read_text()
-
-
-def generator_of(seed: int, step: int) -> torch.Generator:
-    """The randomness of one step: a resumed training draws what an unbroken one would have."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % (2**63 - 1))
-
-
-def order_of(length: int, batch: int, step: int, seed: int) -> Tensor:
-    """(batch,) indices of a step's items: every item once per epoch, in a new order each time.
-
-    What is left of ``length`` after whole batches is left out of an epoch, another part each time.
-    """
-    per_epoch = max(1, length // batch)
-    epoch, place = divmod(step, per_epoch)
-    shuffled = torch.randperm(length, generator=generator_of(seed + 17, epoch))
-    return shuffled[place * batch : (place + 1) * batch]
+#: (network, step, generator) -> loss of this process's share, and figures to log.
+Loss = Callable[[nn.Module, int, torch.Generator], tuple[Tensor, dict[str, float]]]
+#: Figures of the averaged network.
+Validate = Callable[[nn.Module], dict[str, float]]
+#: (1, H, W) pictures in [0, 1] by the averaged network.
+Pictures = Callable[[nn.Module], Mapping[str, Tensor]]
 
 
 def train(
     network: nn.Module,
-    loss: Callable[[nn.Module, int, torch.Generator], tuple[Tensor, dict[str, float]]],
-    schedule: Schedule,
-    checkpoint: Path,
+    loss: Loss,
+    run: Run,
     *,
-    device: str = "cpu",
-    minutes: float = math.inf,
-    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    validate: Validate | None = None,
     validate_every: int = 200,
-    report: Callable[[str], None] = print,
+    pictures: Pictures | None = None,
 ) -> nn.Module:
-    """Train until ``schedule.steps``, or ``minutes`` are over, going on from the checkpoint.
+    """Train until the schedule's last step, or the time is over, going on from the checkpoint.
+
+    A training that was interrupted and goes on makes the same steps as an unbroken one, bit for
+    bit: every step's randomness comes from the seed and its number.
 
     Args:
         network: to be trained in place.
-        loss: (network, step, generator) -> loss and figures to log; called under autocast.
-        schedule: see there.
-        checkpoint: file to go on from and to write; written beside and renamed.
-        device: where the network is.
-        minutes: time budget of this call.
-        validate: figures of the averaged network, every ``validate_every`` steps.
-        report: takes a line of text.
+        loss: called under autocast; its network may be wrapped (see :func:`processes.bare`).
+        run: how long, where, and whom to tell.
+        validate: called every ``validate_every`` steps, in the first process.
+        pictures: called as often, if there is a TensorBoard to show them on.
 
     Returns:
         the averaged network, in evaluation mode.
+
+    Raises:
+        Cancelled: Ctrl-C or SIGTERM; the checkpoint holds every step made.
+        ConfigError: the checkpoint is of another training.
+        OutputError: a checkpoint cannot be written; the one before it is kept.
     """
-    network = network.to(device)
-    averaged = deepcopy(network)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay
-    )
-    step = 0
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
-        averaged.load_state_dict(state["averaged"])
-        optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
-        report(f"resumed at step {step}")
-
-    def save() -> None:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        part = checkpoint.with_suffix(".part")
-        torch.save(
-            {
-                "network": network.state_dict(),
-                "averaged": averaged.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-            },
-            part,
-        )
-        part.replace(checkpoint)
-
-    bf16 = bf16_is_fast(device) if schedule.bf16 is None else schedule.bf16
+    state = _State(network.to(run.device), run)
+    log = Log(run, state.step)
+    if state.step:
+        log.line(f"resumed at step {state.step}")
     began = saved = time.monotonic()
-    sums: dict[str, float] = {}
-    summed = 0
     try:
-        while step < schedule.steps and time.monotonic() - began < minutes * 60.0:
-            network.train()
-            for group in optimiser.param_groups:
-                group["lr"] = schedule.rate(step)
-            torch.manual_seed(schedule.seed * 7919 + step)  # dropout
-            with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=bf16):
-                value, figures = loss(network, step, generator_of(schedule.seed, step))
-            optimiser.zero_grad(set_to_none=True)
-            value.backward()
-            norm = nn.utils.clip_grad_norm_(network.parameters(), schedule.clip)
-            if torch.isfinite(norm):
-                optimiser.step()
-            step += 1
-            _average(averaged, network, min(schedule.average, step / (step + 9.0)))
-            for key, figure in figures.items():
-                sums[key] = sums.get(key, 0.0) + figure
-            summed += 1
-            if step % 50 == 0:
-                means = "  ".join(f"{key} {total / summed:.4f}" for key, total in sums.items())
-                pace = (time.monotonic() - began) / 60.0
-                report(f"step {step}/{schedule.steps}  {pace:.1f} min  {means}")
-                sums, summed = {}, 0
-            if validate is not None and step % validate_every == 0:
-                averaged.eval()
-                shown = "  ".join(f"{k} {v:.4f}" for k, v in validate(averaged).items())
-                report(f"step {step}  held out: {shown}")
-            if time.monotonic() - saved > schedule.checkpoint_minutes * 60.0:
-                save()
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        report(f"interrupted at step {step}; the checkpoint is kept")
-        save()
-        raise
-    save()
-    return averaged.eval()
+        with stop_requests() as stopping:
+            while state.step < run.schedule.steps:
+                out_of_time = time.monotonic() - began >= run.minutes * 60.0
+                stopped = processes.is_any(stopping())
+                if stopped or processes.is_any(out_of_time):
+                    break
+                figures = state.advance(loss)
+                log.step(state.step, figures, run.schedule.rate(state.step - 1))
+                if state.step % validate_every == 0:
+                    _validate(state, log, validate, pictures)
+                if time.monotonic() - saved > run.schedule.checkpoint_minutes * 60.0:
+                    state.save()
+                    saved = time.monotonic()
+            else:
+                stopped = False
+            state.save()
+    finally:
+        log.close()
+    if stopped:
+        raise Cancelled(
+            f"stopped at step {state.step} of {run.schedule.steps}, kept in {run.checkpoint}; the "
+            "same command goes on from there"
+        )
+    return state.averaged.eval()
+
+
+def _validate(
+    state: _State, log: Log, validate: Validate | None, pictures: Pictures | None
+) -> None:
+    if validate is None or processes.rank() > 0:
+        return
+    state.averaged.eval()
+    shown = pictures(state.averaged) if pictures is not None and log.wants_pictures else {}
+    log.held_out(state.step, validate(state.averaged), shown)
+
+
+class _State:
+    """Everything that changes from step to step."""
+
+    def __init__(self, network: nn.Module, run: Run) -> None:
+        self._run = run
+        self._precision = run.precision()
+        if processes.are_several():
+            processes.share_batch_norm(network)
+        self.network, self.averaged = network, deepcopy(network)
+        self._optimiser = torch.optim.AdamW(
+            network.parameters(), run.schedule.learning_rate, weight_decay=run.schedule.weight_decay
+        )
+        # float16 has so few exponents that small gradients vanish unless they are scaled.
+        self._scaler = torch.amp.GradScaler(
+            run.device.split(":")[0], enabled=self._precision == torch.float16
+        )
+        self.step = 0
+        kept = read_checkpoint(run.checkpoint, run.device, run.identity)
+        if kept is not None:
+            self._load(kept)
+        # Buffers are the same in all processes by construction: nothing to send.
+        self._model = (
+            nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+            if processes.are_several()
+            else network
+        )
+
+    def advance(self, loss: Loss) -> dict[str, float]:
+        """Make one step, and give its figures."""
+        schedule, step = self._run.schedule, self.step
+        self._model.train()
+        for group in self._optimiser.param_groups:
+            group["lr"] = schedule.rate(step)
+        torch.manual_seed(schedule.seed * 7919 + step + 104_729 * processes.rank())  # dropout
+        with torch.autocast(
+            self._run.device.split(":")[0],
+            self._precision if self._precision != torch.float32 else None,
+            enabled=self._precision != torch.float32,
+        ):
+            value, figures = loss(self._model, step, generator_of(schedule.seed, step))
+        self._optimiser.zero_grad(set_to_none=True)
+        self._scaler.scale(value).backward()
+        self._scaler.unscale_(self._optimiser)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
+        if self._scaler.is_enabled() or torch.isfinite(norm):
+            self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self.step += 1
+        _average(self.averaged, self.network, min(schedule.average, self.step / (self.step + 9.0)))
+        return figures
+
+    def save(self) -> None:
+        """Write the checkpoint, in the first process."""
+        if processes.rank() == 0:
+            state = {
+                "network": self.network.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "scaler": self._scaler.state_dict(),
+                "step": self.step,
+            }
+            write_checkpoint(self._run.checkpoint, state, self._run.identity)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
 
 
 def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:

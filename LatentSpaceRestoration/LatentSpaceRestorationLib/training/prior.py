@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..networks import processes
 from ..networks.pixelsnail import PixelSNAIL
 from ..networks.vqvae import VQVAE
 from .augmentation import Augmentation, augment
-from .loop import Schedule, generator_of, order_of, train
+from .checkpoint import write_whole
+from .loop import Pictures, train
+from .run import Run, generator_of
 from .slices import Slices
-from .vqvae import from_uint8
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,9 @@ class Codes:
 
     def save(self, file: Path) -> None:
         """Write as a compressed ``.npz``."""
-        part = file.with_suffix(".part.npz")
-        np.savez_compressed(part, values=self.values, position=self.position)
-        part.replace(file)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, values=self.values, position=self.position)
+        write_whole(file, buffer.getbuffer())
 
     @classmethod
     def load(cls, file: Path) -> Codes:
@@ -67,18 +70,15 @@ def encode_slices(
         the codes of all copies, copy by copy.
     """
     augmentation = augmentation or Augmentation()
-    values = torch.from_numpy(data.values)
-    position = torch.from_numpy(data.position)
     codes: list[np.ndarray] = []
     kind = np.uint8 if network.codebook.keys.shape[0] <= 256 else np.int16
     with torch.inference_mode():
         for copy in range(max(1, copies)):
-            for start in range(0, len(values), batch):
-                x = from_uint8(values[start : start + batch])
+            for start in range(0, len(data), batch):
+                x, p = data.take(torch.arange(start, min(start + batch, len(data))))
                 if copies:
                     generator = generator_of(seed + 31 * copy + 1, start)
-                    x, _ = augment(x, augmentation, generator)
-                p = position[start : start + batch]
+                    x, _ = augment(x, augmentation, generator, is_share=False)
                 grid = network.encode(x.to(device), p.to(device))
                 codes.append(grid.cpu().numpy().astype(kind))
             report(f"encoded copy {copy + 1} of {max(1, copies)}")
@@ -103,27 +103,25 @@ def code_nll(network: nn.Module, codes: Codes, limit: int = 256) -> dict[str, fl
 
 
 def train_prior(
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     data: Codes,
     held_out: Codes,
-    schedule: Schedule,
-    checkpoint: Path,
+    run: Run,
     *,
     code_dropout: float = 0.0,
-    device: str = "cpu",
-    minutes: float = float("inf"),
-    report: Callable[[str], None] = print,
+    pictures: Pictures | None = None,
 ) -> PixelSNAIL:
     """Train the prior by the cross-entropy of each code given those before it.
 
     Args:
         settings: arguments of :class:`PixelSNAIL`.
         data, held_out: codes of different subjects.
-        schedule, checkpoint, device, minutes, report: see :func:`loop.train`.
+        run: how long, where, and whom to tell.
         code_dropout: share of input codes replaced by random ones, so that the prior is not thrown
             by a lesion among the codes before; the targets stay.
+        pictures: see :func:`loop.train`.
     """
-    torch.manual_seed(schedule.seed)
+    torch.manual_seed(run.schedule.seed)
     network = PixelSNAIL(**settings)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     values = torch.from_numpy(data.values)
@@ -133,28 +131,26 @@ def train_prior(
     def loss(
         model: nn.Module, step: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        index = order_of(len(values), schedule.batch, step, schedule.seed)
+        index = run.batch(len(values), step)
         grid = values[index].long()
         given = grid
         if code_dropout > 0.0:
-            wrong = torch.randint(keys, grid.shape, generator=generator)
-            given = torch.where(
-                torch.rand(grid.shape, generator=generator) < code_dropout, wrong, grid
-            )
-        logits = model(given.to(device), position[index].to(device)).float()
-        value = F.cross_entropy(logits, grid.to(device))
+            whole = (len(grid) * processes.size(), *grid.shape[1:])
+            part = processes.part(whole[0])
+            wrong = torch.randint(keys, whole, generator=generator)[part]
+            is_wrong = torch.rand(whole, generator=generator)[part] < code_dropout
+            given = torch.where(is_wrong, wrong, grid)
+        logits = model(given.to(run.device), position[index].to(run.device)).float()
+        value = F.cross_entropy(logits, grid.to(run.device))
         return value, {"nll": float(value.detach())}
 
     averaged = train(
         network,
         loss,
-        schedule,
-        checkpoint,
-        device=device,
-        minutes=minutes,
-        report=report,
+        run,
         validate=lambda model: code_nll(model, held_out),
         validate_every=400,
+        pictures=pictures,
     )
     assert isinstance(averaged, PixelSNAIL)
     return averaged

@@ -1,28 +1,32 @@
-"""From checkpoints to model bundles: weights, calibration, card."""
+"""From trained networks to model bundles: weights, settings, calibration, card."""
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bundle import Bundle, read_bundle, write_bundle
-from ..detector import BRAIN_BUNDLE, Detector
-from ..io import read_volume
+from ..detector import BRAIN_BUNDLE
+from ..errors import BundleError
 from ..networks.layers import fold_weight_norm
 from ..preprocessing import CLIP
-from ..scoring import ModeSettings
-from .calibrate import HealthyScan, calibrate_mode, code_quantiles, to_files
-from .subjects import of_split
+from .brain import extraction_dice, load_heads
+from .card import brain_card, model_card
+from .config import Config, as_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .recipe import Workshop
+    from ..networks.pixelsnail import PixelSNAIL
+    from ..networks.unet import UNet3D
+    from ..networks.vae import VAE
+    from ..networks.vqvae import VQVAE
+    from .workshop import Workshop
 
-LICENCE = "CC BY-SA 3.0"
-ATTRIBUTION = "IXI data set, brain-development.org, CC BY-SA 3.0"
+#: The file of what is usual at each place, which calibration makes.
+PLACE = "place.safetensors"
 
 
 def half(network: nn.Module) -> dict[str, Tensor]:
@@ -34,170 +38,154 @@ def half(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def ship_brain(shop: Workshop, models: Path) -> Bundle:
-    """Write the brain-extraction bundle into the ``models`` folder."""
-    from .brain import extraction_dice, load_heads
+def ship_model(shop: Workshop, vqvae: VQVAE, prior: PixelSNAIL) -> Bundle:
+    """Write the anomaly model into the folder of work; it is not calibrated yet.
 
-    network = shop.brain()
-    spacing = shop.recipe.grid.spacing_mm
-    figures = extraction_dice(network, *load_heads(list(of_split(shop.subjects, "tune")), spacing))
-    config: dict[str, Any] = {
+    A bundle of the same weights that is there already stays as it is, with its calibration.
+    """
+    config = shop.config
+    own = {
+        "kind": "anomaly",
+        "vqvae": asdict(config.vqvae.network),
+        "prior": {
+            "kind": "pixelsnail",
+            "codes": config.vqvae.network.codes,
+            "shape": list(config.code_shape),
+            **asdict(config.prior.network),
+        },
+        "scoring": asdict(config.scoring),
+    }
+    weights = {
+        "vqvae.safetensors": half(vqvae),
+        "prior.safetensors": half(fold_weight_norm(prior)),
+    }
+    return _ship(shop.folder / config.model.name, own, weights, shop)
+
+
+def ship_baseline(shop: Workshop, vae: VAE) -> Bundle:
+    """Write the VAE into the folder of work; as :func:`ship_model`."""
+    config = shop.config
+    own = {
+        "kind": "vae",
+        "vae": {
+            "shape": [config.grid.rows, config.grid.columns],
+            **asdict(config.baseline.network),
+        },
+    }
+    name = f"{config.model.name}-vae"
+    return _ship(shop.folder / name, own, {"vae.safetensors": half(vae)}, shop)
+
+
+def ship_brain(shop: Workshop, network: UNet3D) -> Bundle:
+    """Write the brain-extraction bundle into the folder of work, with its figures."""
+    config = shop.config
+    tune = [subject for subject in shop.subjects if subject.split == "tune"]
+    spacing = config.grid.spacing_mm
+    figures = extraction_dice(network, *load_heads(tune, spacing, lambda _: None))
+    told: dict[str, Any] = {
         "name": BRAIN_BUNDLE,
         "kind": "brain-extraction",
-        "modality": "T1",
+        "modality": config.model.modality,
         "spacing_mm": spacing,
-        "unet": shop.recipe.unet,
-        "training": {"data": ATTRIBUTION, "subjects": _names(shop, "train")},
-        "metrics": {"split": "tune", **figures},
-        "licence": LICENCE,
+        "unet": asdict(config.brain.network),
+        "training": {
+            "data": config.model.data,
+            "population": config.model.population,
+            "subjects": [s.name for s in shop.subjects if s.split == "train"],
+            "config": as_json(config),
+        },
+        "metrics": {"split": "tune", "scans": len(tune), **figures},
+        "licence": config.model.licence,
     }
-    card = (
-        "# brain-extraction\n\nA small 3-D U-Net that marks the brain in a T1-weighted head scan "
-        f"at {spacing:g} mm.\n\n- Trained on: {len(_names(shop, 'train'))} healthy adults "
-        f"({ATTRIBUTION}), with brain masks made from an automatic parcellation; contrast, bias "
-        "field, noise, resolution, position and field of view were varied.\n"
-        f"- Measured on {len(_names(shop, 'tune'))} other healthy adults of the same data set: "
-        f"median Dice {figures['dice_median']:.3f}, lowest {figures['dice_min']:.3f}.\n"
-        f"- Licence of the weights: {LICENCE}, with the attribution above.\n"
-        "- Limits: one scanner at one site; adults; T1 without contrast agent.\n"
-        "- For research. Not for diagnosis.\n"
-    )
-    return write_bundle(
-        models / BRAIN_BUNDLE, config, {"unet.safetensors": half(network)}, None, card
-    )
+    weights = {"unet.safetensors": half(network)}
+    return write_bundle(shop.folder / BRAIN_BUNDLE, told, weights, None, brain_card(told))
 
 
-def model_config(shop: Workshop, name: str) -> dict[str, Any]:
+def add_calibration(
+    folder: Path, calibration: Mapping[str, Any], places: Mapping[str, Tensor]
+) -> Bundle:
+    """Write what healthy scans give into a bundle; its weights stay as they are."""
+    return _rewrite(read_bundle(folder), calibration=calibration, places=places)
+
+
+def add_metrics(folder: Path, metrics: dict[str, Any]) -> Bundle:
+    """Write measured figures into a bundle's settings and card; weights stay as they are."""
+    return _rewrite(read_bundle(folder), metrics=metrics)
+
+
+def _rewrite(
+    bundle: Bundle,
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    places: Mapping[str, Tensor] | None = None,
+) -> Bundle:
+    config = {key: value for key, value in bundle.config.items() if key != "files"}
+    if metrics is not None:
+        config["metrics"] = dict(metrics)
+    files = [file for file in bundle.config["files"] if file.endswith(".safetensors")]
+    tensors = {file: bundle.tensors(file) for file in files}
+    if places:
+        tensors[PLACE] = dict(places)
+    healthy = calibration if calibration is not None else bundle.calibration
+    card = model_card(config, healthy)
+    return write_bundle(bundle.folder, config, tensors, healthy or None, card)
+
+
+def _ship(
+    folder: Path,
+    own: dict[str, Any],
+    weights: dict[str, dict[str, Tensor]],
+    shop: Workshop,
+) -> Bundle:
+    config = _told(shop.config, folder.name, own, shop)
+    if _has(folder, weights):
+        shop.report(f"{folder} holds these weights already, and stays as it is")
+        return read_bundle(folder)
+    return write_bundle(folder, config, weights, None, model_card(config, {}))
+
+
+def _told(config: Config, name: str, own: Mapping[str, Any], shop: Workshop) -> dict[str, Any]:
     """Settings of an anomaly model, for ``model.json``; nothing is measured yet."""
-    recipe = shop.recipe
+    train = shop.prepared("train")
     return {
         "name": name,
-        "kind": "anomaly",
-        "modality": "T1",
-        "grid": [recipe.grid.rows, recipe.grid.columns],
-        "spacing_mm": recipe.grid.spacing_mm,
+        **own,
+        "modality": config.model.modality,
+        "grid": [config.grid.rows, config.grid.columns],
+        "spacing_mm": config.grid.spacing_mm,
         "orientation": "slices inferior to superior, rows anterior to posterior, columns right to "
         "left",
         "intensity": {
             "rule": "(value - median) / (interquartile range / 1.349) of the brain",
             "clip": CLIP,
         },
-        "vqvae": recipe.vqvae,
-        "prior": {"kind": "pixelsnail", **recipe.prior},
-        "scoring": asdict(recipe.scoring),
-        "training": {"data": ATTRIBUTION, "subjects": _names(shop, "train")},
+        "training": {
+            "data": config.model.data,
+            "population": config.model.population,
+            "subjects": list(train.scans),
+            "people": sorted({s.owner for s in shop.subjects if s.name in train.scans}),
+            "sha256": list(train.scans.values()),
+            "left_out": train.left_out,
+            "config": as_json(config),
+        },
         "metrics": {},
-        "licence": LICENCE,
+        "licence": config.model.licence,
     }
 
 
-def ship_model(
-    shop: Workshop,
-    models: Path,
-    name: str = "brain-t1",
-    restorations: int = 15,
-) -> Bundle:
-    """Write the anomaly model: weights, then the calibration that these very weights give.
+def _has(folder: Path, weights: Mapping[str, Mapping[str, Tensor]]) -> bool:
+    """Whether a bundle is there that has just these weights."""
+    import torch
 
-    Args:
-        shop: recipe, subjects and checkpoints.
-        models: folder that the bundle goes into; the brain-extraction bundle lies there already.
-        name: of the bundle.
-        restorations: S of the calibration.
-    """
-    vqvae = shop.vqvae()
-    prior = fold_weight_norm(shop.prior(vqvae))
-    tensors = {"vqvae.safetensors": half(vqvae), "prior.safetensors": half(prior)}
-    config = model_config(shop, name)
-    with tempfile.TemporaryDirectory() as folder:
-        staged = write_bundle(Path(folder) / name, config, tensors)
-        detector = Detector.load(staged.folder, shop.device, search=[models])
-        scans = []
-        for subject in of_split(shop.subjects, "calibrate"):
-            prepared, _ = detector.prepare(read_volume(subject.scan))
-            scans.append(HealthyScan(subject.name, prepared, detector.read(prepared)))
-        modes = {}
-        for mode in ("default", "paper"):
-            shop.report(f"calibrating mode {mode}")
-            modes[mode] = calibrate_mode(
-                detector,
-                scans,
-                ModeSettings.of(config, mode),
-                restorations=restorations,
-                report=shop.report,
-            )
-    calibration, place = to_files([s.name for s in scans], code_quantiles(scans), modes)
-    tensors["place.safetensors"] = place
-    return write_bundle(models / name, config, tensors, calibration, model_card(config))
-
-
-def add_metrics(folder: Path, metrics: dict[str, Any]) -> Bundle:
-    """Write measured figures into a bundle's settings and card; weights stay as they are."""
-    bundle = read_bundle(folder)
-    config = {key: value for key, value in bundle.config.items() if key != "files"}
-    config["metrics"] = metrics
-    files = [file for file in bundle.config["files"] if file.endswith(".safetensors")]
-    tensors = {file: bundle.tensors(file) for file in files}
-    return write_bundle(folder, config, tensors, bundle.calibration, model_card(config))
-
-
-def model_card(config: dict[str, Any]) -> str:
-    """The card of an anomaly model, from its settings and measured figures."""
-    subjects = len(config["training"]["subjects"])
-    lines = [
-        f"# {config['name']}",
-        "",
-        "A VQ-VAE and a PixelSNAIL prior of healthy T1-weighted brains: what the prior finds "
-        "unlikely is replaced, and the difference is the anomaly map (Naval Marimont and Tarroni, "
-        "ISBI 2021).",
-        "",
-        "**For research. Not for diagnosis.**",
-        "",
-        "## Data",
-        "",
-        f"- Trained on {subjects} healthy adults aged 20 to 82, T1-weighted, one 3 T scanner at "
-        f"one site, 2 mm: {config['training']['data']}.",
-        "- Thresholds and percentiles come from 20 other healthy adults of the same data set; with "
-        "20 scans no percentile above 95 can be claimed.",
-        f"- Licence of the weights: {config['licence']}, with that attribution.",
-        "",
-        "## Figures",
-        "",
-    ]
-    if not config["metrics"]:
-        lines.append("Not measured yet.")
-    for mode, figures in config["metrics"].items():
-        lines += [
-            f"Mode `{mode}`, {figures['yardstick']}, {figures['scans']} scans of the "
-            f"`{figures['split']}` subjects (half untouched), {figures['restorations']} "
-            "restorations:",
-            "",
-            "| figure | value |",
-            "|---|---|",
-        ]
-        lines += [
-            f"| {key.replace('_', ' ')} | {value:.3f} |"
-            for key, value in figures.items()
-            if isinstance(value, float)
-        ]
-        lines.append("")
-    lines += [
-        "",
-        "The scoring of the default mode was chosen on these same scans, so these figures are "
-        "somewhat kind. The spheres are synthetic; figures on real lesions are not implied.",
-        "",
-        "## Limits",
-        "",
-        "- Adults; T1 without contrast agent; other scanners, field strengths and thick slices "
-        "shift all intensities and have not been measured.",
-        "- Axial slices are scored one by one; what is normal in each slice but not in their "
-        "sequence is not seen.",
-        "- Small (below about 8 mm) and iso-intense lesions are likely missed. Anatomical variants "
-        "such as large ventricles are flagged.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _names(shop: Workshop, split: str) -> list[str]:
-    return [subject.name for subject in of_split(shop.subjects, split)]
+    try:
+        bundle = read_bundle(folder)
+        for file, tensors in weights.items():
+            kept = bundle.tensors(file)
+            if kept.keys() != tensors.keys():
+                return False
+            if not all(torch.equal(kept[key], value.cpu()) for key, value in tensors.items()):
+                return False
+    except BundleError:
+        return False
+    return True

@@ -1,16 +1,39 @@
-"""Prepared slices: what the networks see, as uint8 on disk, so that an epoch reads no NIfTI."""
+"""Prepared slices: what the networks see, as bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ..io import read_volume
-from ..preprocessing import CLIP, Grid, mask_to_head, prepare, to_head
-from .subjects import Subject
+from ..preprocessing import CLIP
+
+
+class Pieces:
+    """Arrays on disk, one after the other, of which a few rows at a time are read.
+
+    Args:
+        files: ``.npy`` files of arrays that differ in their first length alone.
+        lengths: those lengths.
+    """
+
+    def __init__(self, files: Sequence[Path], lengths: Sequence[int]) -> None:
+        self._arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
+        self._ends = np.cumsum(lengths)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        """(M,) int indices -> (M, ...) rows."""
+        piece = np.searchsorted(self._ends, index, side="right")
+        starts = np.concatenate([[0], self._ends[:-1]])
+        rows = [self._arrays[p][i - starts[p]] for p, i in zip(piece, index, strict=True)]
+        return np.stack(rows)
 
 
 @dataclass(frozen=True)
@@ -18,37 +41,33 @@ class Slices:
     """Slices of many scans.
 
     Attributes:
-        values: (N, rows, columns) uint8; 0 is -CLIP, 255 is +CLIP.
+        values: (N, rows, columns) uint8; 0 is -CLIP, 255 is +CLIP. An array, or files on disk.
         position: (N,) float32 in [-0.5, 0.5].
         subject: (N,) int64, index into ``names``.
         names: the scans.
     """
 
-    values: np.ndarray
+    values: np.ndarray | Pieces
     position: np.ndarray
     subject: np.ndarray
     names: list[str]
 
-    def save(self, file: Path) -> None:
-        """Write as an uncompressed ``.npz``."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part.npz")
-        np.savez(
-            part,
-            values=self.values,
-            position=self.position,
-            subject=self.subject,
-            names=np.array(self.names),
-        )
-        part.replace(file)
+    def __len__(self) -> int:
+        return len(self.position)
 
-    @classmethod
-    def load(cls, file: Path) -> Slices:
-        """Read what :meth:`save` wrote."""
-        with np.load(file, allow_pickle=False) as data:
-            return cls(
-                data["values"], data["position"], data["subject"], [str(n) for n in data["names"]]
-            )
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Slices by their (B,) indices.
+
+        Returns:
+            (B, 1, rows, columns) float32 in [-CLIP, CLIP], and (B,) float32 positions.
+        """
+        rows = index.numpy()
+        values = torch.from_numpy(np.ascontiguousarray(self.values[rows]))
+        return from_uint8(values), torch.from_numpy(self.position[rows])
+
+    def spread(self, limit: int) -> Tensor:
+        """Indices of up to ``limit`` slices, evenly over all scans."""
+        return torch.linspace(0, len(self) - 1, min(limit, len(self))).long()
 
 
 def to_uint8(slices: np.ndarray) -> np.ndarray:
@@ -56,26 +75,6 @@ def to_uint8(slices: np.ndarray) -> np.ndarray:
     return np.round((slices + CLIP) * (255.0 / (2.0 * CLIP))).astype(np.uint8)
 
 
-def prepare_slices(
-    subjects: list[Subject], grid: Grid, progress: Callable[[int], None] | None = None
-) -> Slices:
-    """Prepare the slices of subjects that have a brain mask, as :func:`preprocessing.prepare`."""
-    values, position, index = [], [], []
-    for number, subject in enumerate(subjects):
-        volume = read_volume(subject.scan)
-        if subject.mask is None:
-            raise ValueError(f"{subject.name} has no brain mask")
-        head = to_head(volume, grid.spacing_mm)
-        mask = mask_to_head(read_volume(subject.mask).array, volume, head)
-        prepared = prepare(volume, head, mask, grid)
-        values.append(to_uint8(prepared.slices))
-        position.append(prepared.position)
-        index.append(np.full(len(prepared.slices), number))
-        if progress is not None:
-            progress(number)
-    return Slices(
-        np.concatenate(values),
-        np.concatenate(position),
-        np.concatenate(index),
-        [s.name for s in subjects],
-    )
+def from_uint8(values: Tensor) -> Tensor:
+    """(B, H, W) uint8 -> (B, 1, H, W) float32 in [-CLIP, CLIP]."""
+    return values.float().mul(2.0 * CLIP / 255.0).sub(CLIP).unsqueeze(1)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..networks import processes
 from ..networks.vqvae import VQVAE
 from ..preprocessing import CLIP
 from .augmentation import Augmentation, augment
-from .loop import Schedule, generator_of, order_of, train
+from .loop import train
+from .run import Run, generator_of
 from .slices import Slices
 
-
-def from_uint8(values: Tensor) -> Tensor:
-    """(B, H, W) uint8 -> (B, 1, H, W) float32 in [-CLIP, CLIP]."""
-    return values.float().mul(2.0 * CLIP / 255.0).sub(CLIP).unsqueeze(1)
+#: Slices whose latents the codebook's first keys are the centres of.
+_START_SLICES = 256
+#: Of their latents, so many.
+_START_LATENTS = 20_000
 
 
 def reconstruction_error(network: VQVAE, slices: Slices, limit: int = 256) -> dict[str, float]:
@@ -27,9 +28,7 @@ def reconstruction_error(network: VQVAE, slices: Slices, limit: int = 256) -> di
     Returns:
         ``l1_brain`` in robust standard deviations, and ``perplexity`` in keys.
     """
-    pick = torch.linspace(0, len(slices.values) - 1, min(limit, len(slices.values))).long()
-    images = from_uint8(torch.from_numpy(slices.values)[pick])
-    position = torch.from_numpy(slices.position)[pick]
+    images, position = slices.take(slices.spread(limit))
     error, voxels = 0.0, 0.0
     use = torch.zeros(network.codebook.keys.shape[0])
     device = network.codebook.keys.device
@@ -45,46 +44,56 @@ def reconstruction_error(network: VQVAE, slices: Slices, limit: int = 256) -> di
     return {"l1_brain": error / voxels, "perplexity": perplexity}
 
 
+def reconstruction_picture(network: VQVAE, slices: Slices, count: int = 6) -> Tensor:
+    """(1, H, W) in [0, 1]: slices above, what comes back of them below."""
+    images, position = slices.take(slices.spread(count + 2)[1:-1])
+    device = network.codebook.keys.device
+    with torch.inference_mode():
+        x, p = images.to(device), position.to(device)
+        back = network.decode(network.encode(x, p), p)
+    return tiles([images, back.cpu()])
+
+
+def tiles(rows: list[Tensor]) -> Tensor:
+    """(B, 1, H, W) slices in [-CLIP, CLIP] -> one (1, rows H, B W) picture in [0, 1]."""
+    picture = torch.cat([torch.cat(list(row[:, 0]), 1) for row in rows])
+    return ((picture + CLIP) / (2.0 * CLIP)).clamp(0.0, 1.0)[None]
+
+
 def train_vqvae(
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     data: Slices,
     held_out: Slices,
-    schedule: Schedule,
-    checkpoint: Path,
+    run: Run,
     augmentation: Augmentation | None = None,
     *,
     codebook_start: int = 150,
-    device: str = "cpu",
-    minutes: float = float("inf"),
-    report: Callable[[str], None] = print,
 ) -> VQVAE:
     """Train a VQ-VAE: L1 + beta times the commitment term.
 
     Args:
         settings: arguments of :class:`VQVAE`.
         data, held_out: prepared slices, of different subjects.
-        schedule, checkpoint, device, minutes, report: see :func:`loop.train`.
+        run: how long, where, and whom to tell.
         augmentation: None for the usual one.
         codebook_start: steps as a plain autoencoder before the k-means start of the codebook.
     """
-    torch.manual_seed(schedule.seed)
+    torch.manual_seed(run.schedule.seed)
     network = VQVAE(**settings)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    values = torch.from_numpy(data.values)
-    position = torch.from_numpy(data.position)
     augmentation = augmentation or Augmentation()
 
     def loss(
         model: nn.Module, step: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         if step == codebook_start:
-            _start_codebook(_as_vqvae(model), values, position, augmentation, schedule)
-        index = order_of(len(values), schedule.batch, step, schedule.seed)
+            _start_codebook(_as_vqvae(model), data, augmentation, run)
+        images, position = data.take(run.batch(len(data), step))
         with torch.autocast("cpu", enabled=False):
-            x, target = augment(from_uint8(values[index]), augmentation, generator)
-        x, target = x.to(device), target.to(device)
+            x, target = augment(images, augmentation, generator)
+        x, target = x.to(run.device), target.to(run.device)
         out = model(
-            x.contiguous(memory_format=torch.channels_last), position[index].to(device), generator
+            x.contiguous(memory_format=torch.channels_last), position.to(run.device), generator
         )
         l1 = (out.reconstruction.float() - target).abs().mean()
         return l1 + out.commitment, {
@@ -96,39 +105,36 @@ def train_vqvae(
     averaged = train(
         network,
         loss,
-        schedule,
-        checkpoint,
-        device=device,
-        minutes=minutes,
-        report=report,
+        run,
         validate=lambda model: reconstruction_error(_as_vqvae(model), held_out),
+        pictures=lambda model: {
+            "slices and reconstructions": reconstruction_picture(_as_vqvae(model), held_out)
+        },
     )
     return _as_vqvae(averaged)
 
 
-def _start_codebook(
-    network: VQVAE,
-    values: Tensor,
-    position: Tensor,
-    augmentation: Augmentation,
-    schedule: Schedule,
-) -> None:
+def _start_codebook(network: VQVAE, data: Slices, augmentation: Augmentation, run: Run) -> None:
     """k-means over the latents of many slices, not of one batch alone."""
-    generator = generator_of(schedule.seed, 0)
+    generator = generator_of(run.schedule.seed, 0)
     device = network.codebook.keys.device
-    index = torch.randperm(len(values), generator=generator)[:256]
+    index = torch.randperm(len(data), generator=generator)[:_START_SLICES]
+    index = index[: len(index) - len(index) % processes.size()]
+    images, position = data.take(index[processes.part(len(index))])
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        x, _ = augment(from_uint8(values[index]), augmentation, generator)
+        x, _ = augment(images, augmentation, generator)
         latents = torch.cat(
             [
                 network.encoder(part.to(device), place.to(device)).permute(0, 2, 3, 1).flatten(0, 2)
-                for part, place in zip(x.split(32), position[index].split(32), strict=True)
+                for part, place in zip(x.split(32), position.split(32), strict=True)
             ]
         )
-    pick = torch.randperm(len(latents), generator=generator)[:20000]
+    latents = processes.all_rows(latents)
+    pick = torch.randperm(len(latents), generator=generator)[:_START_LATENTS]
     network.codebook.start(latents[pick.to(device)], generator)
 
 
 def _as_vqvae(model: nn.Module) -> VQVAE:
-    assert isinstance(model, VQVAE)
-    return model
+    network = processes.bare(model)
+    assert isinstance(network, VQVAE)
+    return network

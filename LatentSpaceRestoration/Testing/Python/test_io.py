@@ -105,7 +105,7 @@ def _refused(path: Path, said: str) -> None:
 
 def test_read_refuses_what_is_no_image(tmp_path: Path, noise: np.ndarray) -> None:
     _refused(tmp_path / "none.nii.gz", "no such file")
-    _refused(tmp_path, "is a folder")
+    _refused(tmp_path, "is a folder without a DICOM series")
     for name, content in [("a.nii.gz", b"text"), ("b.txt", b"text"), ("c.nii", b"")]:
         (tmp_path / name).write_bytes(content)
         _refused(tmp_path / name, "not an image")

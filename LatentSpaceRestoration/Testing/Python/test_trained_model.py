@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from LatentSpaceRestorationLib.bundle import default_models_folder, read_bundle
+from LatentSpaceRestorationLib.datasets import Subject, of_split, read_subjects
 from LatentSpaceRestorationLib.demo import load_template
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.synthetic import Sphere, paint_sphere
+from LatentSpaceRestorationLib.evaluation.places import Healthy
+from LatentSpaceRestorationLib.evaluation.spheres import uniform_sphere
 from LatentSpaceRestorationLib.inference import SIZES, Networks
 from LatentSpaceRestorationLib.io import read_volume
 from LatentSpaceRestorationLib.memory import Placement
 from LatentSpaceRestorationLib.restoration import nll, restore
-from LatentSpaceRestorationLib.training.subjects import Subject, of_split, read_subjects
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "t1-healthy-2mm" / "subjects.tsv"
 
@@ -46,8 +48,9 @@ def test_calibration_scans_are_not_training_scans() -> None:
 def test_a_painted_sphere_is_the_hottest_place() -> None:
     scan = load_template()
     brain = scan.array > 0
-    sphere = Sphere((30.0, -20.0, 30.0), 14.0, -2.0)
-    painted, label = paint_sphere(scan, brain, sphere)
+    centre = np.array([30.0, -20.0, 30.0])
+    array = uniform_sphere(Healthy(scan, brain), centre, 14.0, -2.0, 0)
+    painted, label = replace(scan, array=array), array != scan.array
     found = Detector.load(device="cpu").detect(painted, restorations=2)
     assert label[np.unravel_index(found.anomaly_map.argmax(), label.shape)]
     assert found.anomaly_map[label].mean() > 4 * found.anomaly_map[brain & ~label].mean()

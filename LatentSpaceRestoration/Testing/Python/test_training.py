@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from LatentSpaceRestorationLib.errors import Cancelled, ConfigError, OutputError
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
 from LatentSpaceRestorationLib.preprocessing import CLIP
 from LatentSpaceRestorationLib.training import loop
 from LatentSpaceRestorationLib.training.augmentation import Augmentation
-from LatentSpaceRestorationLib.training.loop import Schedule, generator_of, order_of, train
+from LatentSpaceRestorationLib.training.loop import train
 from LatentSpaceRestorationLib.training.prior import Codes, code_nll, encode_slices, train_prior
-from LatentSpaceRestorationLib.training.slices import Slices, to_uint8
-from LatentSpaceRestorationLib.training.vqvae import (
-    from_uint8,
-    reconstruction_error,
-    train_vqvae,
-)
+from LatentSpaceRestorationLib.training.run import Run, Schedule, generator_of, order_of
+from LatentSpaceRestorationLib.training.slices import Slices, from_uint8, to_uint8
+from LatentSpaceRestorationLib.training.vqvae import reconstruction_error, train_vqvae
 from tiny_model import PRIOR_SETTINGS, VQVAE_SETTINGS
 from torch import Tensor, nn
 
@@ -86,7 +89,7 @@ def tiny_slices(count: int, seed: int) -> Slices:
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int | None) -> float:
     """Minutes in which the loop takes so many steps, on a clock that ticks when it is read."""
     ticks = itertools.count()
-    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
     return float("inf") if steps is None else 2.0 * steps / 60.0
 
 
@@ -100,7 +103,7 @@ def test_a_resumed_training_gives_the_same_weights_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, held_out = tiny_slices(12, 0), tiny_slices(4, 1)
-    schedule = Schedule(6, batch=4, warmup=2, bf16=False, checkpoint_minutes=1e9)
+    schedule = Schedule(6, batch=4, warmup=2, precision="float32", checkpoint_minutes=1e9)
     size = {**VQVAE_SIZE, "dropout": 0.2}
 
     def run(name: str, steps: int | None) -> VQVAE:
@@ -108,11 +111,13 @@ def test_a_resumed_training_gives_the_same_weights_bit_for_bit(
             size,
             data,
             held_out,
-            schedule,
-            tmp_path / name,
+            Run(
+                schedule,
+                tmp_path / name,
+                minutes=stop_after(monkeypatch, steps),
+                report=lines.append,
+            ),
             codebook_start=2,
-            minutes=stop_after(monkeypatch, steps),
-            report=lines.append,
         )
 
     lines: list[str] = []
@@ -143,7 +148,7 @@ def linear() -> nn.Linear:
     return nn.Linear(3, 2)
 
 
-PLAIN = Schedule(60, learning_rate=0.05, warmup=1, bf16=False)
+PLAIN = Schedule(60, learning_rate=0.05, warmup=1, precision="float32")
 
 
 def test_training_lowers_the_loss_and_reports_it(tmp_path: Path) -> None:
@@ -153,11 +158,9 @@ def test_training_lowers_the_loss_and_reports_it(tmp_path: Path) -> None:
     averaged = train(
         network,
         to_zero,
-        PLAIN,
-        tmp_path / "a" / "b.pt",
+        Run(PLAIN, tmp_path / "a" / "b.pt", report=lines.append),
         validate=lambda model: {"weight": float(next(model.parameters()).detach().abs().mean())},
         validate_every=20,
-        report=lines.append,
     )
     assert to_zero(averaged, 0, generator_of(0, 0))[1]["loss"] < 0.2 * before
     assert not averaged.training
@@ -173,41 +176,86 @@ def test_figures_are_means_also_after_a_resume(
         return to_zero(model, step, generator)[0], {"five": 5.0}
 
     lines: list[str] = []
-    minutes = stop_after(monkeypatch, 30)
-    train(linear(), constant, PLAIN, tmp_path / "c.pt", minutes=minutes, report=lines.append)
-    train(linear(), constant, PLAIN, tmp_path / "c.pt", report=lines.append)
+    run = Run(PLAIN, tmp_path / "c.pt", report=lines.append)
+    train(linear(), constant, replace(run, minutes=stop_after(monkeypatch, 30)))
+    train(linear(), constant, run)
     assert any("five 5.0000" in line for line in lines)
 
 
-def test_an_interrupted_training_keeps_its_steps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_training_after_its_step_and_keeps_it(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     def interrupted(model: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, dict]:
         if step == 4:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return to_zero(model, step, generator)
 
-    file = tmp_path / "c.pt"
-    with pytest.raises(KeyboardInterrupt):
-        train(linear(), interrupted, PLAIN, file, report=silent)
-    assert torch.load(file, weights_only=True)["step"] == 4
-    resumed = train(linear(), to_zero, PLAIN, file, report=silent)
-    whole = train(linear(), to_zero, PLAIN, tmp_path / "w.pt", report=silent)
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    run = Run(PLAIN, tmp_path / "c.pt", report=silent)
+    with pytest.raises(Cancelled, match="stopped at step 5 of 60"):
+        train(linear(), interrupted, run)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert torch.load(run.checkpoint, weights_only=True)["step"] == 5
+    resumed = train(linear(), to_zero, run)
+    whole = train(linear(), to_zero, replace(run, checkpoint=tmp_path / "w.pt"))
     assert same_weights(resumed, whole)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
+def test_a_full_disk_leaves_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "c.pt"
-    train(linear(), to_zero, Schedule(2, bf16=False), file, report=silent)
+    run = Run(Schedule(4, precision="float32"), tmp_path / "c.pt", report=silent)
+    train(linear(), to_zero, replace(run, minutes=stop_after(monkeypatch, 2)))
 
-    def disk_full(_: object, path: Path) -> None:
-        path.write_bytes(b"half a checkpoint")
-        raise OSError("no space left on device")
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", disk_full)
-    with pytest.raises(OSError, match="no space"):
-        train(linear(), to_zero, Schedule(4, bf16=False), file, report=silent)
-    assert torch.load(file, weights_only=True)["step"] == 2
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"c\.pt: .*No space left.*is kept") as failure:
+        train(linear(), to_zero, run)
+    assert "\n" not in str(failure.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
+    monkeypatch.undo()
+    assert torch.load(run.checkpoint, weights_only=True)["step"] == 2
+    train(linear(), to_zero, run)
+    assert torch.load(run.checkpoint, weights_only=True)["step"] == 4
+
+
+def test_a_checkpoint_of_another_training_is_refused_in_one_line(tmp_path: Path) -> None:
+    first = {"vqvae": {"codes": 8, "channels": (4, 8)}, "grid": {"rows": 4}}
+    run = Run(PLAIN, tmp_path / "c.pt", minutes=0.0, report=silent, identity=first)
+    train(linear(), to_zero, run)
+    train(linear(), to_zero, run)
+    other = {**first, "vqvae": {"codes": 16, "channels": (4, 8)}}
+    with pytest.raises(
+        ConfigError, match=r"vqvae\.codes = 8 and now it is 16; .*--work"
+    ) as refusal:
+        train(linear(), to_zero, replace(run, identity=other))
+    assert "\n" not in str(refusal.value)
+    run.checkpoint.write_bytes(b"half a checkpoint")
+    with pytest.raises(ConfigError, match="not a checkpoint"):
+        train(linear(), to_zero, run)
+
+
+def test_tensorboard_gets_losses_and_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = Run(PLAIN, tmp_path / "c.pt", report=silent, report_every=20, tensorboard=tmp_path / "tb")
+    train(
+        linear(),
+        to_zero,
+        run,
+        validate=lambda _: {"weight": 1.0},
+        validate_every=30,
+        pictures=lambda _: {"squares": torch.rand(1, 8, 8)},
+    )
+    events = EventAccumulator(str(tmp_path / "tb"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("training/loss")] == [20, 40, 60]
+    assert [e.step for e in events.Images("squares")] == [30, 60]
+    assert events.Scalars("held out/weight")[0].value == 1.0
 
 
 def test_a_step_without_a_finite_gradient_is_left_out(tmp_path: Path) -> None:
@@ -217,7 +265,8 @@ def test_a_step_without_a_finite_gradient_is_left_out(tmp_path: Path) -> None:
         value, figures = to_zero(model, step, generator)
         return value * (float("nan") if step == 1 else 1.0), figures
 
-    averaged = train(linear(), sometimes_nan, Schedule(4, bf16=False), tmp_path / "c.pt")
+    run = Run(Schedule(4, precision="float32"), tmp_path / "c.pt")
+    averaged = train(linear(), sometimes_nan, run)
     assert all(bool(p.isfinite().all()) for p in averaged.parameters())
 
 
@@ -229,7 +278,7 @@ def test_a_trained_vqvae_reconstructs_better_and_uses_its_keys(tmp_path: Path) -
     values = np.broadcast_to(ramps, (40, 16, 12)).copy()
     values[:, :2] = -CLIP
     data = Slices(to_uint8(values), np.zeros(40, np.float32), np.zeros(40, np.int64), ["S"])
-    schedule = Schedule(60, batch=8, learning_rate=1e-2, warmup=5, average=0.9, bf16=False)
+    schedule = Schedule(60, batch=8, learning_rate=1e-2, warmup=5, average=0.9, precision="float32")
     nothing = Augmentation(*[0.0] * 10)
     torch.manual_seed(0)
     untrained = reconstruction_error(VQVAE(**VQVAE_SIZE).eval(), data)
@@ -237,11 +286,9 @@ def test_a_trained_vqvae_reconstructs_better_and_uses_its_keys(tmp_path: Path) -
         {**VQVAE_SIZE, "dropout": 0.0},
         data,
         data,
-        schedule,
-        tmp_path / "v.pt",
+        Run(schedule, tmp_path / "v.pt", report=silent),
         nothing,
         codebook_start=20,
-        report=silent,
     )
     trained = reconstruction_error(network, data)
     assert trained["l1_brain"] < 0.6 * untrained["l1_brain"]
@@ -275,9 +322,8 @@ def test_a_trained_prior_finds_the_codes_it_saw_likely(tmp_path: Path) -> None:
     codes = Codes(np.repeat(grid[None], 12, 0), np.linspace(-0.5, 0.5, 12, dtype=np.float32))
     torch.manual_seed(0)
     untrained = code_nll(PixelSNAIL(**PRIOR_SIZE).eval(), codes)["nll"]
-    schedule = Schedule(40, batch=6, learning_rate=1e-2, warmup=5, average=0.9, bf16=False)
-    network = train_prior(
-        PRIOR_SIZE, codes, codes, schedule, tmp_path / "p.pt", code_dropout=0.1, report=silent
-    )
+    schedule = Schedule(40, batch=6, learning_rate=1e-2, warmup=5, average=0.9, precision="float32")
+    run = Run(schedule, tmp_path / "p.pt", report=silent)
+    network = train_prior(PRIOR_SIZE, codes, codes, run, code_dropout=0.1)
     assert untrained == pytest.approx(np.log(8), abs=1.0)
     assert code_nll(network, codes)["nll"] < 0.5 * untrained

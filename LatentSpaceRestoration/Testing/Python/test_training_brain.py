@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_scan
+from LatentSpaceRestorationLib.datasets import Subject
+from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.networks.unet import UNet3D
 from LatentSpaceRestorationLib.preprocessing import to_head
@@ -18,8 +20,7 @@ from LatentSpaceRestorationLib.training.brain import (
     train_brain,
     vary,
 )
-from LatentSpaceRestorationLib.training.loop import Schedule
-from LatentSpaceRestorationLib.training.subjects import Subject
+from LatentSpaceRestorationLib.training.run import Run, Schedule
 from tiny_model import generated_brain
 from torch import Tensor
 
@@ -77,16 +78,23 @@ def test_heads_masks_and_their_overlap_on_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(masks[0], heads[0].array > 0)
     figures = extraction_dice(Bright(), heads, masks)
     assert figures["dice_min"] == figures["dice_median"] > 0.98
-    with pytest.raises(ValueError, match="A has no brain mask"):
-        load_heads([Subject("A", "tune", path, None)], 4.0)
+    lines: list[str] = []
+    cut = tmp_path / "cut.nii"
+    cut.write_bytes(path.read_bytes()[:500])
+    subjects = [Subject("A", "tune", path, None), Subject("B", "tune", cut, mask)]
+    with pytest.raises(InputError, match=r"none of the 2 scans can be used; the first: .*no brain"):
+        load_heads(subjects, 4.0, lines.append)
+    assert len(lines) == 2
+    assert "left out: B" in lines[1]
+    assert len(load_heads([*subjects, Subject("C", "tune", path, mask)], 4.0)[0]) == 1
 
 
 def test_a_few_steps_of_training_lower_the_loss(tmp_path: Path) -> None:
     scan = generated_brain((44, 52, 30))
     head = to_head(scan, 4.0)
     data = ([head], [head.array > 0])
-    schedule = Schedule(6, learning_rate=1e-2, warmup=1, average=0.5, bf16=False)
-    network = train_brain({"channels": [2, 2]}, data, data, schedule, tmp_path / "u.pt")
+    schedule = Schedule(6, learning_rate=1e-2, warmup=1, average=0.5, batch=1, precision="float32")
+    network = train_brain({"channels": [2, 2]}, data, data, Run(schedule, tmp_path / "u.pt"))
     assert isinstance(network, UNet3D)
     torch.manual_seed(schedule.seed)
     untrained = UNet3D([2, 2]).eval()

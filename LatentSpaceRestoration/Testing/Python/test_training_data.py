@@ -1,112 +1,126 @@
-"""What training sees: tables of scans, prepared slices, augmentation."""
+"""What training sees: prepared slices, copies of heads, augmentation."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import save_scan
+from LatentSpaceRestorationLib.datasets import Subject
 from LatentSpaceRestorationLib.errors import InputError
+from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.preprocessing import CLIP, Grid, mask_to_head, prepare, to_head
+from LatentSpaceRestorationLib.training import prepare as prepare_module
 from LatentSpaceRestorationLib.training.augmentation import Augmentation, augment
-from LatentSpaceRestorationLib.training.slices import Slices, prepare_slices, to_uint8
-from LatentSpaceRestorationLib.training.subjects import Subject, of_split, read_subjects
-from LatentSpaceRestorationLib.training.vqvae import from_uint8
+from LatentSpaceRestorationLib.training.prepare import Brains, PreparedSet, prepare_set
+from LatentSpaceRestorationLib.training.slices import from_uint8, to_uint8
+from LatentSpaceRestorationLib.training.volume_augmentation import VolumeAugmentation, vary_head
 from tiny_model import generated_brain
 from torch import Tensor
 
-# Tables of scans
+GRID = Grid(52, 40, 4.0)
 
 
-def write_table(folder: Path, text: str) -> Path:
-    """A table beside three empty scans and two masks."""
-    for name in ("a.nii", "b.nii", "c.nii", "a_mask.nii", "b_mask.nii"):
-        (folder / name).touch()
-    table = folder / "subjects.tsv"
-    table.write_text(text)
-    return table
-
-
-def test_a_table_names_scans_masks_and_splits(tmp_path: Path) -> None:
-    table = write_table(
-        tmp_path,
-        "subject\tage\tsplit\tt1w\tbrainmask\n"
-        "A\t30\ttrain\ta.nii\ta_mask.nii\nB\t40\ttune\tb.nii\tb_mask.nii\nC\t50\ttrain\tc.nii\t\n",
-    )
-    subjects = read_subjects(table)
-    assert subjects == [
-        Subject("A", "train", tmp_path / "a.nii", tmp_path / "a_mask.nii"),
-        Subject("B", "tune", tmp_path / "b.nii", tmp_path / "b_mask.nii"),
-        Subject("C", "train", tmp_path / "c.nii", None),
-    ]
-    assert [s.name for s in of_split(subjects, "train")] == ["A", "C"]
-    assert read_subjects(write_table(tmp_path, "\ufeffsubject\tsplit\tt1w\n")) == []
-
-
-HEADER = "subject\tsplit\tt1w\tbrainmask\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (f"{HEADER}A\ttrain\ta.nii\t\nA\ttune\ta.nii\t\n", "subject A stands in two rows"),
-        ("subject\tt1w\nA\ta.nii\n", r"lacks the column\(s\) split"),
-        ("", r"lacks the column\(s\) split, subject, t1w"),
-        (f"{HEADER}A\ttrain\tz.nii\t\n", "z.nii of subject A does not exist"),
-        (f"{HEADER}A\ttrain\ta.nii\tz_mask.nii\n", "z_mask.nii of subject A does not exist"),
-        (f"{HEADER}A\tlearn\ta.nii\t\n", "split 'learn'"),
-        (f"{HEADER}A\ttrain\n", "line 2 lacks"),
-        (f"{HEADER}A\ttrain\ta.nii\t\n\ttrain\ta.nii\t\n", "line 3 lacks"),
-    ],
-)
-def test_a_wrong_table_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
-    table = write_table(tmp_path, text)
-    with pytest.raises(InputError, match=says) as refusal:
-        read_subjects(table)
-    assert str(table) in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-
-
-def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
-        read_subjects(tmp_path / "missing.tsv")
-    (tmp_path / "scan.nii.gz").write_bytes(b"\x1f\x8b\x08\x00\xff\xfe")
-    with pytest.raises(InputError, match="not a table"):
-        read_subjects(tmp_path / "scan.nii.gz")
+def save_subject(folder: Path, name: str, depth: int, seed: int, split: str = "train") -> Subject:
+    scan = generated_brain((44, 52, depth), seed=seed)
+    path = save_scan(folder / f"{name}.nii", scan.array, scan.affine)
+    mask = save_scan(folder / f"{name}_mask.nii", (scan.array > 0).astype("u1"), scan.affine)
+    return Subject(name, split, path, mask)
 
 
 # Prepared slices
 
 
-def test_slices_on_disk_are_what_inference_sees(tmp_path: Path) -> None:
-    grid = Grid(52, 40, 4.0)
-    subjects = []
-    for seed, shape in enumerate([(44, 52, 12), (44, 52, 14)]):
-        scan = generated_brain(shape, seed=seed)
-        path = save_scan(tmp_path / f"{seed}.nii", scan.array, scan.affine)
-        mask = save_scan(tmp_path / f"{seed}_m.nii", (scan.array > 0).astype("u1"), scan.affine)
-        subjects.append(Subject(f"S{seed}", "train", path, mask))
-    done: list[int] = []
-    slices = prepare_slices(subjects, grid, done.append)
-    assert done == [0, 1]
+def test_slices_on_disk_are_what_inference_sees_and_are_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects = [save_subject(tmp_path, f"S{n}", 12 + 2 * n, n) for n in range(2)]
+    lines: list[str] = []
+
+    def prepared(who: list[Subject] = subjects, grid: Grid = GRID) -> PreparedSet:
+        return prepare_set(who, grid, tmp_path / "cache", Brains(), report=lines.append)
+
+    slices = prepared().slices
+    assert slices.names == ["S0", "S1"]
     scan = generated_brain((44, 52, 14), seed=1)
     head = to_head(scan, 4.0)
-    expected = prepare(scan, head, mask_to_head(scan.array > 0, scan, head), grid)
-    own = slices.subject == 1
-    assert own.sum() == 14
-    restored = from_uint8(torch.from_numpy(slices.values[own]))[:, 0].numpy()
+    expected = prepare(scan, head, mask_to_head(scan.array > 0, scan, head), GRID)
+    own = torch.from_numpy(np.flatnonzero(slices.subject == 1))
+    assert len(own) == 14
+    restored, position = slices.take(own.flip(0))
+    restored = restored[:, 0].numpy()[::-1]
     np.testing.assert_allclose(restored, expected.slices, atol=CLIP / 255.0 + 1e-4)
-    np.testing.assert_allclose(slices.position[own], expected.position, atol=1e-6)
+    np.testing.assert_allclose(position.flip(0), expected.position, atol=1e-6)
     assert (restored[~expected.mask] == -CLIP).all()
 
-    slices.save(tmp_path / "deep" / "slices.npz")
-    back = Slices.load(tmp_path / "deep" / "slices.npz")
-    for part in ("values", "position", "subject"):
-        np.testing.assert_array_equal(getattr(back, part), getattr(slices, part))
-    assert back.names == ["S0", "S1"]
-    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["slices.npz"]
+    assert lines == []
+    key = prepared().key
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "read_volume", lambda _: pytest.fail("a scan was read"))
+        assert prepared().key == key
+        renamed = tmp_path / "elsewhere.nii"
+        renamed.write_bytes(subjects[0].scan.read_bytes())
+        assert prepared([replace(subjects[0], scan=renamed), subjects[1]]).key == key
+        with pytest.raises(pytest.fail.Exception):
+            prepared(grid=Grid(48, 40, 4.0))
+    save_subject(tmp_path, "S1", 14, 7)  # another scan of the same name
+    assert prepared().key != key
+
+
+def test_slices_that_were_half_written_count_for_nothing(tmp_path: Path) -> None:
+    subjects = [save_subject(tmp_path, "A", 12, 0)]
+    cache = tmp_path / "cache"
+
+    def values() -> np.ndarray:
+        slices = prepare_set(subjects, GRID, cache, Brains()).slices
+        return slices.take(torch.arange(len(slices)))[0].numpy()
+
+    whole = values()
+    (file,), (note,) = cache.glob("*.npy"), cache.glob("*.json")
+    for spoil in (
+        lambda: file.write_bytes(file.read_bytes()[:-100]),
+        note.unlink,
+        lambda: note.write_bytes(b"{"),
+        file.unlink,
+    ):
+        spoil()
+        np.testing.assert_array_equal(values(), whole)
+
+
+def test_a_corrupt_scan_is_left_out_and_all_corrupt_is_an_error(tmp_path: Path) -> None:
+    subjects = [save_subject(tmp_path, name, 12, n) for n, name in enumerate("ABC")]
+    subjects[1].scan.write_bytes(subjects[1].scan.read_bytes()[:2000])
+    lines: list[str] = []
+    made = prepare_set(subjects, GRID, tmp_path / "cache", Brains(), report=lines.append)
+    assert list(made.scans) == made.slices.names == ["A", "C"]
+    assert list(made.left_out) == ["B"]
+    assert len(lines) == 1
+    assert re.fullmatch(r"left out: B: .*B\.nii: .*damaged.*", lines[0])
+    with pytest.raises(InputError, match=r"none of the 1 scans .*B\.nii") as refusal:
+        prepare_set(subjects[1:2], GRID, tmp_path / "cache", Brains(), report=lines.append)
+    assert "\n" not in str(refusal.value)
+
+
+def test_mixed_spacings_are_resampled_and_said(tmp_path: Path) -> None:
+    subjects = [save_subject(tmp_path, "A", 12, 0)]
+    fine = generated_brain((44, 52, 24), np.diag([4.0, 4.0, 2.0, 1.0]), seed=1)
+    path = save_scan(tmp_path / "B.nii", fine.array, fine.affine)
+    lines: list[str] = []
+    made = prepare_set(
+        [*subjects, Subject("B", "train", path, None)],
+        GRID,
+        tmp_path / "cache",
+        Brains(),
+        report=lines.append,
+    )
+    assert lines == [
+        "the scans have voxels of 2 x 4 x 4 to 4 x 4 x 4 mm; all are resampled to 4 mm"
+    ]
+    assert (made.slices.subject == 1).sum() == 12  # without a mask: the scan is extracted already
 
 
 def test_a_byte_holds_a_value_to_half_a_step() -> None:
@@ -117,11 +131,32 @@ def test_a_byte_holds_a_value_to_half_a_step() -> None:
     assert back[-1] == pytest.approx(CLIP, abs=1e-6)
 
 
-def test_training_without_brain_masks_is_refused(tmp_path: Path) -> None:
-    scan = generated_brain((44, 52, 12))
-    path = save_scan(tmp_path / "s.nii", scan.array, scan.affine)
-    with pytest.raises(ValueError, match="A has no brain mask"):
-        prepare_slices([Subject("A", "train", path, None)], Grid(52, 40, 4.0))
+# Copies of whole heads
+
+
+def test_copies_are_different_repeat_and_keep_the_brain_in_place(tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    subjects = [save_subject(tmp_path, "A", 20, 0)]
+
+    def copies(settings: VolumeAugmentation, cache: str = "cache") -> np.ndarray:
+        slices = prepare_set(subjects, GRID, tmp_path / cache, Brains(), augmentation=settings)
+        return slices.slices.take(torch.arange(len(slices.slices)))[0].numpy()
+
+    alone = copies(VolumeAugmentation())
+    two = copies(VolumeAugmentation(copies=2))
+    assert len(two) > 2.5 * len(alone)
+    np.testing.assert_array_equal(two[: len(alone)], alone)
+    np.testing.assert_array_equal(copies(VolumeAugmentation(copies=2), "other"), two)
+    assert not np.array_equal(copies(VolumeAugmentation(copies=2, seed=1)), two)
+    three = copies(VolumeAugmentation(copies=3))
+    np.testing.assert_array_equal(three[: len(two)], two)
+
+    scan = generated_brain((44, 52, 20))
+    head, mask = to_head(scan, 4.0), to_head(scan, 4.0).array > 0
+    moved, brain = vary_head(head, mask, 4.0, VolumeAugmentation(blur_mm=0.0, coarse=1.0), 3)
+    assert moved.array.shape == head.array.shape
+    assert dice(moved.array > 10, brain) > 0.95
+    assert 0.7 < dice(brain, mask) < 0.999
 
 
 # Augmentation

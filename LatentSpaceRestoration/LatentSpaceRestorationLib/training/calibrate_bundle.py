@@ -1,0 +1,118 @@
+"""Calibration of a bundle on a set of healthy scans: which may be used, and what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..bundle import Bundle, find_bundle, read_bundle
+from ..datasets import Subject, read_subjects
+from ..detector import Detector
+from ..errors import InputError
+from ..io import read_mask, read_volume
+from ..preprocessing import Prepared
+from ..volume import Volume
+from .calibrate import FEWEST, HealthyScan, added_to, calibrate, to_files
+from .prepare import content_hash
+from .ship import add_calibration
+
+#: Fewer healthy scans than this give percentiles that are too coarse to rely on.
+ENOUGH = 20
+
+Report = Callable[[str], None]
+
+
+def calibrate_bundle(
+    model: str | Path,
+    source: Path,
+    *,
+    methods: Sequence[str] | None = None,
+    restorations: int = 15,
+    seed: int = 0,
+    device: str = "auto",
+    report: Report = print,
+) -> Bundle:
+    """Calibrate a model and write what was found into its bundle.
+
+    Args:
+        model: name or folder.
+        source: table or folder of healthy scans; where it has sets, ``calibrate`` is used.
+        methods: to calibrate; None for all that the model can do.
+        restorations, seed, device: as of ``Detector``.
+        report: takes a line of text.
+
+    Raises:
+        InputError: the model was trained on one of the scans, or fewer than five can be used.
+        BundleError: the model cannot be used, or cannot do one of the methods.
+    """
+    bundle = read_bundle(find_bundle(model))
+    subjects = _unseen(bundle, source)
+    _enough(len(subjects), source)
+    detector = Detector.load(bundle.folder, device, search=[bundle.folder.parent])
+    scans = _read(detector, subjects, source, report)
+    if len(scans) < ENOUGH:
+        report(
+            f"note: {len(scans)} scans are few: a percentile is known to "
+            f"{100.0 / (len(scans) + 1):.0f} points; {ENOUGH} or more are better"
+        )
+    found = calibrate(detector, scans, methods, restorations=restorations, seed=seed, report=report)
+    return add_calibration(bundle.folder, *added_to(bundle, *to_files(*found)))
+
+
+def _unseen(bundle: Bundle, source: Path) -> list[Subject]:
+    """The scans to calibrate on; none of them was trained on."""
+    subjects = read_subjects(source)
+    if any(subject.split for subject in subjects):
+        subjects = [subject for subject in subjects if subject.split == "calibrate"]
+    training: dict[str, Any] = bundle.config.get("training", {})
+    names = {*training.get("subjects", ()), *training.get("people", ())}
+    hashes = set(training.get("sha256", ()))
+    seen = [
+        subject.name
+        for subject in subjects
+        if names & {subject.name, subject.owner} or content_hash(subject.scan) in hashes
+    ]
+    if seen:
+        others = f" and {len(seen) - 1} more of these scans" if len(seen) > 1 else ""
+        raise InputError(
+            f"{source}: model {bundle.name} was trained on {seen[0]}{others}; calibrate on people "
+            "it has not seen (if these are others of the same names, rename them)"
+        )
+    return subjects
+
+
+def _enough(scans: int, source: Path) -> None:
+    if scans < FEWEST:
+        raise InputError(
+            f"{source}: {scans} healthy scans are too few to calibrate; give at least {FEWEST}, "
+            f"better {ENOUGH}"
+        )
+
+
+def _read(
+    detector: Detector, subjects: list[Subject], source: Path, report: Report
+) -> list[HealthyScan]:
+    scans = []
+    for subject in subjects:
+        try:
+            volume = read_volume(subject.scan)
+            prepared = _prepare(detector, subject, volume, report)
+        except InputError as error:
+            report(f"left out: {subject.name}: {error}")
+            continue
+        scans.append(HealthyScan(subject.name, prepared))
+        report(f"read {subject.name} ({len(scans)} of {len(subjects)})")
+    _enough(len(scans), source)
+    return scans
+
+
+def _prepare(detector: Detector, subject: Subject, volume: Volume, report: Report) -> Prepared:
+    """The scan in model space, with the brain that is found, as of the scans that will come."""
+    try:
+        return detector.prepare(volume)[0]
+    except InputError:
+        if subject.mask is None:
+            raise
+        report(f"{subject.name}: no brain was found; its own mask is used")
+        return detector.prepare(volume, read_mask(subject.mask, volume))[0]

@@ -1,0 +1,266 @@
+"""From scans to prepared slices on disk, made once: an epoch reads no scan.
+
+A scan's slices lie in a file of their own, named by a hash of everything that they follow from: the
+bytes of the scan and of its mask, the grid, the augmentation. The note beside it, ``.json``, is
+written last: without it, or where the sizes differ, the slices count for nothing and are made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..brain import extract_brain, load_network
+from ..bundle import Bundle, find_bundle, read_bundle
+from ..datasets import Subject
+from ..detector import BRAIN_BUNDLE
+from ..errors import BundleError, InputError
+from ..io import read_mask, read_volume
+from ..preprocessing import CLIP, Grid, Head, mask_to_head, prepare, to_head
+from ..volume import Volume
+from .checkpoint import write_whole
+from .slices import Pieces, Slices, to_uint8
+from .volume_augmentation import VolumeAugmentation, vary_head, version
+
+#: Changes with every change of the way from a scan to its slices.
+_VERSION = 1
+#: Spacings that differ by less than this, in mm, are one.
+_SAME_SPACING_MM = 0.05
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """The slices of a set of scans.
+
+    Attributes:
+        slices: of all scans that could be used.
+        scans: SHA-256 of each scan's bytes, by name.
+        left_out: why others could not be used, by name.
+        key: hash of all of this.
+    """
+
+    slices: Slices
+    scans: dict[str, str]
+    left_out: dict[str, str]
+    key: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One scan's slices, or one copy's, on disk."""
+
+    file: Path
+    position: np.ndarray
+    spacing: tuple[float, ...]
+
+
+class Brains:
+    """Brain masks: the subjects' own, or found by the brain-extraction model.
+
+    Args:
+        search: folders that hold models, looked in first.
+        device: torch device.
+    """
+
+    def __init__(self, search: Iterable[Path] = (), device: str = "cpu") -> None:
+        self._device = device
+        try:
+            found: Bundle | None = read_bundle(find_bundle(BRAIN_BUNDLE, tuple(search)))
+        except BundleError:
+            found = None  # scans with a mask, and extracted ones, do without
+        self._bundle = found
+        self._network: Any = None
+
+    def key(self, subject: Subject) -> str:
+        """What decides a subject's mask."""
+        if subject.mask is not None:
+            return content_hash(subject.mask)
+        return self._bundle.config["files"]["unet.safetensors"] if self._bundle else ""
+
+    def find(self, subject: Subject, volume: Volume, head: Head, spacing_mm: float) -> np.ndarray:
+        """(slices, rows, columns) bool on the head's grid.
+
+        Raises:
+            InputError: the mask cannot be used, or no brain was found.
+        """
+        if subject.mask is not None:
+            return mask_to_head(read_mask(subject.mask, volume), volume, head)
+        if self._bundle is None:
+            return extract_brain(head, spacing_mm, None).mask
+        if self._network is None:
+            self._network = load_network(self._bundle)
+        own_mm = float(self._bundle.config["spacing_mm"])
+        if own_mm == spacing_mm:
+            return extract_brain(head, spacing_mm, self._network, self._device).mask
+        finer = to_head(volume, own_mm)
+        found = extract_brain(finer, own_mm, self._network, self._device)
+        return mask_to_head(found.mask, Volume(finer.array, finer.affine), head)
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of those of all files of a folder.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    try:
+        for file in files:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
+        ) from error
+    return digest.hexdigest()
+
+
+def prepare_set(
+    subjects: list[Subject],
+    grid: Grid,
+    cache: Path,
+    brains: Brains,
+    *,
+    augmentation: VolumeAugmentation | None = None,
+    report: Report = print,
+    progress: Callable[[list[Subject]], Iterable[Subject]] = iter,
+) -> PreparedSet:
+    """Prepare the slices of scans, or find them prepared.
+
+    A scan that cannot be used is reported in a line and left out.
+
+    Args:
+        subjects: a set's scans.
+        grid: the model's.
+        cache: folder of prepared slices.
+        brains: finds masks.
+        augmentation: of the copies of each scan; None makes none.
+        report: takes a line of text.
+        progress: goes through the subjects, and may tell how far it is.
+
+    Raises:
+        InputError: no scan can be used.
+        OutputError: the cache cannot be written.
+    """
+    copies = augmentation.copies if augmentation is not None else 0
+    scans: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    entries: list[_Entry] = []
+    owner: list[int] = []
+    for subject in progress(subjects):
+        try:
+            digest = content_hash(subject.scan)
+            made = _entries(subject, digest, grid, cache, brains, augmentation)
+        except InputError as error:
+            left_out[subject.name] = str(error)
+            report(f"left out: {subject.name}: {error}")
+            continue
+        owner += [len(scans)] * len(made)
+        scans[subject.name] = digest
+        entries += made
+    if not scans:
+        first = next(iter(left_out.values()), "there are none")
+        raise InputError(f"none of the {len(subjects)} scans can be used; the first: {first}")
+    _report_spacings(entries, grid, report)
+    lengths = [len(entry.position) for entry in entries]
+    slices = Slices(
+        Pieces([entry.file for entry in entries], lengths),
+        np.concatenate([entry.position for entry in entries]),
+        np.repeat(owner, lengths),
+        list(scans),
+    )
+    key = _hash([entry.file.stem for entry in entries] + [str(copies)])
+    return PreparedSet(slices, scans, left_out, key)
+
+
+def _entries(
+    subject: Subject,
+    digest: str,
+    grid: Grid,
+    cache: Path,
+    brains: Brains,
+    augmentation: VolumeAugmentation | None,
+) -> list[_Entry]:
+    """The scan's own slices, and those of its copies."""
+    base = [digest, brains.key(subject), asdict(grid), CLIP, _VERSION]
+    copies = augmentation.copies if augmentation is not None else 0
+    keys = [_hash(base)]
+    if augmentation is not None and copies:
+        # How many copies there are does not change the first of them.
+        ranges = {**asdict(augmentation), "copies": None}
+        keys += [_hash([*base, ranges, n, version()]) for n in range(1, copies + 1)]
+    found = [_cached(cache, key) for key in keys]
+    if all(entry is not None for entry in found):
+        return [entry for entry in found if entry is not None]
+    volume = read_volume(subject.scan)
+    head = to_head(volume, grid.spacing_mm)
+    mask = brains.find(subject, volume, head, grid.spacing_mm)
+    entries = []
+    for number, (key, entry) in enumerate(zip(keys, found, strict=True)):
+        if entry is None:
+            changed, brain = head, mask
+            if number and augmentation is not None:
+                seed = int(_hash([digest, augmentation.seed, number])[:8], 16)
+                changed, brain = vary_head(head, mask, grid.spacing_mm, augmentation, seed)
+            prepared = prepare(volume, changed, brain, grid)
+            spacing = [round(float(s), 3) for s in volume.spacing]
+            entry = _keep(cache, key, to_uint8(prepared.slices), prepared.position, spacing)
+        entries.append(entry)
+    return entries
+
+
+def _hash(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _keep(
+    cache: Path, key: str, values: np.ndarray, position: np.ndarray, spacing: list[float]
+) -> _Entry:
+    """Write slices, and then the note that says that they are whole."""
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    write_whole(cache / f"{key}.npy", buffer.getbuffer())
+    note = {
+        "shape": list(values.shape),
+        "bytes": buffer.getbuffer().nbytes,
+        "position": [float(p) for p in position],
+        "spacing_mm": spacing,
+    }
+    write_whole(cache / f"{key}.json", json.dumps(note).encode())
+    return _Entry(cache / f"{key}.npy", position.astype(np.float32), tuple(spacing))
+
+
+def _cached(cache: Path, key: str) -> _Entry | None:
+    """Slices that were kept whole; None if there are none."""
+    file, note = cache / f"{key}.npy", cache / f"{key}.json"
+    try:
+        told: Mapping[str, Any] = json.loads(note.read_bytes())
+        if file.stat().st_size != told["bytes"]:
+            return None
+        position = np.array(told["position"], dtype=np.float32)
+        return _Entry(file, position, tuple(told["spacing_mm"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _report_spacings(entries: list[_Entry], grid: Grid, report: Report) -> None:
+    """Say so where the scans' voxels differ in size."""
+    spacings = sorted({tuple(sorted(entry.spacing)) for entry in entries})
+    first, last = spacings[0], max(spacings, key=lambda s: (s[2], s))
+    differences = [abs(a - b) for other in spacings for a, b in zip(first, other, strict=True)]
+    if max(differences) > _SAME_SPACING_MM:
+        words = [" x ".join(f"{s:.3g}" for s in spacing) for spacing in (first, last)]
+        report(
+            f"the scans have voxels of {words[0]} to {words[1]} mm; all are resampled to "
+            f"{grid.spacing_mm:g} mm"
+        )
