@@ -100,7 +100,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("-o", "--output", type=Path, default=Path("lsr-demo"), metavar="DIR")
     demo.set_defaults(command=_demo)
+    _add_evaluate(
+        commands.add_parser(
+            "evaluate", parents=[shared], help="measure models on anomalies that are known"
+        )
+    )
+    _add_training(commands, shared)
     return parser
+
+
+def _add_training(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> None:
+    from .training.command import add_calibrate, add_train
+
+    add_train(commands.add_parser("train", parents=[shared], help="train a model on healthy scans"))
+    add_calibrate(
+        commands.add_parser(
+            "calibrate", parents=[shared], help="tell a model what healthy scans give"
+        )
+    )
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    from .evaluation.command import add_evaluate
+
+    add_evaluate(evaluate, _count, _seed)
 
 
 def _add_detect(detect: argparse.ArgumentParser) -> None:

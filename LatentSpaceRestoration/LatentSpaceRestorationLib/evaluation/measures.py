@@ -1,0 +1,115 @@
+"""What is kept of one detection: a few numbers, and counts of voxels and of regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from ..detection import Detection
+from .histograms import Histogram, Table
+from .overlap import dice
+
+#: Thresholds of the regions: so many to a factor of two.
+STEPS_PER_OCTAVE = 12
+#: Thresholds go down to this share of the calibrated one.
+LOWEST_SHARE = 0.25
+#: Smaller regions do not count, in ml.
+SMALLEST_ML = 0.1
+#: A region is of the lesion if at least this share of it lies there; the whole brain flagged finds
+#: nothing.
+SHARE_IN_LESION = 0.2
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Connected regions of the map above each of a ladder of thresholds.
+
+    Threshold number n is 2^(n / STEPS_PER_OCTAVE); arrays start with number ``first``. Above the
+    last, nothing is flagged.
+
+    Attributes:
+        first: number of the lowest threshold.
+        false: (n,) regions that are not of a lesion.
+        found: (n,) bool, whether a region is of the lesion.
+    """
+
+    first: int
+    false: np.ndarray
+    found: np.ndarray
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is kept of one case and one method.
+
+    Attributes:
+        numbers: ``sample_score``, ``percentile``, ``p_value``, ``threshold``, ``flagged_ml``,
+            ``brain_ml``, ``seconds``, and of a scan with a label ``label_ml``, ``ap``, ``auroc``,
+            ``dice`` (at the calibrated threshold), ``dice_oracle`` and ``hit`` (the map's peak
+            lies in the label).
+        voxels: of the whole scan, on its own grid.
+        regions: at many thresholds.
+    """
+
+    numbers: dict[str, Any]
+    voxels: Histogram
+    regions: Regions
+
+
+def measure(found: Detection, label: np.ndarray, voxel_ml: float) -> Measured:
+    """Compare a detection with the truth.
+
+    Args:
+        found: the detection.
+        label: (I, J, K) bool, what is anomalous.
+        voxel_ml: volume of a voxel.
+    """
+    voxels = Histogram.of(found.anomaly_map, label)
+    numbers: dict[str, Any] = {
+        "sample_score": found.sample_score,
+        "percentile": found.percentile,
+        "p_value": found.p_value,
+        "threshold": found.threshold,
+        "flagged_ml": float((found.anomaly_mask > 0).sum()) * voxel_ml,
+        "brain_ml": float((found.brain_mask > 0).sum()) * voxel_ml,
+        "seconds": sum(s for step, s in found.seconds.items() if step != "first_score"),
+    }
+    if label.any():
+        table, once = Table.of([voxels]), np.ones((1, 1))
+        numbers |= {
+            "label_ml": float(label.sum()) * voxel_ml,
+            "ap": float(table.average_precision(once)[0]),
+            "auroc": float(table.auroc(once)[0]),
+            "dice": dice(found.anomaly_mask, label),
+            "dice_oracle": table.best_dice(),
+            "hit": bool(label.ravel()[np.argmax(found.anomaly_map)]),
+        }
+    return Measured(numbers, voxels, _regions(found, label, voxel_ml))
+
+
+def _regions(found: Detection, label: np.ndarray, voxel_ml: float) -> Regions:
+    brain = found.brain_mask > 0
+    box = ndimage.find_objects(brain.astype(np.uint8))
+    cut = box[0] if box else tuple(slice(n) for n in brain.shape)
+    values, truth = found.anomaly_map[cut], label[cut]
+    highest = float(values.max())
+    lowest = max(LOWEST_SHARE * found.threshold, 1e-6)
+    first = int(np.ceil(STEPS_PER_OCTAVE * np.log2(lowest)))
+    if not highest > 0.0:
+        return Regions(first, np.zeros(0, np.int64), np.zeros(0, bool))
+    last = int(np.floor(STEPS_PER_OCTAVE * np.log2(highest)))
+    false, hits = [], []
+    for number in range(first, last + 1):
+        labels, count = ndimage.label(
+            values >= 2.0 ** (number / STEPS_PER_OCTAVE), structure=np.ones((3, 3, 3))
+        )
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+        inside = np.bincount(labels[truth], minlength=count + 1)[1:]
+        counted = sizes * voxel_ml >= SMALLEST_ML
+        of_lesion = inside >= SHARE_IN_LESION * sizes
+        false.append(int((counted & ~of_lesion).sum()))
+        hits.append(bool((counted & of_lesion & (inside > 0)).any()))
+    return Regions(first, np.array(false, np.int64), np.array(hits, bool))

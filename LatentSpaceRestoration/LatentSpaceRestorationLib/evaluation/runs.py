@@ -1,0 +1,193 @@
+"""Running methods over cases, and going on where an earlier run ended."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..detector import Detector
+from ..errors import InputError
+from . import store
+from .design import Case
+from .measures import Measured, measure
+from .panes import draw_case
+from .sources import Source
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method of a model, which is to be measured.
+
+    Attributes:
+        name: heading of its column, and part of file names.
+        detector: the model.
+        method, mode: of ``Detector.detect``.
+    """
+
+    name: str
+    detector: Detector
+    method: str = "lsr"
+    mode: str = "default"
+
+    @property
+    def model_digest(self) -> str:
+        """Of the model's settings, which hold the hash of each of its files."""
+        return store.digest_of_file(self.detector.bundle.folder / "model.json")
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its results."""
+        mark = hashlib.sha256(self.name.encode()).hexdigest()[:4]
+        plain = "".join(c if c.isalnum() or c in "-." else "-" for c in self.name)
+        return plain if plain == self.name else f"{plain}-{mark}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the cases are looked at.
+
+    Attributes:
+        restorations, seed: of the detection.
+        afresh: results of earlier runs are made again.
+    """
+
+    restorations: int = 15
+    seed: int = 0
+    afresh: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """One case and one candidate.
+
+    Attributes:
+        case, candidate: names and sizes.
+        measured: figures.
+        picture: file of the panes.
+    """
+
+    case: Case
+    candidate: str
+    measured: Measured
+    picture: Path
+
+
+def run(
+    cases: Sequence[Case],
+    candidates: Sequence[Candidate],
+    source: Source,
+    folder: Path,
+    settings: Settings,
+    report: Report,
+) -> tuple[list[Result], list[str]]:
+    """Look at every case with every candidate.
+
+    Args:
+        cases: what to look at.
+        candidates: by what.
+        source: makes the cases.
+        folder: keeps the results, one file each, from one run to the next.
+        settings: of the detections.
+        report: takes a line of text after each.
+
+    Returns:
+        results, in the order of cases; lines on the scans that could not be used, which are left
+        out.
+
+    Raises:
+        OutputError: results cannot be written.
+        BundleError: a candidate cannot be run.
+    """
+    models = {candidate.name: candidate.model_digest for candidate in candidates}
+    pace = _Pace(len(cases) * len(candidates), [candidate.name for candidate in candidates])
+    results, troubles = [], []
+    unusable: set[str] = set()
+    for case in cases:
+        try:
+            for candidate in candidates:
+                if case.subject in unusable:
+                    pace.skip(candidate.name)
+                    continue
+                key = store.key_of(
+                    scan=source.digest(case),
+                    case=[case.subject, case.family, case.size, case.contrast, source.seed],
+                    model=models[candidate.name],
+                    method=[candidate.method, candidate.mode],
+                    restorations=settings.restorations,
+                    seed=settings.seed,
+                )
+                path = folder / candidate.folder / f"{case.name}.npz"
+                measured = None if settings.afresh else store.load(path, key)
+                if measured is None:
+                    measured = _look(case, candidate, source, settings, path, key)
+                    report(pace.line(case, candidate.name, measured))
+                else:
+                    pace.skip(candidate.name)
+                results.append(Result(case, candidate.name, measured, path.with_suffix(".webp")))
+        except InputError as error:
+            if case.subject not in unusable:
+                unusable.add(case.subject)
+                troubles.append(f"{case.subject}: {error}; left out")
+                report(troubles[-1])
+    return [result for result in results if result.case.subject not in unusable], troubles
+
+
+def _look(
+    case: Case, candidate: Candidate, source: Source, settings: Settings, path: Path, key: str
+) -> Measured:
+    volume, label = source.make(case)
+    found = candidate.detector.detect(
+        volume,
+        method=candidate.method,
+        mode=candidate.mode,
+        restorations=settings.restorations,
+        seed=settings.seed,
+    )
+    measured = measure(found, label, volume.voxel_volume_ml)
+    store.save(path, key, measured, draw_case(volume, found, label))
+    return measured
+
+
+class _Pace:
+    """How far a run is and how long it will take, from each candidate's own mean."""
+
+    def __init__(self, total: int, candidates: Sequence[str]) -> None:
+        self._total, self._done = total, 0
+        self._left = dict.fromkeys(candidates, total // max(1, len(candidates)))
+        self._spent: dict[str, list[float]] = {name: [] for name in candidates}
+        self._last = time.monotonic()
+
+    def skip(self, candidate: str) -> None:
+        """One that needs no time."""
+        self._done += 1
+        self._left[candidate] -= 1
+        self._last = time.monotonic()
+
+    def line(self, case: Case, candidate: str, measured: Measured) -> str:
+        """What is reported after one that was made."""
+        now = time.monotonic()
+        self._spent[candidate].append(now - self._last)
+        seconds = now - self._last
+        self.skip(candidate)
+        means = {name: sum(s) / len(s) for name, s in self._spent.items() if s}
+        usual = sum(means.values()) / len(means)
+        left = sum(n * means.get(name, usual) for name, n in self._left.items())
+        numbers = measured.numbers
+        ap = f", AP {numbers['ap']:.2f}" if "ap" in numbers else ""
+        return (
+            f"{self._done} of {self._total}: {case.name}, {candidate}: score "
+            f"{numbers['sample_score']:.3g}{ap} ({seconds:.0f} s); about {_in_words(left)} left"
+        )
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,120 @@
+"""Results of single cases on disk, so that an evaluation that was broken off goes on.
+
+Each is one small file beside a picture, written whole or not at all, and used again only if it was
+made with the same scan, settings, model and program.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import OutputError
+from ..io import reason
+from .histograms import Histogram
+from .measures import Measured, Regions
+
+#: Parts of the library that no measured figure depends on.
+_BESIDE = (
+    *("training", "cohort", "cli.py", "demo.py", "outputs.py", "picture.py", "findings.py"),
+    *(f"evaluation/{name}.py" for name in ("command", "compare", "curves", "figures", "page")),
+    *(f"evaluation/{name}.py" for name in ("card", "panes", "runs", "sources", "store", "tables")),
+)
+
+
+def key_of(**settings: Any) -> str:
+    """A digest of everything that a result depends on, the program included."""
+    text = json.dumps({**settings, "program": _program()}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of all files' of a folder (a DICOM series)."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return hashlib.sha256(" ".join(map(digest_of_file, files)).encode()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def save(path: Path, key: str, measured: Measured, picture: bytes) -> None:
+    """Write a result to ``path`` (.npz) and its picture beside it (.webp).
+
+    Raises:
+        OutputError: the folder cannot be written or is full; what was there is left.
+    """
+    voxels, regions = measured.voxels, measured.regions
+    text = json.dumps({"key": key, "numbers": measured.numbers, "first": regions.first})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".lsr-", dir=path.parent) as folder:
+            drawn, new = Path(folder) / "picture", Path(folder) / "result.npz"
+            drawn.write_bytes(picture)
+            np.savez_compressed(
+                new,
+                text=np.array(text),
+                keys=voxels.keys,
+                normal=voxels.normal,
+                anomalous=voxels.anomalous,
+                false=regions.false,
+                found=regions.found,
+            )
+            # The figures go last: where they are, the picture is.
+            os.replace(drawn, path.with_suffix(".webp"))
+            os.replace(new, path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({reason(error)}); make room, or choose another folder, "
+            "and start again: what is done is kept"
+        ) from error
+
+
+def load(path: Path, key: str) -> Measured | None:
+    """A result that was saved; None if there is none, it is damaged, or its key is another."""
+    if not (path.is_file() and path.with_suffix(".webp").is_file()):
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            text = json.loads(str(data["text"]))
+            if text["key"] != key:
+                return None
+            voxels = Histogram(data["keys"], data["normal"], data["anomalous"])
+            regions = Regions(int(text["first"]), data["false"], data["found"])
+            return Measured(dict(text["numbers"]), voxels, regions)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None  # cut short or changed: it is made again
+
+
+@cache
+def _program() -> str:
+    """A digest of the library's code as far as results depend on it; comments do not count."""
+    library = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(library.rglob("*.py")):
+        name = path.relative_to(library).as_posix()
+        if name.startswith(_BESIDE):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and _is_text(body[0]):
+                del body[0]
+        digest.update(f"{name}\0{ast.dump(tree)}".encode())
+    return digest.hexdigest()
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,0 +1,177 @@
+"""Tables of figures: one for programs (CSV), one for people (Markdown)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .design import LESION, UNTOUCHED
+from .families import FAMILIES
+from .figures import FIGURES, MEAN, Figure, Row
+from .runs import Candidate, Result
+
+#: Figures that have a table of their own in Markdown, with what must be known to read it.
+_SHOWN = {
+    "pooled_ap": "All voxels of the family's changed scans and of as many untouched ones are "
+    "ranked together, as the MOOD challenge does.",
+    "case_ap": "Mean over changed scans.",
+    "dice": "Mean over changed scans; the threshold is the model's own, from healthy scans.",
+    "dice_oracle": "Mean over changed scans; each has the threshold that suits it best, which "
+    "nobody knows beforehand.",
+    "recall_1": "One threshold for all scans. A region is of the lesion if a fifth of it lies "
+    "there.",
+    "recall_5": "",
+    "sample_auroc": "Changed scans against as many untouched ones.",
+}
+_HEALTHY = ("flagged_ml", "flagged_share", "alarms")
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """One line a row; three columns a figure: value, low and high end of its interval."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    head = ["method", "family", "held_out", "size", "size_unit", "contrast", "contrast_unit"]
+    ends = [name for key in FIGURES for name in (key, f"{key}_low", f"{key}_high")]
+    writer.writerow([*head, "scans", *ends])
+    kinds = {kind.name: kind for kind in FAMILIES}
+    for row in rows:
+        kind = kinds.get(row.family)
+        writer.writerow(
+            [
+                row.candidate,
+                row.family,
+                "yes" if kind is not None and kind.held_out else "no",
+                "" if row.size is None else f"{row.size:g}",
+                kind.size_unit if kind is not None and row.size is not None else "",
+                "" if row.contrast is None else f"{row.contrast:g}",
+                kind.contrast_unit if kind is not None and row.contrast is not None else "",
+                row.scans,
+                *(_cell(row.figures.get(key), part) for key in FIGURES for part in range(3)),
+            ]
+        )
+    return text.getvalue()
+
+
+def as_markdown(rows: Sequence[Row], title: str, notes: Sequence[str]) -> str:
+    """A table for each of the main figures, families down and methods across."""
+    candidates = list(dict.fromkeys(row.candidate for row in rows))
+    whole = {(r.family, r.candidate): r for r in rows if r.size is None and r.contrast is None}
+    families = [f for f in dict.fromkeys(family for family, _ in whole) if f != UNTOUCHED]
+    lines = [f"# {title}", "", *(f"- {note}" for note in notes), ""]
+    for key, explained in _SHOWN.items():
+        there = [f for f in families if any(key in _of(whole, f, c) for c in candidates)]
+        if not there:
+            continue
+        lines += [f"## {FIGURES[key]}", "", *([explained, ""] if explained else [])]
+        lines += _head("family", candidates)
+        for name in there:
+            cells = [_with_interval(_of(whole, name, c).get(key)) for c in candidates]
+            lines.append(f"| {_named(name)} | {' | '.join(cells)} |")
+        lines.append("")
+    lines += ["## Untouched scans", "", *_head("", candidates)]
+    for key in _HEALTHY:
+        cells = [_with_interval(_of(whole, UNTOUCHED, c).get(key)) for c in candidates]
+        lines.append(f"| {FIGURES[key]} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *_by_level(rows, candidates)]) + "\n"
+
+
+def _by_level(rows: Sequence[Row], candidates: Sequence[str]) -> list[str]:
+    lines = []
+    for attribute in ("size", "contrast"):
+        some = [row for row in rows if getattr(row, attribute) is not None]
+        if not some:
+            continue
+        lines += [
+            f"## By {attribute}",
+            "",
+            "AP of pooled voxels; for artefacts, marked *, AUROC of sample scores.",
+            "",
+            *_head(f"family, {attribute}", candidates),
+        ]
+        kinds = {kind.name: kind for kind in FAMILIES}
+        for name, level in dict.fromkeys((r.family, getattr(r, attribute)) for r in some):
+            unit = getattr(kinds[name], f"{attribute}_unit") if name in kinds else ""
+            cells = []
+            for candidate in candidates:
+                found = [
+                    row.figures
+                    for row in some
+                    if (row.candidate, row.family, getattr(row, attribute))
+                    == (candidate, name, level)
+                ]
+                figure = found[0].get("pooled_ap") if found else None
+                starred = found[0].get("sample_auroc") if found and figure is None else None
+                cells.append(
+                    f"{figure.value:.2f}" if figure else f"{starred.value:.2f}*" if starred else ""
+                )
+            lines.append(f"| {name}, {level:g} {unit} | {' | '.join(cells)} |")
+        lines.append("")
+    return lines
+
+
+def _of(whole: dict[tuple[str, str], Row], family: str, candidate: str) -> dict[str, Figure]:
+    row = whole.get((family, candidate))
+    return row.figures if row is not None else {}
+
+
+def _named(name: str) -> str:
+    kind = next((kind for kind in FAMILIES if kind.name == name), None)
+    if name == MEAN:
+        return f"**{name}**"
+    if name == LESION:
+        return "real lesions"
+    if kind is not None and kind.held_out:
+        return f"{name} (held out)"
+    return f"{name} (artefact)" if kind is not None and kind.whole_scan else name
+
+
+def _head(corner: str, candidates: Sequence[str]) -> list[str]:
+    return [f"| {corner} | {' | '.join(candidates)} |", "|---" * (len(candidates) + 1) + "|"]
+
+
+def _with_interval(figure: Figure | None) -> str:
+    if figure is None:
+        return ""
+    # Volumes are large, shares small: three figures that count.
+    digits = 1 if figure.value >= 10 else 2 if figure.value >= 0.1 else 3
+    text = f"{figure.value:.{digits}f}"
+    if figure.low is None or figure.high is None:
+        return text
+    return f"{text} ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
+
+
+def _cell(figure: Figure | None, part: int) -> str:
+    if figure is None:
+        return ""
+    value = (figure.value, figure.low, figure.high)[part]
+    return "" if value is None else f"{value:.6g}"
+
+
+def as_json(
+    rows: Sequence[Row],
+    results: Sequence[Result],
+    notes: Sequence[str],
+    candidates: Sequence[Candidate],
+) -> dict[str, Any]:
+    """Everything: figures with their intervals, and the numbers of every case."""
+    return {
+        "notes": list(notes),
+        "methods": [
+            {
+                "name": candidate.name,
+                "model": candidate.detector.bundle.name,
+                "model_sha256": candidate.model_digest,
+                "method": candidate.method,
+                "mode": candidate.mode,
+            }
+            for candidate in candidates
+        ],
+        "rows": [asdict(row) for row in rows],
+        "cases": [
+            {**asdict(result.case), "method": result.candidate, **result.measured.numbers}
+            for result in results
+        ],
+    }
