@@ -189,6 +189,8 @@ def _share_out(
     shared = [replace(s, split=chosen[s.owner]) for s in subjects]
     if splits.file is not None:
         write_table(splits.file, shared)
+    if all(given.get(person) for person in people):
+        return shared
     counts = Counter(chosen.values())
     words = ", ".join(f"{counts[name]} {name}" for name in SPLITS if counts[name])
     kept = f"; they stay as they are in {splits.file}" if splits.file is not None else ""

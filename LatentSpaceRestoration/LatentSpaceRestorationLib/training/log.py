@@ -41,7 +41,7 @@ class Log:
         self._count += 1
         if self._bar is not None:
             self._bar.update()
-        if step % self._run.report_every:
+        if step % self._run.report_every and step < self._run.schedule.steps:
             return
         means = {key: processes.mean(total / self._count) for key, total in self._sums.items()}
         self._sums, self._count = {}, 0
