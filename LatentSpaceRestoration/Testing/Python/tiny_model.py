@@ -20,6 +20,7 @@ from LatentSpaceRestorationLib.calibration import (
 from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
 from LatentSpaceRestorationLib.networks.unet import UNet3D
+from LatentSpaceRestorationLib.networks.vae import VAE
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
 from LatentSpaceRestorationLib.training.calibrate import to_files
 from LatentSpaceRestorationLib.volume import Volume
@@ -43,6 +44,14 @@ PRIOR_SETTINGS = {
     "attention_stride": 1,
     "key_size": 4,
     "value_size": 8,
+}
+
+VAE_SETTINGS = {
+    "shape": list(GRID),
+    "latents": 6,
+    "channels": [4, 6, 6],
+    "neck": 2,
+    "beta": 2.0,
 }
 
 
@@ -90,6 +99,29 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     }
     card = "# A model with random weights\n\nFor tests. Not for any use on people.\n"
     return write_bundle(folder / name, config, tensor_files, calibration, card).folder
+
+
+def write_tiny_vae_model(folder: Path, name: str = "tiny-vae", seed: int = 0) -> Path:
+    """Write the bundle ``folder/name``, a VAE that is not calibrated, and return its path."""
+    torch.manual_seed(seed)
+    vae = VAE(**VAE_SETTINGS)
+    with torch.no_grad():  # a posterior that says something, and images that are not all alike
+        vae.to_posterior.weight.mul_(4.0)
+        vae.from_latents.weight.mul_(4.0)
+    config = {
+        "name": name,
+        "kind": "vae",
+        "modality": "T1",
+        "grid": list(GRID),
+        "spacing_mm": SPACING,
+        "orientation": "IPL",
+        "intensity": {"rule": "median and interquartile range of the brain", "clip": 3.0},
+        "vae": VAE_SETTINGS,
+        "training": {"data": "none: random weights", "subjects": []},
+        "metrics": {},
+        "licence": "Apache-2.0",
+    }
+    return write_bundle(folder / name, config, {"vae.safetensors": vae.state_dict()}).folder
 
 
 def write_tiny_brain_model(folder: Path, seed: int = 0) -> Path:

@@ -1,0 +1,374 @@
+"""Every method of ``lsr detect``: calibrated in one go, the same outputs, and its equations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Lsr, one_line, save_scan, written
+from LatentSpaceRestorationLib.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.errors import BundleError, Cancelled
+from LatentSpaceRestorationLib.memory import Placement
+from LatentSpaceRestorationLib.methods import BY_KIND, METHODS, baseline
+from LatentSpaceRestorationLib.methods.map_restoration import MAPRestoration, total_variation
+from LatentSpaceRestorationLib.methods.nll import upsampled
+from LatentSpaceRestorationLib.methods.projection import Projection, projection_energy
+from LatentSpaceRestorationLib.methods.vae import (
+    elbo_gradient,
+    gradient,
+    kl_divergence,
+    latent_noise,
+    negative_elbo,
+)
+from LatentSpaceRestorationLib.networks.vae import VAE
+from LatentSpaceRestorationLib.outputs import ENDINGS
+from LatentSpaceRestorationLib.scoring import masked_smooth
+from LatentSpaceRestorationLib.training.calibrate import HealthyScan, calibrate, to_files
+from LatentSpaceRestorationLib.vae_inference import Piece, VAENetworks
+from LatentSpaceRestorationLib.volume import Volume
+from test_detector import check_images
+from test_vae import images, tiny_vae
+from tiny_model import SPACING, generated_brain, write_tiny_vae_model
+
+OTHERS = tuple(method for method in METHODS if method != "lsr")
+#: Methods that restore nothing, and methods whose restorations are one image.
+NOTHING = ("nll", "intensity")
+DRAWN = ("vae-elbo-gradient", "vae-ensemble")
+
+
+def calibrated(model: Path, folder: Path) -> Path:
+    """A copy of a model with figures of five generated brains for each of its methods."""
+    detector = Detector.load(model, "cpu")
+    scans = [
+        HealthyScan(f"H{s}", detector.prepare(generated_brain((44, 52, 4), seed=s))[0])
+        for s in range(5)
+    ]
+    lines: list[str] = []
+    data, places = to_files(*calibrate(detector, scans, restorations=2, report=lines.append))
+    assert any("H4" in line for line in lines)
+    bundle = detector.bundle
+    tensors = {f: bundle.tensors(f) for f in bundle.config["files"] if f.endswith("safetensors")}
+    tensors["place.safetensors"] = places
+    return write_bundle(folder, {**bundle.config, "name": folder.name}, tensors, data).folder
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A calibrated model of each kind."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    vae = write_tiny_vae_model(tmp_path_factory.mktemp("raw"))
+    return {
+        "anomaly": calibrated(tiny_model, folder / "both"),
+        "vae": calibrated(vae, folder / "vae"),
+    }
+
+
+@pytest.fixture(scope="module")
+def detectors(models: dict[str, Path]) -> dict[str, Detector]:
+    """By method."""
+    loaded = {kind: Detector.load(model, "cpu") for kind, model in models.items()}
+    return {method: loaded[kind] for kind, names in BY_KIND.items() for method in names}
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    return generated_brain((44, 52, 4), seed=11)
+
+
+# What every method fulfils
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_the_same_outputs(
+    detectors: dict[str, Detector], scan: Volume, method: str
+) -> None:
+    detector = detectors[method]
+    done: list[float] = []
+    found = detector.detect(
+        scan, method=method, restorations=2, seed=1, progress=lambda share, _: done.append(share)
+    )
+    check_images(found, scan)
+    assert (found.method, found.mode, found.healthy_scans) == (method, "default", 5)
+    assert 1 / 6 <= found.p_value <= 1.0
+    assert len(found.slice_scores) == 4
+    assert found.threshold == detector.threshold_value(99.0, restorations=2, method=method)
+    share = found.anomaly_mask.sum() / found.brain_mask.sum()
+    assert share < 0.2
+    if method != "lsr":
+        expected = 0 if method in NOTHING else 2 if method in DRAWN else 1
+        assert found.restorations == expected
+        assert (found.restoration_sd.max() > 0) == (method in DRAWN)
+    changed = np.abs(found.restoration - scan.array)[found.brain_mask > 0].max()
+    # To and fro, a voxel of 4 mm is as it was, but for what intensities lose by clipping.
+    assert (changed > 1.0) or method in NOTHING
+    assert not any("budget" in line for line in found.warnings)
+    assert all(a <= b for a, b in pairwise(done))
+    assert done[-1] == 1.0
+    again = detector.detect(scan, method=method, restorations=2, seed=1)
+    np.testing.assert_array_equal(again.anomaly_map, found.anomaly_map)
+    assert again.sample_score == found.sample_score
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_cancelling_is_heard(detectors: dict[str, Detector], scan: Volume, method: str) -> None:
+    asked: list[float] = []
+
+    def progress(share: float, _: str) -> None:
+        asked.append(share)
+
+    def is_cancelled() -> bool:
+        return bool(asked) and asked[-1] >= 0.1
+
+    with pytest.raises(Cancelled):
+        detectors[method].detect(
+            scan, method=method, restorations=2, progress=progress, is_cancelled=is_cancelled
+        )
+
+
+@pytest.mark.parametrize("method", BY_KIND["vae"])
+def test_the_size_of_pieces_does_not_change_the_map(
+    detectors: dict[str, Detector], scan: Volume, method: str
+) -> None:
+    bundle, detections = detectors[method].bundle, []
+    for size in (16, 1):
+        networks = VAENetworks.load(bundle)
+        networks.placement = Placement("cpu", {"slices": size, "brain": 1})
+        detector = Detector(bundle, networks, None, 2.0)
+        detections.append(detector.detect(scan, method=method, restorations=2))
+    found, other = detections
+    scale = found.anomaly_map.max()
+    np.testing.assert_allclose(other.anomaly_map / scale, found.anomaly_map / scale, atol=1e-4)
+    np.testing.assert_allclose(other.restoration, found.restoration, atol=0.05)
+
+
+def test_a_seed_is_that_of_the_draws(detectors: dict[str, Detector], scan: Volume) -> None:
+    for method, differs in (("vae-elbo-gradient", True), ("vae", False)):
+        one, two = (
+            detectors[method].detect(scan, method=method, restorations=1, seed=seed)
+            for seed in (0, 1)
+        )
+        assert np.array_equal(one.anomaly_map, two.anomaly_map) != differs
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_the_command_writes_the_same_files(
+    lsr: Lsr, models: dict[str, Path], scan: Volume, tmp_path: Path, method: str
+) -> None:
+    kind = next(kind for kind, names in BY_KIND.items() if method in names)
+    options = ["--model", models[kind], "--method", method, "--restorations", 1]
+    file = save_scan(tmp_path / "brain.nii.gz", scan.array, scan.affine)
+    results = tmp_path / "out"
+    status, out, err = lsr("detect", file, "-o", results, *options, "--device", "cpu", "--json")
+    assert (status, err) == (0, "")
+    assert written(results) == {f"brain_{ending}" for ending in ENDINGS}
+    assert json.loads(out)["method"] == method
+
+
+def test_what_a_model_cannot_do_is_refused_in_one_line(
+    lsr: Lsr, models: dict[str, Path], noise: np.ndarray, tmp_path: Path, tiny_model: Path
+) -> None:
+    scan = save_scan(tmp_path / "scan.nii.gz", noise)
+
+    def refusal(*options: object) -> str:
+        status, out, err = lsr("detect", scan, "-o", tmp_path / "out", *options)
+        assert (status, out) == (2, "")
+        assert not (tmp_path / "out").exists()
+        return one_line(err)
+
+    line = refusal("--model", models["vae"])
+    assert "cannot do method 'lsr'" in line
+    assert "vae-projection" in line
+    line = refusal("--model", models["anomaly"], "--method", "vae")
+    assert "lsr, vqvae-residual, nll, intensity" in line
+    assert "was not calibrated for method 'nll'" in refusal(
+        "--model", tiny_model, "--method", "nll"
+    )
+    line = refusal("--model", models["anomaly"], "--method", "nll", "--mode", "paper")
+    assert "--mode paper is of method lsr" in line
+    assert "invalid choice: 'best'" in refusal("--method", "best")
+
+
+def test_weights_of_another_vae_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    bundle = read_bundle(models["vae"])
+    settings = {**bundle.config["vae"], "latents": 7}
+    tensors = {"vae.safetensors": bundle.tensors("vae.safetensors")}
+    misfit = write_bundle(
+        tmp_path / "misfit", {**bundle.config, "name": "misfit", "vae": settings}, tensors
+    )
+    with pytest.raises(BundleError, match="do not fit its settings"):
+        Detector.load(misfit.folder)
+
+
+# Methods on intensities and codes
+
+
+def test_maps_of_intensity_and_codes(detectors: dict[str, Detector], scan: Volume) -> None:
+    detector = detectors["nll"]
+    prepared, _ = detector.prepare(scan)
+    case = detector.case(prepared)
+    (found,) = baseline("intensity").evidence(case)
+    expected = masked_smooth(prepared.slices, prepared.mask, 4.0 / SPACING)
+    np.testing.assert_array_equal(found.maps["intensity"], expected)
+    (found,) = baseline("nll").evidence(case)
+    fine = upsampled(detector.read(prepared).nll, prepared.slices.shape)
+    expected = masked_smooth(fine, prepared.mask, 4.0 / SPACING)
+    np.testing.assert_array_equal(found.maps["nll"], expected)
+    (found,) = baseline("vqvae-residual").evidence(case)
+    expected = masked_smooth(np.abs(prepared.slices - found.mean), prepared.mask, 4.0 / SPACING)
+    np.testing.assert_array_equal(found.maps["residual"], expected)
+
+
+def test_codes_are_upsampled_to_the_middle_of_their_cells() -> None:
+    cells = np.random.default_rng(0).normal(size=(2, 4, 3))
+    fine = upsampled(cells, (2, 12, 9))
+    assert fine.shape == (2, 12, 9)
+    np.testing.assert_allclose(fine[:, 1::3, 1::3], cells, atol=1e-6)
+    between = (cells[:, 0] * 2 + cells[:, 1]) / 3
+    np.testing.assert_allclose(fine[:, 2, 1::3], between, atol=1e-6)
+    np.testing.assert_allclose(upsampled(np.ones((1, 2, 2)), (1, 8, 8)), 1.0, atol=1e-6)
+
+
+# Equations of the VAE's methods
+
+
+def piece_of(vae: VAE, slices: torch.Tensor, position: torch.Tensor) -> Piece:
+    brain = torch.zeros_like(slices, dtype=torch.bool)
+    brain[:, :, 2:-2, 2:-2] = True
+    return Piece(vae, slices, brain, position, range(len(slices)), lambda _: None)
+
+
+def finite_differences(
+    energy: Callable[[torch.Tensor], torch.Tensor], slices: torch.Tensor, pixels: list[int]
+) -> torch.Tensor:
+    """(len(pixels),) slopes of the first slice's energy along some of its pixels."""
+    found = []
+    for pixel in pixels:
+        step = torch.zeros_like(slices)
+        step[0].view(-1)[pixel] = 1e-4
+        found.append((energy(slices + step) - energy(slices - step))[0] / 2e-4)
+    return torch.stack(found).detach()
+
+
+def energies(vae: VAE) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """What gradients are taken of, by method, of three slices."""
+    slices, position = (t.double() for t in images())
+    noise = latent_noise(0, range(3), 0, vae.latents).double()
+    start = slices + 0.3
+    piece = piece_of(vae, start, position)
+    return {
+        "vae-kl-gradient": lambda x: kl_divergence(vae, x, position),
+        "vae-elbo-gradient": lambda x: negative_elbo(vae, x, position, noise),
+        "vae-projection": lambda x: projection_energy(vae, x, start, position, 0.3)[0],
+        "map-restoration": lambda x: MAPRestoration().energy(piece, x),
+        "total variation": total_variation,
+    }
+
+
+class DoubleVAE(VAE):
+    """Also its posterior and its reconstructions in float64, for finite differences."""
+
+    def posterior(self, slices: torch.Tensor, position: torch.Tensor) -> object:
+        from LatentSpaceRestorationLib.networks.vae import Posterior
+
+        features = self.encoder(slices, position).flatten(1)
+        return Posterior(*self.to_posterior(features).chunk(2, dim=1))
+
+    def forward(self, slices, position, noise=None):  # type: ignore[no-untyped-def]
+        posterior = self.posterior(slices, position)
+        return self.decode(posterior.draw(noise.to(slices)), position), posterior
+
+    def reconstruct(self, slices: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        return self.decode(self.posterior(slices, position).mean, position)
+
+
+@pytest.mark.parametrize("name", list(energies(tiny_vae())))
+def test_gradients_are_slopes(name: str) -> None:
+    vae = tiny_vae(beta=3.0).double()
+    vae.__class__ = DoubleVAE
+    energy = energies(vae)[name]
+    slices = images()[0].double()
+    found = gradient(energy, slices)
+    assert found.shape == slices.shape
+    pixels = [0, 40, 77, 100, 191]
+    expected = finite_differences(energy, slices, pixels)
+    torch.testing.assert_close(found[0].view(-1)[pixels], expected, rtol=1e-3, atol=1e-6)
+    assert float(expected.abs().max()) > 0
+    # Each slice has the gradient that it has alone.
+    both = energy(slices)
+    assert both.shape == (3,)
+
+
+def test_the_elbo_is_error_and_beta_times_kl() -> None:
+    vae = tiny_vae(beta=3.0)
+    slices, position = images()
+    noise = latent_noise(7, range(4, 7), 2, vae.latents)
+    posterior = vae.posterior(slices, position)
+    back = vae.decode(posterior.draw(noise), position)
+    expected = (slices - back).square().sum((1, 2, 3)) + 3.0 * kl_divergence(vae, slices, position)
+    torch.testing.assert_close(negative_elbo(vae, slices, position, noise), expected)
+
+
+def test_the_elbos_gradient_is_the_mean_over_draws() -> None:
+    vae = tiny_vae()
+    slices, position = images()
+    found, mean, sd = elbo_gradient(piece_of(vae, slices, position), 5, 3)
+    each, backs = [], []
+    for draw in range(3):
+        noise = latent_noise(5, range(3), draw, vae.latents)
+        each.append(gradient(lambda x, z=noise: negative_elbo(vae, x, position, z), slices))
+        backs.append(vae(slices, position, noise)[0].detach())
+    torch.testing.assert_close(found, torch.stack(each).mean(0).abs()[:, 0])
+    torch.testing.assert_close(mean, torch.stack(backs).mean(0)[:, 0])
+    torch.testing.assert_close(sd, torch.stack(backs).std(0, correction=0)[:, 0])
+
+
+def test_noise_is_a_function_of_seed_slice_and_draw() -> None:
+    noise = latent_noise(3, range(5), 1, 4)
+    torch.testing.assert_close(latent_noise(3, range(2, 4), 1, 4), noise[2:4])
+    others = (latent_noise(4, range(5), 1, 4), latent_noise(3, range(5), 2, 4))
+    assert not any(torch.equal(other, noise) for other in others)
+    assert abs(float(latent_noise(0, range(500), 0, 20).std()) - 1.0) < 0.03
+
+
+def test_total_variation_by_hand() -> None:
+    image = torch.zeros(2, 1, 4, 5)
+    image[0, 0, 1:3, 1:4] = 2.0  # a block of 2 x 3: ten edges of height 2
+    image[1, 0] = torch.arange(5.0)  # a ramp: four steps of 1 in each of four rows
+    found = total_variation(image)
+    # A kink that is rounded over r takes r - r^2 / 2h from an edge of height h.
+    expected = torch.tensor([10 * (2.0 - 0.02 + 0.02**2 / 4), 16 * (1.0 - 0.02 + 0.02**2 / 2)])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["vae-projection", "map-restoration"])
+def test_descent_lowers_the_energy_in_the_brain_alone(name: str) -> None:
+    vae = tiny_vae()
+    slices, position = images()
+    piece = piece_of(vae, slices, position)
+    if name == "vae-projection":
+        way = Projection(steps=8)
+        walked, energy = way.project(piece)
+        before = projection_energy(vae, slices, slices, position, way.weight)[0]
+        after = projection_energy(vae, walked, slices, position, way.weight)[0]
+    else:
+        restoring = MAPRestoration(steps=8)
+        walked, energy = restoring.restore(piece)
+        before, after = restoring.energy(piece, slices), restoring.energy(piece, walked)
+    torch.testing.assert_close(after, energy, rtol=1e-4, atol=1e-3)
+    assert (energy < 0.95 * before).all()
+    assert torch.equal(walked[~piece.brain], slices[~piece.brain])
+    assert float(walked.abs().max()) <= 3.0
+    changed = (walked - slices).abs()
+    assert float(changed[piece.brain].mean()) > 0.01
+    # A heavy term holds it back.
+    if name == "vae-projection":
+        held, _ = Projection(steps=8, weight=100.0).project(piece)
+    else:
+        held, _ = MAPRestoration(steps=8, weight=100.0).restore(piece)
+    assert float((held - slices).abs().mean()) < 0.2 * float(changed.mean())
