@@ -43,6 +43,8 @@ def candidates_of(
         )
     if comparison == "beta" and (kinds != {"vae"} or len(detectors) < 2):
         raise LSRError("the beta sweep needs VAEs; give the folders of two or more with --model")
+    if comparison == "beta":
+        _check_betas(detectors)
     candidates, notes, done = [], [], set()
     for detector in detectors:
         able, uncalibrated = _able(detector)
@@ -97,6 +99,17 @@ def _method_and_mode(name: str) -> tuple[str, str]:
 def beta_of(detector: Detector) -> float:
     """Of a VAE, from its settings."""
     return float(detector.bundle.config["vae"].get("beta", 1.0))
+
+
+def _check_betas(detectors: Sequence[Detector]) -> None:
+    folders: dict[float, Path] = {}
+    for detector in detectors:
+        beta, folder = beta_of(detector), detector.bundle.folder
+        if beta in folders:
+            raise LSRError(
+                f"{folders[beta]} and {folder} both have beta {beta:g}; give one of them"
+            )
+        folders[beta] = folder
 
 
 def draw_sweep(rows: Sequence[Row], candidates: Sequence[Candidate], file: Path) -> None:

@@ -60,7 +60,9 @@ def draw_case(volume: Volume, found: Detection, label: np.ndarray) -> bytes:
     low = min(float(low), float(np.percentile(volume.array, 1)))
     size = _size(box, spacing)
     grey = _grey(_resized(cut(volume.array), size), low, float(high))
-    outline, flagged = _resized(cut(label), size), _resized(cut(found.anomaly_mask), size)
+    # Single voxels that happened not to change would only clutter the outline.
+    shape = ndimage.binary_fill_holes(ndimage.binary_closing(cut(label)) | cut(label))
+    outline, flagged = _resized(shape, size), _resized(cut(found.anomaly_mask), size)
     heat = _heat(_resized(cut(found.anomaly_map), size), found.threshold)
     cover = (0.85 * np.clip(heat / 0.2, 0.0, 1.0))[..., None]
     warm = (grey * (1.0 - cover) + inferno(0.25 + 0.75 * heat) * cover).round().astype(np.uint8)

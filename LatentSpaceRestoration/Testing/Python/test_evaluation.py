@@ -26,7 +26,7 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("healthy")
     lines = ["subject\tsplit\tt1w\tbrainmask"]
     for number in range(4):
-        brain = generated_brain(seed=number)
+        brain = generated_brain((44, 52, 14), seed=number)
         save_scan(folder / f"H{number}.nii.gz", brain.array, brain.affine)
         inside = (brain.array > 0).astype(np.uint8)
         save_scan(folder / f"H{number}_mask.nii.gz", inside, brain.affine)
@@ -154,9 +154,9 @@ def test_real_lesions_and_lesion_shapes(
 ) -> None:
     folder = tmp_path / "lesions"
     folder.mkdir()
-    brain = generated_brain(seed=9)
+    brain = generated_brain((44, 52, 14), seed=9)
     label = np.zeros(brain.shape, np.uint8)
-    label[20:24, 25:29, 20:24] = 1
+    label[20:24, 25:29, 5:9] = 1
     save_scan(folder / "P1_T1w.nii.gz", brain.array * (1.0 - 0.7 * label), brain.affine)
     save_scan(folder / "P1_lesion.nii.gz", label, brain.affine)
     options = ("--method", "lsr", *of_families("stroke-shape"))
