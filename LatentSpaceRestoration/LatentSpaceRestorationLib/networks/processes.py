@@ -92,6 +92,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             assert self.running_mean is not None
             assert self.running_var is not None
             assert self.momentum is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(average, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1.0), self.momentum)
         out = centred * torch.rsqrt(variance + self.eps).view(1, -1, 1, 1)

@@ -18,6 +18,8 @@ from .slices import Slices
 
 #: Slices whose latents the codebook's first keys are the centres of.
 _START_SLICES = 256
+#: Slices that go through the encoder together for that.
+_START_PIECE = 32
 #: Of their latents, so many.
 _START_LATENTS = 20_000
 
@@ -118,20 +120,22 @@ def _start_codebook(network: VQVAE, data: Slices, augmentation: Augmentation, ru
     """k-means over the latents of many slices, not of one batch alone."""
     generator = generator_of(run.schedule.seed, 0)
     device = network.codebook.keys.device
+    # BatchNorm makes latents depend on who is in a piece: pieces are the same for any number of
+    # processes, and each is shared by all of them.
+    size = _START_PIECE - _START_PIECE % processes.size()
     index = torch.randperm(len(data), generator=generator)[:_START_SLICES]
     index = index[: len(index) - len(index) % processes.size()]
-    images, position = data.take(index[processes.part(len(index))])
+    images, position = data.take(index)
+    latents = []
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        x, _ = augment(images, augmentation, generator)
-        latents = torch.cat(
-            [
-                network.encoder(part.to(device), place.to(device)).permute(0, 2, 3, 1).flatten(0, 2)
-                for part, place in zip(x.split(32), position.split(32), strict=True)
-            ]
-        )
-    latents = processes.all_rows(latents)
-    pick = torch.randperm(len(latents), generator=generator)[:_START_LATENTS]
-    network.codebook.start(latents[pick.to(device)], generator)
+        x, _ = augment(images, augmentation, generator, is_share=False)
+        for piece, place in zip(x.split(size), position.split(size), strict=True):
+            own = processes.part(len(piece))
+            found = network.encoder(piece[own].to(device), place[own].to(device))
+            latents.append(processes.all_rows(found.permute(0, 2, 3, 1).flatten(0, 2)))
+    everything = torch.cat(latents)
+    pick = torch.randperm(len(everything), generator=generator)[:_START_LATENTS]
+    network.codebook.start(everything[pick.to(device)], generator)
 
 
 def _as_vqvae(model: nn.Module) -> VQVAE:

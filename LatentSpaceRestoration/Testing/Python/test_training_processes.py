@@ -1,0 +1,96 @@
+"""A training that is shared by two processes is the training of one."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from LatentSpaceRestorationLib.networks import processes
+from tiny_training import write_training
+
+pytestmark = pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+    reason="PyTorch was built without gloo",
+)
+
+
+def train(network: str, settings: Path, work: str, number: int, *more: str) -> tuple[int, str, str]:
+    """``lsr train`` in so many processes: status, output and errors."""
+    launch = (
+        ["torch.distributed.run", "--standalone", f"--nproc-per-node={number}", "-m"]
+        if number > 1
+        else []
+    )
+    command = [sys.executable, "-m", *launch, "LatentSpaceRestorationLib", "train", network]
+    path = os.pathsep.join([str(ROOT / "LatentSpaceRestoration"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, settings.name, "--work", work, "--device", "cpu", "--no-tensorboard", *more],
+        cwd=settings.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def figures(output: str) -> dict[str, float]:
+    """The means that the last report of the losses gives."""
+    last = [line for line in output.splitlines() if line.startswith("step ")][-1]
+    return {key: float(value) for key, value in re.findall(r"(\w+) (\d+\.\d+)", last)}
+
+
+@pytest.mark.parametrize("network", ["vqvae", pytest.param("baseline", marks=pytest.mark.slow)])
+def test_two_processes_give_the_losses_of_one(tmp_path: Path, network: str) -> None:
+    settings = write_training(tmp_path, people=9)
+    results = {}
+    for number in (1, 2):
+        status, out, err = train(network, settings, f"work{number}", number)
+        assert status == 0, err
+        assert sum(line.startswith("step ") for line in out.splitlines()) == 1, out
+        results[number] = figures(out)
+    assert results[1].keys() == results[2].keys()
+    assert results[1].keys() >= ({"l1", "perplexity"} if network == "vqvae" else {"error", "kl"})
+    assert results[2] == pytest.approx(results[1], rel=2e-3)
+    one, two = (
+        torch.load(next((tmp_path / f"work{n}").glob("*.pt")), weights_only=True)["averaged"]
+        for n in (1, 2)
+    )
+    assert one.keys() == two.keys()
+    # Weights before a BatchNorm's mean are free, and keys follow ties of k-means: neither is to be
+    # compared, but what the layers saw is.
+    for key in (key for key in one if key.endswith(("running_var", "batches_tracked"))):
+        torch.testing.assert_close(one[key], two[key], rtol=5e-3, atol=1e-3)
+    if network == "vqvae":
+        # A training begun by two goes on with one.
+        status, out, err = train("vqvae", settings, "work2", 1, "--resume")
+        assert status == 0, err
+        assert "resumed at step 12" in out
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_in_one_line(tmp_path: Path) -> None:
+    settings = write_training(tmp_path, people=6, slices=12)
+    status, _, err = train("vqvae", settings, "work", 2, "--set", "vqvae.training.batch=7")
+    assert status != 0
+    lines = [line for line in err.splitlines() if "lsr: error" in line]
+    assert lines == [
+        "lsr: error: a batch of 7 cannot be shared by 2 processes; change batch, or "
+        "the number of processes"
+    ] * len(lines)
+    assert lines
+
+
+def test_alone_a_process_is_the_first_of_one() -> None:
+    values = torch.arange(6.0).view(3, 2)
+    assert (processes.rank(), processes.size(), processes.part(5)) == (0, 1, slice(0, 5))
+    assert processes.total(values) is processes.all_rows(values) is values
+    assert processes.mean(1.5) == 1.5
+    torch.testing.assert_close(processes.gather_rows(values, torch.tensor([2, 0])), values[[2, 0]])
