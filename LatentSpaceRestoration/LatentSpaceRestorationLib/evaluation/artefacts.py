@@ -14,9 +14,11 @@ from .places import Healthy
 def bias_field(
     scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed: int
 ) -> np.ndarray:
-    """A smooth factor exp(contrast f), with f a wave of random direction and wavelength ``size``.
+    """Shading: a smooth factor over the whole scan.
 
-    f is 1 at most; wavelengths of one to two heads look like the fields of coils.
+    The factor is exp(contrast f), with f the sum of four waves of random direction and of
+    wavelength ``size``, scaled to 1 at most; wavelengths of one to two heads look like the fields
+    of coils.
     """
     generator = np.random.default_rng(seed)
     waves = generator.standard_normal((4, 3))
@@ -56,9 +58,10 @@ def motion_ghost(
 def missing_slices(
     scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed: int
 ) -> np.ndarray:
-    """A slab of ``size`` mm through the centre loses ``contrast`` of its signal.
+    """A slab of slices loses a share of its signal, the contrast.
 
-    The slab is at least one slice, along a random axis of the grid.
+    The slab is ``size`` mm thick, at least one slice, and lies about the centre, across a random
+    axis of the grid.
     """
     volume = scan.volume
     axis = int(np.random.default_rng(seed).integers(3))

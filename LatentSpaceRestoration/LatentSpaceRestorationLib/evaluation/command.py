@@ -208,15 +208,19 @@ def _write(
     from ..io import reason
     from .compare import draw_sweep
     from .curves import draw_curves
+    from .design import LESION
     from .page import write_page
     from .tables import as_csv, as_json, as_markdown
 
     models = ", ".join(dict.fromkeys(c.detector.bundle.name for c in candidates))
     title = f"Evaluation of {models}"
-    subjects = len({r.case.subject for r in results})
+    healthy = len({r.case.subject for r in results if r.case.family != LESION})
+    patients = len({r.case.subject for r in results if r.case.family == LESION})
+    real = f" and {patients} with real lesions" if patients else ""
     about = [
-        f"{subjects} subjects of split {options.split}, {options.restorations} restorations, seed "
-        f"{options.seed}; intervals: 95%, {options.replicates} bootstrap draws of subjects.",
+        f"{healthy} healthy subjects of split {options.split}{real}; restorations: "
+        f"{options.restorations}; seed {options.seed}; intervals: 95%, {options.replicates} "
+        "bootstrap draws of subjects.",
         *notes,
     ]
     text = as_markdown(rows, title, about)

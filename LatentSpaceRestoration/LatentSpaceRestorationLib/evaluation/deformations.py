@@ -32,7 +32,7 @@ def source(
 
 
 def shift(scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed: int) -> np.ndarray:
-    """A ball that shows what lies ``contrast`` mm away in a random direction."""
+    """A ball that shows what lies elsewhere: so far away as the contrast says, in mm."""
     region = ball(scan, centre, size)
     direction = random_direction(np.random.default_rng(seed))
     points = region.offset + (centre + contrast * direction)[:, None, None, None]
@@ -42,7 +42,7 @@ def shift(scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed:
 def reflection(
     scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed: int
 ) -> np.ndarray:
-    """A ball mirrored in a plane through its centre; ``contrast`` is the mirror image's share.
+    """A ball mirrored in a plane through its centre; the contrast is the mirror image's share.
 
     The plane's direction is random.
     """

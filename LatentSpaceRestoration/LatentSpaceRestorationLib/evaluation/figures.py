@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ _AT_ONCE = 100
 
 #: What is told of a family, in this order: key and heading.
 FIGURES: Mapping[str, str] = {
+    "guess_ap": "AP of a guess: the share of anomalous voxels",
     "pooled_ap": "AP, voxels pooled",
     "pooled_auroc": "AUROC, voxels pooled",
     "case_ap": "AP per scan",
@@ -202,7 +203,13 @@ def _figures(
         return values
     pool = changed if changed[0].case.family == LESION else every
     counted = weights[:, : len(pool)]
-    values |= _ranked(Table.of([result.measured.voxels for result in pool]), counted, "pooled")
+    voxels = [result.measured.voxels for result in pool]
+    anomalous, normal = (
+        counted @ [float(count.sum()) for count in counts]
+        for counts in ([v.anomalous for v in voxels], [v.normal for v in voxels])
+    )
+    values["guess_ap"] = anomalous / np.maximum(anomalous + normal, 1.0)
+    values |= _ranked(Table.of(voxels), counted, "pooled")
     recall = _recall([r.measured.regions for r in pool], counted, truth[: len(pool)])
     values |= {f"recall_{n}": r for n, r in zip(FALSE_REGIONS, recall, strict=True)}
     own = weights[:, : len(changed)]
@@ -236,8 +243,9 @@ def _all(bootstrap: Bootstrap, results: Sequence[Result]) -> np.ndarray:
 
 def _ranked(table: Table, weights: np.ndarray, name: str) -> dict[str, np.ndarray]:
     """AP and AUROC: of the data by scikit-learn, of the replicates many at a time."""
-    ap = _in_parts(table.average_precision, weights)
-    auroc = _in_parts(table.auroc, weights)
+    starts = range(0, len(weights), _AT_ONCE)
+    parts = [table.ap_and_auroc(weights[start : start + _AT_ONCE]) for start in starts]
+    ap, auroc = (np.concatenate(part) for part in zip(*parts, strict=True))
     labels, scores, counts = table.weighted(weights[0])
     if labels.any() and not labels.all():
         from sklearn.metrics import average_precision_score, roc_auc_score
@@ -245,11 +253,6 @@ def _ranked(table: Table, weights: np.ndarray, name: str) -> dict[str, np.ndarra
         ap[0] = average_precision_score(labels, scores, sample_weight=counts)
         auroc[0] = roc_auc_score(labels, scores, sample_weight=counts)
     return {f"{name}_ap": ap, f"{name}_auroc": auroc}
-
-
-def _in_parts(figure: Callable[[np.ndarray], np.ndarray], weights: np.ndarray) -> np.ndarray:
-    parts = range(0, len(weights), _AT_ONCE)
-    return np.concatenate([figure(weights[start : start + _AT_ONCE]) for start in parts])
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -88,28 +88,25 @@ class Table:
         rows = values[:, None] == bins
         return cls(bins, rows & ~anomalous[:, None], rows & anomalous[:, None])
 
-    def average_precision(self, weights: np.ndarray) -> np.ndarray:
-        """Average precision of all voxels together, as scikit-learn defines it.
+    def ap_and_auroc(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Average precision, and area under the ROC curve, of all voxels together.
+
+        As scikit-learn defines them, for many sets of weights at a time.
 
         Args:
             weights: (r, scans), how often each scan counts; one row a replicate.
 
         Returns:
-            (r,); not a number where nothing is anomalous.
+            (r,) and (r,); not a number where nothing, or everything, is anomalous.
         """
         hit, false = self._cumulative(weights)
         gained = np.diff(hit, axis=1, prepend=0.0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.where(gained > 0, hit / (hit + false), 0.0)
-            return np.asarray((gained * precision).sum(axis=1) / hit[:, -1])
-
-    def auroc(self, weights: np.ndarray) -> np.ndarray:
-        """Area under the ROC curve; see :meth:`average_precision`."""
-        hit, false = self._cumulative(weights)
-        middle = hit - 0.5 * np.diff(hit, axis=1, prepend=0.0)
         rejected = np.diff(false, axis=1, prepend=0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((rejected * middle).sum(axis=1) / (hit[:, -1] * false[:, -1]))
+            precision = np.where(gained > 0, hit / (hit + false), 0.0)
+            ap = (gained * precision).sum(axis=1) / hit[:, -1]
+            area = (rejected * (hit - 0.5 * gained)).sum(axis=1)
+            return ap, area / (hit[:, -1] * false[:, -1])
 
     def best_dice(self) -> float:
         """Dice at the threshold that is best for all scans together: that of an oracle."""

@@ -78,11 +78,12 @@ def measure(found: Detection, label: np.ndarray, voxel_ml: float) -> Measured:
         "seconds": sum(s for step, s in found.seconds.items() if step != "first_score"),
     }
     if label.any():
-        table, once = Table.of([voxels]), np.ones((1, 1))
+        table = Table.of([voxels])
+        ap, auroc = table.ap_and_auroc(np.ones((1, 1)))
         numbers |= {
             "label_ml": float(label.sum()) * voxel_ml,
-            "ap": float(table.average_precision(once)[0]),
-            "auroc": float(table.auroc(once)[0]),
+            "ap": float(ap[0]),
+            "auroc": float(auroc[0]),
             "dice": dice(found.anomaly_mask, label),
             "dice_oracle": table.best_dice(),
             "hit": bool(label.ravel()[np.argmax(found.anomaly_map)]),

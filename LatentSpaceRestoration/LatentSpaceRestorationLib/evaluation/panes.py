@@ -20,7 +20,7 @@ from ..picture import inferno
 from ..volume import Volume
 
 #: Pixels of a side of a pane.
-PANE = 230
+PANE = 260
 PANES = ("Scan", "Truth", "Map", "Restoration")
 _TRUTH = (94, 234, 140)
 _FLAGGED = (64, 224, 255)

@@ -15,7 +15,9 @@ from .places import Healthy, Region, ball, look_up, with_values
 def foreign_patch(
     scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed: int, donor: Healthy
 ) -> np.ndarray:
-    """Foreign-patch interpolation: (1 - contrast) of the scan and ``contrast`` of another.
+    """A ball of another healthy brain shines through: foreign-patch interpolation.
+
+    The values are (1 - contrast) of the scan and ``contrast`` of the other.
 
     Tan et al., "Detecting outliers with foreign patch interpolation", 2020. The patch is a ball and
     not a box, so that its edges do not follow the grid.
@@ -29,7 +31,9 @@ def foreign_patch(
 def poisson_patch(
     scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed: int, donor: Healthy
 ) -> np.ndarray:
-    """Poisson image interpolation: the patch has the mixed gradients and the scan's own border.
+    """A ball of another healthy brain, put in by its gradients, so that it has no edge.
+
+    Poisson image interpolation: the patch has mixed gradients and the scan's own border.
 
     Tan et al., "Detecting outliers with Poisson image interpolation", MICCAI 2021: within the patch
     the result u solves laplace(u) = div((1 - contrast) grad(scan) + contrast grad(donor)), and

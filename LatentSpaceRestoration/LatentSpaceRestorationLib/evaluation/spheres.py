@@ -14,7 +14,7 @@ from .places import Healthy, ball, random_direction, with_values
 def uniform_sphere(
     scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed: int
 ) -> np.ndarray:
-    """One intensity, ``contrast`` from the brain's median; negative is darker."""
+    """One intensity; the contrast is its distance from the brain's median, negative is darker."""
     region = ball(scan, centre, size)
     return with_values(scan, region, np.full(region.distance.shape, scan.level(contrast)))
 
@@ -22,7 +22,7 @@ def uniform_sphere(
 def noise_sphere(
     scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed: int
 ) -> np.ndarray:
-    """The scan with Gaussian noise added, of standard deviation ``contrast``."""
+    """The scan with Gaussian noise added; the contrast is its standard deviation."""
     region = ball(scan, centre, size)
     noise = np.random.default_rng(seed).standard_normal(region.distance.shape)
     values = scan.volume.array[region.box] + contrast * scan.intensity[1] * noise
@@ -32,7 +32,7 @@ def noise_sphere(
 def gradient_sphere(
     scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed: int
 ) -> np.ndarray:
-    """A ramp from ``-contrast`` to ``contrast`` across the diameter, in a random direction."""
+    """A ramp in a random direction, from minus the contrast to the contrast across the ball."""
     region = ball(scan, centre, size)
     direction = random_direction(np.random.default_rng(seed))
     # Rounded as places are, for the same reason.

@@ -16,7 +16,7 @@ from .runs import Candidate, Result
 #: Figures that have a table of their own in Markdown, with what must be known to read it.
 _SHOWN = {
     "pooled_ap": "All voxels of the family's changed scans and of as many untouched ones are "
-    "ranked together, as the MOOD challenge does.",
+    "ranked together, as the MOOD challenge does. A guess would get the share of changed voxels.",
     "case_ap": "Mean over changed scans.",
     "dice": "Mean over changed scans; the threshold is the model's own, from healthy scans.",
     "dice_oracle": "Mean over changed scans; each has the threshold that suits it best, which "
@@ -66,9 +66,12 @@ def as_markdown(rows: Sequence[Row], title: str, notes: Sequence[str]) -> str:
         if not there:
             continue
         lines += [f"## {FIGURES[key]}", "", *([explained, ""] if explained else [])]
-        lines += _head("family", candidates)
+        guessed = ["guess"] if key == "pooled_ap" else []
+        lines += _head("family", [*guessed, *candidates])
         for name in there:
-            cells = [_with_interval(_of(whole, name, c).get(key)) for c in candidates]
+            guess = [_of(whole, name, candidates[0]).get("guess_ap") for _ in guessed]
+            cells = ["" if g is None else f"{g.value:.3f}" for g in guess]
+            cells += [_with_interval(_of(whole, name, c).get(key)) for c in candidates]
             lines.append(f"| {_named(name)} | {' | '.join(cells)} |")
         lines.append("")
     lines += ["## Untouched scans", "", *_head("", candidates)]

@@ -146,7 +146,7 @@ def test_a_scan_that_cannot_be_used_is_left_out_and_said(
     assert status == 3
     assert err.count("H1.nii.gz") == 1
     assert "left out" in err
-    assert "2 subjects" in out
+    assert "2 healthy subjects" in out
 
 
 def test_real_lesions_and_lesion_shapes(

@@ -37,8 +37,7 @@ def test_counted_voxels_give_the_figures_of_scikit_learn() -> None:
     table = Table.of([Histogram.of(values, label) for values, label in pairs])
     labels = np.concatenate([label.ravel() for _, label in pairs])
     values = np.concatenate([values.ravel() for values, _ in pairs])
-    all_once = np.ones((1, 3))
-    ap, auroc = table.average_precision(all_once)[0], table.auroc(all_once)[0]
+    ap, auroc = (figure[0] for figure in table.ap_and_auroc(np.ones((1, 3))))
     assert ap == pytest.approx(metrics.average_precision_score(labels, values), abs=1e-3)
     assert auroc == pytest.approx(metrics.roc_auc_score(labels, values), abs=1e-4)
     weighted = table.weighted(np.ones(3))
@@ -51,9 +50,9 @@ def test_replicates_weigh_scans_as_if_they_were_there_several_times() -> None:
     table = Table.of(histograms)
     twice = Table.of([histograms[0], histograms[2], histograms[2]])
     weights = np.array([[1.0, 0.0, 2.0], [1.0, 1.0, 1.0]])
-    for figure in ("average_precision", "auroc"):
-        found = getattr(table, figure)(weights)
-        assert found[0] == pytest.approx(getattr(twice, figure)(np.ones((1, 3)))[0])
+    expected = twice.ap_and_auroc(np.ones((1, 3)))
+    for found, wanted in zip(table.ap_and_auroc(weights), expected, strict=True):
+        assert found[0] == pytest.approx(wanted[0])
         assert found[0] != pytest.approx(found[1])
 
 
@@ -71,10 +70,9 @@ def test_counts_stay_small_and_lose_no_voxel() -> None:
 def test_scores_of_scans_are_ranked_as_scikit_learn_does() -> None:
     scores, truth = [1.0, 2.0, 2.0, 3.0, 0.5, 2.5], [False, True, False, True, False, False]
     table = Table.of_scores(scores, truth)
-    once = np.ones((1, 6))
-    assert table.auroc(once)[0] == pytest.approx(metrics.roc_auc_score(truth, scores))
-    ap = metrics.average_precision_score(truth, scores)
-    assert table.average_precision(once)[0] == pytest.approx(ap)
+    ap, auroc = table.ap_and_auroc(np.ones((1, 6)))
+    assert auroc[0] == pytest.approx(metrics.roc_auc_score(truth, scores))
+    assert ap[0] == pytest.approx(metrics.average_precision_score(truth, scores))
 
 
 def detection(values: np.ndarray, threshold: float, score: float = 1.0) -> Detection:
