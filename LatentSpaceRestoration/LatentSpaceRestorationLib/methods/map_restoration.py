@@ -50,7 +50,7 @@ class MAPRestoration:
     """
 
     weight: float = 0.5
-    steps: int = 30
+    steps: int = 20
     rate: float = 0.1
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule({"difference": 1.0}, one_sided=True)

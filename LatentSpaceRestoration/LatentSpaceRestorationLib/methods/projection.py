@@ -56,7 +56,7 @@ class Projection:
     """
 
     weight: float = 0.3
-    steps: int = 20
+    steps: int = 15
     rate: float = 0.5
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule({"difference": 1.0}, one_sided=True)

@@ -122,18 +122,20 @@ def kl_gradient(piece: Piece) -> Tensor:
 
 @dataclass(frozen=True)
 class ELBOGradient:
-    """|d ELBO / dx|, its expectation over q(z|x) from as many draws as restorations are wanted.
+    """|d ELBO / dx|, its expectation over q(z|x) from a few draws.
 
     Attributes:
+        draws: as many as restorations are wanted, but at most so many: they differ little.
         sigma_mm: standard deviation of the Gaussian.
     """
 
+    draws: int = 4
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule({"gradient": 1.0}, one_sided=True)
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """One; its restorations are the reconstructions from the draws."""
-        draws = case.restorations
+        draws = min(self.draws, case.restorations)
         with case.course.step("gradient", "Taking gradients", 0.9) as report:
             size, mean, sd = case.with_vae().by_pieces(
                 case.prepared, lambda piece: elbo_gradient(piece, case.seed, draws), report
@@ -173,9 +175,11 @@ class Ensemble:
     of magnitude, so that they cannot be added as they are.)
 
     Attributes:
+        draws: as of :class:`ELBOGradient`.
         sigma_mm: standard deviation of the Gaussian.
     """
 
+    draws: int = 4
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule(
         {"residual": 1 / 3, "kl-gradient": 1 / 3, "elbo-gradient": 1 / 3}, one_sided=True, add=True
@@ -183,7 +187,7 @@ class Ensemble:
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """One; its restorations are the reconstructions from the draws."""
-        draws = case.restorations
+        draws = min(self.draws, case.restorations)
 
         def compute(piece: Piece) -> tuple[Tensor, ...]:
             of_kl = kl_gradient(piece)[:, 0].abs()

@@ -148,6 +148,9 @@ def test_the_size_of_pieces_does_not_change_the_map(
 
 
 def test_a_seed_is_that_of_the_draws(detectors: dict[str, Detector], scan: Volume) -> None:
+    many = detectors["vae-ensemble"].detect(scan, method="vae-ensemble", restorations=15)
+    assert many.restorations == 4  # no more draws than that
+    assert not any("budget" in line for line in many.warnings)
     for method, differs in (("vae-elbo-gradient", True), ("vae", False)):
         one, two = (
             detectors[method].detect(scan, method=method, restorations=1, seed=seed)
