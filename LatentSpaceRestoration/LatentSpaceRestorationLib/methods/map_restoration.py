@@ -40,7 +40,7 @@ class MAPRestoration:
 
     log p(x) is replaced by the ELBO of a VAE of healthy slices, from the most likely latents, and
     -log p(y|x) is a total variation, ``weight * TV(y - x)``: a lesion is one piece of image that
-    was replaced, not many specks (section 2.3).
+    was replaced, not many specks.
 
     Attributes:
         weight: of the total variation.

@@ -16,7 +16,7 @@ from .evidence import Case, Evidence
 class CodeLikelihood:
     """-log p(code | codes before it), upsampled, smoothed, compared with what is usual there.
 
-    Naval Marimont and Tarroni (ISBI 2021), equation 3, as a map.
+    Naval Marimont and Tarroni (ISBI 2021), as a map.
 
     Attributes:
         sigma_mm: standard deviation of the Gaussian.

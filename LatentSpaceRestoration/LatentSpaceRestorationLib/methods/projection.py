@@ -23,7 +23,7 @@ from .evidence import Case, Evidence
 def projection_energy(
     vae: VAE, slices: Tensor, start: Tensor, position: Tensor, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """E(x) = ||x - f(x)||^2 + weight ||x - x0||_1, f the VAE (section 3, with an L1 prior).
+    """E(x) = ||x - f(x)||^2 + weight ||x - x0||_1, f the VAE, with an L1 prior.
 
     Args:
         vae: the model.
@@ -45,7 +45,7 @@ class Projection:
     """|x0 - x|, where x is x0 after gradient steps on the energy, smoothed.
 
     A step's direction is the gradient times the squared reconstruction error of each pixel, which
-    leaves alone what the VAE reproduces as it is (section 3.2).
+    leaves alone what the VAE reproduces as it is.
 
     Attributes:
         weight: of staying close to the scan; the published 0.05 for intensities of range 1 is 0.3
