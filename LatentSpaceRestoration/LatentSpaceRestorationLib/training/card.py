@@ -29,7 +29,8 @@ def model_card(config: Mapping[str, Any], calibration: Mapping[str, Any]) -> str
         "",
         _trained_on(config["training"]),
         _calibrated_on(len(calibration.get("scans", ()))),
-        f"- Licence of the weights: {config['licence']}, with that attribution.",
+        f"- Licence of the weights: {config['licence']}; whoever passes them on names the data "
+        "with them.",
         "",
         "## Figures",
         "",

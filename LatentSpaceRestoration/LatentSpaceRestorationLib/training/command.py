@@ -7,12 +7,15 @@ import contextlib
 import importlib.util
 import math
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled, ConfigError
+from ..errors import Cancelled, ConfigError, LSRError
 
 if TYPE_CHECKING:
     from .workshop import Workshop
@@ -103,7 +106,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.resume and not any((work / name).is_file() for name in _begun(options.network)):
         raise ConfigError(f"{checkpoint}: is not there to resume; leave out --resume to begin")
     device = _device(options.device)
-    with _several_processes():
+    with _term_as_interrupt(), _several_processes():
         from ..networks import processes
         from .workshop import Workshop
 
@@ -124,7 +127,20 @@ def _train(options: argparse.Namespace) -> int:
                 print(f"lsr: {stopped}", file=sys.stderr, flush=True)
             # Out of time as it was told: not cancelled.
             return 0 if str(stopped).startswith("the time is over") else _CANCELLED
+        except (LSRError, RuntimeError):
+            if processes.rank() > 0 and _is_ended_by_first():
+                return _CANCELLED
+            raise
     return 0
+
+
+def _is_ended_by_first() -> bool:
+    """Whether the first process failed as well: it says why, and torchrun ends the others."""
+    try:
+        time.sleep(3.0)
+    except KeyboardInterrupt:  # SIGTERM
+        return True
+    return False
 
 
 def _begun(network: str) -> tuple[str, ...]:
@@ -200,6 +216,19 @@ def _device(wanted: str) -> str:
         torch.cuda.set_device(int(local))
         return f"cuda:{local}"
     return device
+
+
+@contextlib.contextmanager
+def _term_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end what is no training, such as preparing scans, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -166,7 +166,7 @@ def _told(config: Config, name: str, own: Mapping[str, Any], shop: Workshop) -> 
             "subjects": list(train.scans),
             "people": sorted({s.owner for s in shop.subjects if s.name in train.scans}),
             "sha256": list(train.scans.values()),
-            "left_out": train.left_out,
+            "left_out": list(train.left_out),  # names alone: reasons name folders
             "config": as_json(config),
         },
         "metrics": {},

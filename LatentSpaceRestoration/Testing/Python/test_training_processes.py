@@ -82,10 +82,9 @@ def test_a_batch_that_cannot_be_shared_is_refused_in_one_line(tmp_path: Path) ->
     assert status != 0
     lines = [line for line in err.splitlines() if "lsr: error" in line]
     assert lines == [
-        "lsr: error: a batch of 7 cannot be shared by 2 processes; change batch, or "
-        "the number of processes"
-    ] * len(lines)
-    assert lines
+        "lsr: error: a batch of 7 cannot be shared by 2 processes; change batch, or the number of "
+        "processes"
+    ]
 
 
 def test_alone_a_process_is_the_first_of_one() -> None:
