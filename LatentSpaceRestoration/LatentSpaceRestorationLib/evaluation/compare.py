@@ -13,7 +13,6 @@ from .runs import Candidate
 
 #: Of ``--method``: names that are a mode of a method.
 PAPER = "lsr-paper"
-COMPARISONS = ("paper", "beta")
 
 
 def candidates_of(

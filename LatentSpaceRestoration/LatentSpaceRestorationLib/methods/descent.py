@@ -23,6 +23,26 @@ def rounded_abs(values: Tensor) -> Tensor:
     return (values.square() + ROUNDING**2).sqrt() - ROUNDING
 
 
+def with_gradient(
+    energy: Callable[[Tensor], tuple[Tensor, Tensor]], slices: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Energies of slices, and their gradients with respect to the slices' own pixels.
+
+    Args:
+        energy: (B, 1, rows, columns) -> (B,) energies, where no slice changes another's, and
+            whatever else came of computing them.
+        slices: (B, 1, rows, columns).
+
+    Returns:
+        (B,), (B, 1, rows, columns), and what else came of it; none of them carries a graph.
+    """
+    with torch.enable_grad():
+        at = slices.detach().clone().requires_grad_(True)
+        value, further = energy(at)
+        (gradient,) = torch.autograd.grad(value.sum(), at)
+    return value.detach(), gradient, further.detach()
+
+
 def descend(
     energy: Energy,
     start: Tensor,

@@ -43,6 +43,13 @@ class Evidence:
     is_last: bool = True
     slice_scores: np.ndarray | None = None
 
+    @classmethod
+    def of_one(
+        cls, maps: Mapping[str, np.ndarray], image: np.ndarray, restorations: int = 1
+    ) -> Evidence:
+        """Of a method that gives one image, which has no spread, and gives it at once."""
+        return cls(maps, image, np.zeros_like(image), restorations, restorations)
+
 
 @dataclass(frozen=True)
 class Case:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..scoring import SMOOTHING_MM, MapRule
 from .evidence import Case, Evidence
 
@@ -28,4 +26,4 @@ class Intensity:
         """One, without a restoration."""
         slices = case.prepared.slices
         maps = case.smoothed({"intensity": slices}, self.sigma_mm)
-        yield Evidence(maps, slices, np.zeros_like(slices), 0, 0)
+        yield Evidence.of_one(maps, slices, restorations=0)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..scoring import SMOOTHING_MM, MapRule
 from ..vae_inference import Piece
-from .descent import descend, rounded_abs
+from .descent import descend, rounded_abs, with_gradient
 from .evidence import Case, Evidence
 from .vae import negative_elbo
 
@@ -63,7 +63,7 @@ class MAPRestoration:
                 prepared, lambda piece: (self.restore(piece)[0][:, 0],), report
             )
         maps = case.smoothed({"difference": np.abs(prepared.slices - restored)}, self.sigma_mm)
-        yield Evidence(maps, restored, np.zeros_like(restored), 1, 1)
+        yield Evidence.of_one(maps, restored)
 
     def energy(self, piece: Piece, slices: Tensor) -> Tensor:
         """(B,) -ELBO(x) + weight TV(y - x), for (B, 1, rows, columns) slices x."""
@@ -75,11 +75,8 @@ class MAPRestoration:
         """(B, 1, rows, columns) restorations, and (B,) their energies."""
 
         def energy(slices: Tensor) -> tuple[Tensor, Tensor]:
-            with torch.enable_grad():
-                x = slices.detach().clone().requires_grad_(True)
-                value = self.energy(piece, x)
-                (gradient,) = torch.autograd.grad(value.sum(), x)
-            return value.detach(), gradient
+            value, gradient, _ = with_gradient(lambda x: (self.energy(piece, x), x), slices)
+            return value, gradient
 
         return descend(
             energy,

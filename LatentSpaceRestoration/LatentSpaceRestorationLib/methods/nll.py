@@ -30,7 +30,7 @@ class CodeLikelihood:
         slices = case.prepared.slices
         _, reading = case.read()
         maps = case.smoothed({"nll": upsampled(reading.nll, slices.shape)}, self.sigma_mm)
-        yield Evidence(maps, slices, np.zeros_like(slices), 0, 0)
+        yield Evidence.of_one(maps, slices, restorations=0)
 
 
 def upsampled(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

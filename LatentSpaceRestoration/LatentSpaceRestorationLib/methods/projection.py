@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..networks.vae import VAE
 from ..scoring import SMOOTHING_MM, MapRule
 from ..vae_inference import Piece
-from .descent import descend, rounded_abs
+from .descent import descend, rounded_abs, with_gradient
 from .evidence import Case, Evidence
 
 
@@ -69,19 +68,19 @@ class Projection:
                 prepared, lambda piece: (self.project(piece)[0][:, 0],), report
             )
         maps = case.smoothed({"difference": np.abs(prepared.slices - projected)}, self.sigma_mm)
-        yield Evidence(maps, projected, np.zeros_like(projected), 1, 1)
+        yield Evidence.of_one(maps, projected)
 
     def project(self, piece: Piece) -> tuple[Tensor, Tensor]:
         """(B, 1, rows, columns) projections, and (B,) their energies."""
 
         def energy(slices: Tensor) -> tuple[Tensor, Tensor]:
-            with torch.enable_grad():
-                x = slices.detach().clone().requires_grad_(True)
-                value, error = projection_energy(
+            value, gradient, error = with_gradient(
+                lambda x: projection_energy(
                     piece.vae, x, piece.slices, piece.position, self.weight
-                )
-                (gradient,) = torch.autograd.grad(value.sum(), x)
-            return value.detach(), gradient * error.detach().square()
+                ),
+                slices,
+            )
+            return value, gradient * error.square()
 
         return descend(
             energy,

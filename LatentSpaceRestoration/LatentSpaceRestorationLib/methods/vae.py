@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from ..networks.vae import VAE, squared_error
 from ..scoring import SMOOTHING_MM, MapRule
 from ..vae_inference import Piece
+from .descent import with_gradient
 from .evidence import Case, Evidence, Method
 
 
@@ -41,8 +43,15 @@ def negative_elbo(vae: VAE, slices: Tensor, position: Tensor, noise: Tensor) -> 
         position: (B,).
         noise: (B, latents), that makes z from q(z|x); 0 takes the most likely z.
     """
+    return _elbo_and_reconstruction(vae, slices, position, noise)[0]
+
+
+def _elbo_and_reconstruction(
+    vae: VAE, slices: Tensor, position: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(B,) :func:`negative_elbo`, and (B, 1, rows, columns) x', the reconstruction."""
     back, posterior = vae(slices, position, noise)
-    return squared_error(slices, back) + vae.beta * posterior.kl().sum(1)
+    return squared_error(slices, back) + vae.beta * posterior.kl().sum(1), back
 
 
 def gradient(energy: Callable[[Tensor], Tensor], slices: Tensor) -> Tensor:
@@ -52,10 +61,7 @@ def gradient(energy: Callable[[Tensor], Tensor], slices: Tensor) -> Tensor:
         energy: (B, 1, rows, columns) -> (B,), where no slice changes another's.
         slices: (B, 1, rows, columns).
     """
-    with torch.enable_grad():
-        at = slices.detach().clone().requires_grad_(True)
-        (found,) = torch.autograd.grad(energy(at).sum(), at)
-    return found
+    return with_gradient(lambda x: (energy(x), x), slices)[1]
 
 
 def latent_noise(seed: int, numbers: range, draw: int, latents: int) -> Tensor:
@@ -89,7 +95,7 @@ class Reconstruction:
         with case.course.step("reconstruct", "Reconstructing", 0.9) as report:
             error, back = case.with_vae().by_pieces(case.prepared, residual, report)
         maps = case.smoothed({"residual": error}, self.sigma_mm)
-        yield Evidence(maps, back, np.zeros_like(back), 1, 1)
+        yield Evidence.of_one(maps, back)
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class KLGradient:
         with case.course.step("gradient", "Taking gradients", 0.9) as report:
             size, back = case.with_vae().by_pieces(case.prepared, compute, report)
         maps = case.smoothed({"gradient": size}, self.sigma_mm)
-        yield Evidence(maps, back, np.zeros_like(back), 1, 1)
+        yield Evidence.of_one(maps, back)
 
 
 def kl_gradient(piece: Piece) -> Tensor:
@@ -154,15 +160,12 @@ def elbo_gradient(piece: Piece, seed: int, draws: int) -> tuple[Tensor, Tensor, 
     mean, squares = torch.zeros_like(total), torch.zeros_like(total)
     for draw in range(draws):
         noise = latent_noise(seed, piece.numbers, draw, piece.vae.latents).to(total.device)
-        with torch.enable_grad():
-            x = piece.slices.detach().clone().requires_grad_(True)
-            back, posterior = piece.vae(x, piece.position, noise)
-            energy = squared_error(x, back) + piece.vae.beta * posterior.kl().sum(1)
-            (found,) = torch.autograd.grad(energy.sum(), x)
+        energy = partial(_elbo_and_reconstruction, piece.vae, position=piece.position, noise=noise)
+        _, found, back = with_gradient(energy, piece.slices)
         total += found
-        difference = back.detach() - mean
+        difference = back - mean
         mean += difference / (draw + 1)
-        squares += difference * (back.detach() - mean)
+        squares += difference * (back - mean)
         piece.report((draw + 1) / draws)
     return (total / draws).abs()[:, 0], mean[:, 0], (squares / draws).clamp_min(0).sqrt()[:, 0]
 

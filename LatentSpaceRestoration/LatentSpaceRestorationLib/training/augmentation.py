@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..networks import processes
 from ..preprocessing import CLIP
+from .run import Run
+from .slices import Slices
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,18 @@ def augment(
     white = torch.randn(whole, 1, height, width, generator=generator)[part]
     noisy = noisy + level * white * brain
     return noisy.clamp(-CLIP, CLIP), target
+
+
+def augmented_batch(
+    data: Slices, run: Run, step: int, settings: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """This process's share of a step's batch, changed, on the training's device.
+
+    Returns:
+        input (channels_last) and target of :func:`augment`, and (B,) positions.
+    """
+    images, position = data.take(run.batch(len(data), step))
+    with torch.autocast("cpu", enabled=False):
+        x, target = augment(images, settings, generator)
+    x = x.to(run.device).contiguous(memory_format=torch.channels_last)
+    return x, target.to(run.device), position.to(run.device)

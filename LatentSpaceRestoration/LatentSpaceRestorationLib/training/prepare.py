@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from ..brain import extract_brain, load_network
+from ..brain import load_network
 from ..bundle import Bundle, find_bundle, read_bundle
 from ..datasets import Subject
 from ..detector import BRAIN_BUNDLE
 from ..errors import BundleError, InputError
 from ..io import read_mask, read_volume
+from ..memory import Placement
+from ..preparation import BrainFinder
 from ..preprocessing import CLIP, Grid, Head, mask_to_head, prepare, to_head
 from ..volume import Volume
 from .checkpoint import write_whole
@@ -78,7 +80,7 @@ class Brains:
         except BundleError:
             found = None  # scans with a mask, and extracted ones, do without
         self._bundle = found
-        self._network: Any = None
+        self._finder: BrainFinder | None = None
 
     def key(self, subject: Subject) -> str:
         """What decides a subject's mask."""
@@ -94,16 +96,16 @@ class Brains:
         """
         if subject.mask is not None:
             return mask_to_head(read_mask(subject.mask, volume), volume, head)
+        if self._finder is None:  # not before it is needed: most sets have masks
+            self._finder = self._load()
+        return self._finder.find(volume, head, spacing_mm).mask
+
+    def _load(self) -> BrainFinder:
+        placement = Placement(self._device, {"brain": 1})
         if self._bundle is None:
-            return extract_brain(head, spacing_mm, None).mask
-        if self._network is None:
-            self._network = load_network(self._bundle)
-        own_mm = float(self._bundle.config["spacing_mm"])
-        if own_mm == spacing_mm:
-            return extract_brain(head, spacing_mm, self._network, self._device).mask
-        finer = to_head(volume, own_mm)
-        found = extract_brain(finer, own_mm, self._network, self._device)
-        return mask_to_head(found.mask, Volume(finer.array, finer.affine), head)
+            return BrainFinder(None, 0.0, lambda: placement)
+        spacing_mm = float(self._bundle.config["spacing_mm"])
+        return BrainFinder(load_network(self._bundle), spacing_mm, lambda: placement)
 
 
 def content_hash(path: Path) -> str:

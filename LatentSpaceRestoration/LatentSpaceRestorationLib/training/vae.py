@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..networks import processes
 from ..networks.vae import VAE, squared_error
 from ..preprocessing import CLIP
-from .augmentation import Augmentation, augment
+from .augmentation import Augmentation, augmented_batch
 from .loop import train
 from .run import Run
 from .slices import Slices
@@ -112,12 +112,8 @@ def train_vae(
     def loss(
         model: nn.Module, step: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        images, position = data.take(run.batch(len(data), step))
-        with torch.autocast("cpu", enabled=False):
-            x, target = augment(images, augmentation, generator)
-        x = x.to(run.device).contiguous(memory_format=torch.channels_last)
-        place = position.to(run.device)
-        return vae_loss(model, x, place, network.beta, generator, target.to(run.device))
+        x, target, position = augmented_batch(data, run, step, augmentation, generator)
+        return vae_loss(model, x, position, network.beta, generator, target)
 
     averaged = train(
         network,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..networks import processes
 from ..networks.vqvae import VQVAE
 from ..preprocessing import CLIP
-from .augmentation import Augmentation, augment
+from .augmentation import Augmentation, augment, augmented_batch
 from .loop import train
 from .run import Run, generator_of
 from .slices import Slices
@@ -90,13 +90,8 @@ def train_vqvae(
     ) -> tuple[Tensor, dict[str, float]]:
         if step == codebook_start:
             _start_codebook(_as_vqvae(model), data, augmentation, run)
-        images, position = data.take(run.batch(len(data), step))
-        with torch.autocast("cpu", enabled=False):
-            x, target = augment(images, augmentation, generator)
-        x, target = x.to(run.device), target.to(run.device)
-        out = model(
-            x.contiguous(memory_format=torch.channels_last), position.to(run.device), generator
-        )
+        x, target, position = augmented_batch(data, run, step, augmentation, generator)
+        out = model(x, position, generator)
         l1 = (out.reconstruction.float() - target).abs().mean()
         return l1 + out.commitment, {
             "l1": float(l1.detach()),
