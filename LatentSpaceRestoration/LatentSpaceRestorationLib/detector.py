@@ -13,7 +13,7 @@ import numpy as np
 
 from .brain import BrainMask, load_network
 from .bundle import Bundle, find_bundle, read_bundle
-from .calibration import ModeCalibration, PlaceStatistics
+from .calibration import ModeCalibration
 from .course import Course, IsCancelled, Progress
 from .detection import Detection, Estimate
 from .errors import BundleError
@@ -21,13 +21,15 @@ from .estimation import Estimator, Request, Yardstick
 from .methods import BY_KIND, METHODS, MODES, baseline, calibration_key
 from .methods.evidence import Case, Method
 from .methods.lsr import LatentSpaceRestoration
+from .methods.masked import MaskedRestoration
 from .preparation import BrainFinder, given_brain
 from .preprocessing import Grid, Prepared, prepare, to_head
 from .scoring import ModeSettings
+from .usual import Usual, read_usual
 from .volume import Volume, check
 
 if TYPE_CHECKING:
-    from .inference import Networks, Reading
+    from .inference import Expected, Networks, Reading
     from .networks.unet import UNet3D
     from .vae_inference import VAENetworks
 
@@ -105,6 +107,17 @@ class Detector:
         """Methods that a model of this kind can do, be it calibrated for them or not."""
         return BY_KIND[self.bundle.kind]
 
+    @property
+    def has_masked_prior(self) -> bool:
+        """Whether the model has a prior that looks at codes from all sides."""
+        return "masked" in self.bundle.config
+
+    def modes(self, method: str = "lsr") -> tuple[str, ...]:
+        """Modes of a method that differ in a model like this."""
+        if method != "lsr":
+            return ("default",)
+        return tuple(m for m in MODES if m != "pixelsnail" or self.has_masked_prior)
+
     def calibration(self, mode: str = "default", method: str = "lsr") -> ModeCalibration:
         """What healthy scans give, by a method and, of ``lsr``, in a mode.
 
@@ -115,6 +128,11 @@ class Detector:
             raise BundleError(
                 f"model {self.bundle.name} cannot do method {method!r}; choose another model, or "
                 f"one of its methods: {', '.join(self.methods())}"
+            )
+        if mode not in self.modes(method):
+            raise BundleError(
+                f"model {self.bundle.name} has no mode {mode!r} of {method}; choose from: "
+                f"{', '.join(self.modes(method))}"
             )
         modes = self.bundle.calibration.get("modes", {})
         key = calibration_key(method, mode)
@@ -188,7 +206,8 @@ class Detector:
         Args:
             volume: (I, J, K) T1-weighted head or brain, any orientation and spacing.
             brain_mask: (I, J, K), above 0 is brain; None finds it.
-            mode: of the method ``lsr``: ``default``, or ``paper`` for the published equations.
+            mode: of the method ``lsr``: ``default``; ``pixelsnail`` for the auto-regressive prior
+                in a model that has a masked one as well; ``paper`` for the published equations.
             method: ``lsr``, or another of :meth:`methods`, each beside which it can be judged.
             threshold: percentile of healthy brain voxels at which the mask is cut, between 0 and
                 100; None takes the model's.
@@ -267,7 +286,7 @@ class Detector:
             brain_mask,
             Request(mode, method, percentile, restorations, seed),
             way,
-            Yardstick(way.rule, calibration, self.place_statistics(mode, method)),
+            Yardstick(way.rule, calibration, self.usual(mode, method)),
             Course(progress, is_cancelled, time_budget),
         )
 
@@ -312,6 +331,7 @@ class Detector:
         seed: int = 0,
         course: Course | None = None,
         reading: Reading | None = None,
+        expected: Expected | None = None,
     ) -> Case:
         """A prepared scan and this model, for a method.
 
@@ -319,7 +339,7 @@ class Detector:
             prepared: from :meth:`prepare`.
             restorations, seed: as in :meth:`detect`.
             course: takes progress and times, and has the time budget.
-            reading: from :meth:`read`, if it is known.
+            reading, expected: of the networks, if they are known.
         """
         course = course or Course()
         spacing_mm, kind = self.grid.spacing_mm, self.bundle.kind
@@ -333,6 +353,7 @@ class Detector:
             seed=seed,
             course=course,
             reading=reading,
+            expected=expected,
         )
 
     def read(self, prepared: Prepared) -> Reading:
@@ -348,37 +369,22 @@ class Detector:
         """
         if method != "lsr":
             return baseline(method)
+        settings = ModeSettings.of(self.bundle.config, mode)
+        if mode == "default" and self.has_masked_prior:
+            return MaskedRestoration(settings, calibration.restore_threshold)
         return LatentSpaceRestoration(
-            ModeSettings.of(self.bundle.config, mode),
+            settings,
             calibration.restore_threshold,
             calibration.slice_threshold,
         )
 
-    def place_statistics(
-        self, mode: str = "default", method: str = "lsr"
-    ) -> dict[str, PlaceStatistics]:
-        """What is usual at each place of the brain, by map, from the bundle; none in paper mode.
+    def usual(self, mode: str = "default", method: str = "lsr") -> dict[str, Usual]:
+        """What is usual of each map, from the bundle; nothing in paper mode.
 
         Raises:
             BundleError: the bundle has none for the method.
         """
-        if mode == "paper":
-            return {}
-        key = calibration_key(method, mode)
-        tensors = self.bundle.tensors("place.safetensors")
-        names = [name.split(".")[1] for name in tensors if name.startswith(f"{key}.")]
-        if not names:
-            raise BundleError(
-                f"model {self.bundle.name} has no usual values of {key!r}; "
-                "calibrate it on healthy scans"
-            )
-        return {
-            name: PlaceStatistics(
-                tensors[f"{key}.{name}.mean"].float().numpy(),
-                tensors[f"{key}.{name}.sd"].float().numpy(),
-            )
-            for name in names
-        }
+        return {} if mode == "paper" else read_usual(self.bundle, calibration_key(method, mode))
 
 
 def _load_networks(bundle: Bundle, device: str) -> Networks | VAENetworks:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import __version__
-from .calibration import ModeCalibration, PlaceStatistics, p_value
+from .calibration import ModeCalibration, p_value
 from .course import Course
 from .detection import Detection, Estimate, SliceScore
 from .methods.evidence import Evidence
 from .preprocessing import Prepared
 from .scoring import MapRule, anomaly_map, peak_score
+from .usual import Usual
 from .volume import Volume
 
 
@@ -36,12 +37,12 @@ class Yardstick:
     Attributes:
         rule: how the anomaly map comes from the method's maps.
         calibration: what healthy scans give.
-        places: what is usual at each place, by map; empty in paper mode.
+        usual: what is usual, by map; empty in paper mode.
     """
 
     rule: MapRule
     calibration: ModeCalibration
-    places: Mapping[str, PlaceStatistics]
+    usual: Mapping[str, Usual]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Estimator:
         """The estimate from the evidence so far; what comes later does not change it."""
         prepared, request, rule = self.prepared, self.request, self.yardstick.rule
         level = self.yardstick.calibration.at(evidence.restorations)
-        values = anomaly_map(prepared, evidence.maps, rule, self.yardstick.places)
+        values = anomaly_map(prepared, evidence.maps, rule, self.yardstick.usual, spacing_mm)
         score = sample_score(evidence, values, prepared, rule, spacing_mm)
         p = p_value(score, level.sample_scores)
         scores = evidence.slice_scores

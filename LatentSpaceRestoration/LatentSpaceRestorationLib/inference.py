@@ -12,7 +12,10 @@ from torch import Tensor
 from .averages import Averages
 from .bundle import Bundle
 from .errors import Cancelled
+from .inpainting import inpaint, outside_view
 from .memory import Placement
+from .networks.layers import channels_last
+from .networks.masked import MASKED, MaskedPrior
 from .networks.pixelsnail import PixelSNAIL
 from .networks.vqvae import VQVAE, folded
 from .preprocessing import Prepared
@@ -43,17 +46,40 @@ class Reading:
     brain: np.ndarray
 
 
-class Networks:
-    """VQ-VAE and prior of a bundle, in evaluation mode.
+@dataclass(frozen=True)
+class Expected:
+    """What a masked prior expects of a scan.
 
     Attributes:
+        reading: the codes, with the NLL of each given those outside its tile.
+        image: (N, rows, columns) float32, decoded from the expected latents.
+        reconstruction: (N, rows, columns) float32, decoded from the codes as they are.
+    """
+
+    reading: Reading
+    image: np.ndarray
+    reconstruction: np.ndarray
+
+
+class Networks:
+    """VQ-VAE and priors of a bundle, in evaluation mode.
+
+    Attributes:
+        masked: the masked prior; None in a model without one.
         placement: the device, and how much goes through at a time; both change when memory runs
             out, and the results do not.
     """
 
-    def __init__(self, vqvae: VQVAE, prior: PixelSNAIL, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        vqvae: VQVAE,
+        prior: PixelSNAIL,
+        device: str = "cpu",
+        masked: MaskedPrior | None = None,
+    ) -> None:
         self.vqvae = folded(vqvae).to(device)
         self.prior = prior.to(device).eval()
+        self.masked = masked if masked is None else channels_last(masked.to(device).eval())
         self.placement = Placement(device, SIZES if device == "cpu" else SIZES_OFF_CPU)
 
     @classmethod
@@ -72,9 +98,10 @@ class Networks:
             kind.pop("kind", None)
             tensors = {k: v.float() for k, v in bundle.tensors("prior.safetensors").items()}
             prior = PixelSNAIL.from_tensors(tensors, **kind)
+            masked = _masked_prior(bundle)
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             raise bundle.misfit(error) from error
-        return cls(vqvae, prior, device)
+        return cls(vqvae, prior, device, masked)
 
     def read(self, prepared: Prepared, step: Step | None = None) -> Reading:
         """Encode every slice, in one pass, and score its codes, in another.
@@ -83,6 +110,56 @@ class Networks:
             prepared: the scan in model space.
             step: called with the fraction done.
         """
+        position = _tensor(prepared.position)
+        codes = self._encode(prepared, step)
+
+        def likelihood(size: int, device: str) -> Tensor:
+            return code_nll(
+                self.prior.to(device), codes.to(device), position.to(device), chunk=size
+            ).cpu()
+
+        nll = self.placement.run("likelihoods", likelihood)
+        return Reading(codes.numpy(), nll.numpy(), _with_brain(prepared, codes))
+
+    def expect(self, prepared: Prepared, tile: int, step: Step | None = None) -> Expected:
+        """Encode every slice, and see what each tile of codes should be, from what is around it.
+
+        Args:
+            prepared: the scan in model space.
+            tile: side of a tile in codes.
+            step: called with the fraction done.
+        """
+        codes = self._encode(prepared, lambda share: step(0.4 * share) if step else None)
+        position = _tensor(prepared.position)
+        masked = self.masked
+        assert masked is not None
+
+        def look(size: int, device: str) -> tuple[Tensor, Tensor]:
+            nll, latents = outside_view(
+                masked.to(device),
+                codes.to(device),
+                position.to(device),
+                self.vqvae.to(device).codebook.keys,
+                size=tile,
+                chunk=size,
+                step=lambda share: step(0.2 + 0.6 * share) if step else None,
+            )
+            return nll.cpu(), latents.cpu()
+
+        nll, latents = self.placement.run("likelihoods", look)
+
+        def decode(size: int, device: str) -> np.ndarray:
+            decoder, images = self.vqvae.to(device), []
+            with torch.inference_mode():
+                for some, p in zip(latents.split(size), position.split(size), strict=True):
+                    images.append(decoder.decode_latents(some.to(device), p.to(device)).cpu())
+            return np.asarray(torch.cat(images)[:, 0].float().numpy())
+
+        image = self.placement.run("slices", decode)
+        reading = Reading(codes.numpy(), nll.numpy(), _with_brain(prepared, codes))
+        return Expected(reading, image, self.reconstruct(prepared, reading))
+
+    def _encode(self, prepared: Prepared, step: Step | None) -> Tensor:
         slices = torch.from_numpy(prepared.slices)[:, None]
         position = _tensor(prepared.position)
 
@@ -95,17 +172,7 @@ class Networks:
                         step(0.5 * sum(len(g) for g in grids) / len(slices))
             return torch.cat(grids)
 
-        def likelihood(size: int, device: str) -> Tensor:
-            return code_nll(
-                self.prior.to(device), codes.to(device), position.to(device), chunk=size
-            ).cpu()
-
-        codes = self.placement.run("slices", encode)
-        nll = self.placement.run("likelihoods", likelihood)
-        n, h, w = codes.shape
-        rows, columns = prepared.mask.shape[1:]
-        cells = prepared.mask.reshape(n, h, rows // h, w, columns // w)
-        return Reading(codes.numpy(), nll.numpy(), np.asarray(cells.any(axis=(2, 4))))
+        return self.placement.run("slices", encode)
 
     def resample(
         self,
@@ -153,6 +220,49 @@ class Networks:
             ).cpu()
 
         return np.asarray(self.placement.run("sequences", sample).numpy())
+
+    def inpaint(
+        self,
+        prepared: Prepared,
+        reading: Reading,
+        holes: np.ndarray,
+        *,
+        numbers: range,
+        seed: int,
+        step: Step | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+    ) -> np.ndarray:
+        """Draw the codes of holes anew from the masked prior.
+
+        Args:
+            prepared: the scan in model space.
+            reading: its codes.
+            holes: (N, h, w) bool.
+            numbers: of the restorations that are made.
+            seed: of the draws.
+            step: called with the fraction done.
+            is_cancelled: asked between passes.
+
+        Returns:
+            (N, s, h, w) int64.
+        """
+        masked = self.masked
+        assert masked is not None
+
+        def draw(size: int, device: str) -> Tensor:
+            return inpaint(
+                masked.to(device),
+                torch.from_numpy(reading.codes).to(device),
+                _tensor(prepared.position).to(device),
+                torch.from_numpy(holes).to(device),
+                numbers=numbers,
+                seed=seed,
+                chunk=size,
+                step=step,
+                is_cancelled=is_cancelled,
+            ).cpu()
+
+        return np.asarray(self.placement.run("likelihoods", draw).numpy())
 
     def reconstruct(
         self, prepared: Prepared, reading: Reading, step: Step | None = None
@@ -215,6 +325,22 @@ class Networks:
         changed = (grids != reading.codes[:, None]).mean(axis=1)
         share = float(changed[reading.brain].mean()) if reading.brain.any() else 0.0
         averages.close_group(grids.shape[1], share)
+
+
+def _with_brain(prepared: Prepared, codes: Tensor) -> np.ndarray:
+    """(N, h, w) bool, cells of the code grid that have brain in them."""
+    n, h, w = codes.shape
+    rows, columns = prepared.mask.shape[1:]
+    cells = prepared.mask.reshape(n, h, rows // h, w, columns // w)
+    return np.asarray(cells.any(axis=(2, 4)))
+
+
+def _masked_prior(bundle: Bundle) -> MaskedPrior | None:
+    if "masked" not in bundle.config:
+        return None
+    prior = MaskedPrior(**bundle.config["masked"])
+    prior.load_state_dict({k: v.float() for k, v in bundle.tensors(MASKED).items()})
+    return prior
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from .cached_sampler import cached
 from .decision import Decider, Sequences
 from .errors import Cancelled
-from .networks.layers import fold_weight_norm
+from .networks.layers import channels_last, fold_weight_norm
 from .networks.pixelsnail import PixelSNAIL
 from .parallel import run_jobs, worker_count
 
@@ -40,7 +40,7 @@ def _full_precision() -> AbstractContextManager[None]:
 
 
 def _ready(prior: PixelSNAIL) -> PixelSNAIL:
-    return fold_weight_norm(prior).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return channels_last(fold_weight_norm(prior))
 
 
 def _parts(count: int, chunk: int, multiple: int = 1) -> list[slice]:

@@ -13,9 +13,10 @@ import numpy as np
 from scipy import ndimage
 
 from .averages import Averages
-from .calibration import PlaceStatistics
 from .errors import BundleError
 from .preprocessing import Prepared
+from .rarity import zones
+from .usual import Usual
 
 #: Standard deviation of the Gaussian over maps, as measured to be best for the default mode.
 SMOOTHING_MM = 4.0
@@ -74,16 +75,27 @@ class MapRule:
 
     Attributes:
         weights: share of each map, in sum 1.
-        one_sided: whether only values above the usual ones are unusual.
-        add: whether the maps' weighted mean is taken, rather than their weighted geometric mean,
-            which asks that all of them be high.
+        one_sided: maps of which only values above the usual ones are unusual.
+        combine: ``product``, the weighted geometric mean of the maps, which asks that all of them
+            be high; ``sum``, their weighted mean; ``rarest``, the highest of their rarities among
+            healthy voxels (see :mod:`rarity`), which asks that one of them be, whatever the
+            weights.
         peak_ml: the sample score is the mean of the map over its hottest so many millilitres.
     """
 
     weights: Mapping[str, float]
-    one_sided: bool = False
-    add: bool = False
+    one_sided: frozenset[str] = frozenset()
+    combine: str = "product"
     peak_ml: float = 1.0
+
+    @classmethod
+    def of_high(cls, name: str) -> MapRule:
+        """One map, whose high values are unusual."""
+        return cls({name: 1.0}, frozenset({name}))
+
+    def distance(self, name: str, z: np.ndarray) -> np.ndarray:
+        """How far from the usual a map is, at least 0."""
+        return np.logaddexp(np.float32(0.0), z) if name in self.one_sided else np.abs(z)
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,9 @@ class ModeSettings:
         difference_sigma_mm: Gaussian over the difference of the scan and its restoration.
         intensity_sigma_mm: Gaussian over the intensity.
         intensity_weight: share w of the intensity in the map, 0 to 1; see :attr:`rule`.
+        tile_codes: of a masked prior, the side of a tile.
+        hole_percentile: of a masked prior, the healthy percentile of the NLL of the brain's codes
+            above which a code is drawn anew.
         peak_ml: the sample score is the mean of the map over its hottest so many millilitres.
     """
 
@@ -107,6 +122,8 @@ class ModeSettings:
     difference_sigma_mm: float = SMOOTHING_MM
     intensity_sigma_mm: float = SMOOTHING_MM
     intensity_weight: float = 0.5
+    tile_codes: int = 3
+    hole_percentile: float = 95.0
     peak_ml: float = 1.0
 
     @property
@@ -127,6 +144,12 @@ class ModeSettings:
             return MapRule({"residual": 1.0}, peak_ml=self.peak_ml)
         weights = {"difference": 1.0 - self.intensity_weight, "intensity": self.intensity_weight}
         return MapRule({k: w for k, w in weights.items() if w > 0}, peak_ml=self.peak_ml)
+
+    @property
+    def masked_rule(self) -> MapRule:
+        """How the map comes from the three of a masked prior: the rarest of them counts."""
+        weights = dict.fromkeys(("difference", "residual", "nll"), 1 / 3)
+        return MapRule(weights, frozenset({"residual", "nll"}), "rarest", self.peak_ml)
 
     @classmethod
     def of(cls, config: Mapping[str, Any], mode: str) -> ModeSettings:
@@ -180,7 +203,8 @@ def anomaly_map(
     prepared: Prepared,
     maps: Mapping[str, np.ndarray],
     rule: MapRule,
-    places: Mapping[str, PlaceStatistics],
+    usual: Mapping[str, Usual],
+    spacing_mm: float,
 ) -> np.ndarray:
     """The anomaly map in model space.
 
@@ -188,19 +212,42 @@ def anomaly_map(
         prepared: the scan in model space.
         maps: of a method, (N, H, W) each.
         rule: of the method.
-        places: what is usual, by map; maps that are left out of it count as they are.
+        usual: what is usual, by map; maps that are left out of it count as they are.
+        spacing_mm: of the voxels.
 
     Returns:
         (N, H, W) float32, at least 0, and 0 outside the brain.
     """
-    values = np.full_like(prepared.slices, 0.0 if rule.add else 1.0)
+    if rule.combine == "rarest":
+        return _rarest(prepared, maps, rule, usual, spacing_mm)
+    add = rule.combine == "sum"
+    values = np.full_like(prepared.slices, 0.0 if add else 1.0)
     for name, weight in rule.weights.items():
         distance = maps[name]
-        if name in places:
-            z = places[name].normalise(distance, prepared.position)
-            distance = np.logaddexp(np.float32(0.0), z) if rule.one_sided else np.abs(z)
-        values = values + weight * distance if rule.add else values * distance**weight
+        if name in usual:
+            z = usual[name].place.normalise(distance, prepared.position)
+            distance = rule.distance(name, z)
+        values = values + weight * distance if add else values * distance**weight
     return np.where(prepared.mask, values, 0.0).astype(np.float32)
+
+
+def _rarest(
+    prepared: Prepared,
+    maps: Mapping[str, np.ndarray],
+    rule: MapRule,
+    usual: Mapping[str, Usual],
+    spacing_mm: float,
+) -> np.ndarray:
+    mask = prepared.mask
+    zone = zones(mask, spacing_mm)[mask]
+    highest = np.zeros(len(zone), np.float32)
+    for name in rule.weights:
+        healthy = usual[name]
+        distance = rule.distance(name, healthy.place.normalise(maps[name], prepared.position))
+        highest = np.maximum(highest, healthy.of_rarity.of(distance[mask], zone))
+    values = np.zeros(mask.shape, np.float32)
+    values[mask] = highest
+    return values
 
 
 def peak_score(values: np.ndarray, mask: np.ndarray, peak_ml: float, spacing_mm: float) -> float:

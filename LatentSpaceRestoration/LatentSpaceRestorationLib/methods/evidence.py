@@ -13,7 +13,7 @@ from ..preprocessing import Prepared
 from ..scoring import SMOOTHING_MM, MapRule, masked_smooth
 
 if TYPE_CHECKING:
-    from ..inference import Networks, Reading
+    from ..inference import Expected, Networks, Reading
     from ..vae_inference import VAENetworks
 
 
@@ -64,6 +64,7 @@ class Case:
         seed: of the draws.
         course: takes progress and times, and says when to stop.
         reading: codes and likelihoods, if they are known.
+        expected: what a masked prior expects, if it is known.
     """
 
     prepared: Prepared
@@ -74,14 +75,15 @@ class Case:
     seed: int = 0
     course: Course = field(default_factory=Course)
     reading: Reading | None = None
+    expected: Expected | None = None
 
     def read(self) -> tuple[Networks, Reading]:
         """VQ-VAE and prior, and what they read in the scan."""
-        assert self.networks is not None
+        networks = self.with_networks()
         if self.reading is not None:
-            return self.networks, self.reading
+            return networks, self.reading
         with self.course.step("encode", "Reading the slices", 0.2) as report:
-            return self.networks, self.networks.read(self.prepared, report)
+            return networks, networks.read(self.prepared, report)
 
     def smoothed(
         self, maps: Mapping[str, np.ndarray], sigma_mm: float = SMOOTHING_MM
@@ -90,6 +92,19 @@ class Case:
         with self.course.step("score", "Scoring", 0.95):
             sigma = sigma_mm / self.spacing_mm
             return {name: masked_smooth(m, self.prepared.mask, sigma) for name, m in maps.items()}
+
+    def expect(self, tile: int) -> tuple[Networks, Expected]:
+        """VQ-VAE and priors, and what the masked one expects, with tiles of so many codes."""
+        networks = self.with_networks()
+        if self.expected is not None:
+            return networks, self.expected
+        with self.course.step("encode", "Reading the slices", 0.35) as report:
+            return networks, networks.expect(self.prepared, tile, report)
+
+    def with_networks(self) -> Networks:
+        """VQ-VAE and priors."""
+        assert self.networks is not None
+        return self.networks
 
     def with_vae(self) -> VAENetworks:
         """The VAE."""

@@ -53,7 +53,7 @@ class MAPRestoration:
     steps: int = 20
     rate: float = 0.1
     sigma_mm: float = SMOOTHING_MM
-    rule: MapRule = MapRule({"difference": 1.0}, one_sided=True)
+    rule: MapRule = MapRule.of_high("difference")
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """One."""

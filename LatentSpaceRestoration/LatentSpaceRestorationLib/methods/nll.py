@@ -23,7 +23,7 @@ class CodeLikelihood:
     """
 
     sigma_mm: float = SMOOTHING_MM
-    rule: MapRule = MapRule({"nll": 1.0}, one_sided=True)
+    rule: MapRule = MapRule.of_high("nll")
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """One, without a restoration."""

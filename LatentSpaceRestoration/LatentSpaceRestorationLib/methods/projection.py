@@ -58,7 +58,7 @@ class Projection:
     steps: int = 15
     rate: float = 0.5
     sigma_mm: float = SMOOTHING_MM
-    rule: MapRule = MapRule({"difference": 1.0}, one_sided=True)
+    rule: MapRule = MapRule.of_high("difference")
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """One; its restoration is the projection."""

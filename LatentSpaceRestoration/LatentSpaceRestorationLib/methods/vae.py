@@ -79,6 +79,10 @@ def latent_noise(seed: int, numbers: range, draw: int, latents: int) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
+#: Maps of the ensemble.
+ENSEMBLE = ("residual", "kl-gradient", "elbo-gradient")
+
+
 @dataclass(frozen=True)
 class Reconstruction:
     """|x - x'|, smoothed.
@@ -88,7 +92,7 @@ class Reconstruction:
     """
 
     sigma_mm: float = SMOOTHING_MM
-    rule: MapRule = MapRule({"residual": 1.0}, one_sided=True)
+    rule: MapRule = MapRule.of_high("residual")
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """One."""
@@ -107,7 +111,7 @@ class KLGradient:
     """
 
     sigma_mm: float = SMOOTHING_MM
-    rule: MapRule = MapRule({"gradient": 1.0}, one_sided=True)
+    rule: MapRule = MapRule.of_high("gradient")
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """One; its restoration is the reconstruction."""
@@ -137,7 +141,7 @@ class ELBOGradient:
 
     draws: int = 4
     sigma_mm: float = SMOOTHING_MM
-    rule: MapRule = MapRule({"gradient": 1.0}, one_sided=True)
+    rule: MapRule = MapRule.of_high("gradient")
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """One; its restorations are the reconstructions from the draws."""
@@ -185,7 +189,7 @@ class Ensemble:
     draws: int = 4
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule(
-        {"residual": 1 / 3, "kl-gradient": 1 / 3, "elbo-gradient": 1 / 3}, one_sided=True, add=True
+        dict.fromkeys(ENSEMBLE, 1 / 3), one_sided=frozenset(ENSEMBLE), combine="sum"
     )
 
     def evidence(self, case: Case) -> Iterator[Evidence]:

@@ -20,7 +20,7 @@ class VQVAEResidual:
     """
 
     sigma_mm: float = SMOOTHING_MM
-    rule: MapRule = MapRule({"residual": 1.0}, one_sided=True)
+    rule: MapRule = MapRule.of_high("residual")
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """One; its restoration is the reconstruction from the scan's own codes."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .layers import channels_last
 from .vqvae import Decoder, Encoder, folded_layers
 
 #: Log-variances are kept within this, so that no exponential overflows.
@@ -129,5 +130,4 @@ def folded_vae(vae: VAE) -> VAE:
         copied = copy.deepcopy(vae).eval()
         for part in (copied.encoder, copied.decoder):
             part.layers = folded_layers(part.layers)
-        copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return copied.requires_grad_(False)
+    return channels_last(copied).requires_grad_(False)

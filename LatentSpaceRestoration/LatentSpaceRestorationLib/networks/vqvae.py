@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..preprocessing import CLIP
 from . import processes
+from .layers import channels_last
 
 
 class GatedResidualBlock(nn.Module):
@@ -235,7 +236,10 @@ class VQVAE(nn.Module):
 
     def decode(self, codes: Tensor, position: Tensor) -> Tensor:
         """(B, h, w) codes and (B,) positions -> (B, 1, H, W) slices."""
-        latents = self.codebook.keys[codes].permute(0, 3, 1, 2)
+        return self.decode_latents(self.codebook.keys[codes].permute(0, 3, 1, 2), position)
+
+    def decode_latents(self, latents: Tensor, position: Tensor) -> Tensor:
+        """(B, D, h, w) latents, keys or means of keys, and (B,) positions -> (B, 1, H, W)."""
         return self.decoder(latents, position)
 
     def forward(self, slices: Tensor, position: Tensor, generator: torch.Generator) -> VQVAEOutput:
@@ -278,8 +282,7 @@ def folded(vqvae: VQVAE) -> VQVAE:
         copied = copy.deepcopy(vqvae).eval()
         for part in (copied.encoder, copied.decoder):
             part.layers = folded_layers(part.layers)
-        copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return copied
+    return channels_last(copied)
 
 
 def folded_layers(layers: nn.Sequential) -> nn.Sequential:

@@ -19,22 +19,25 @@ from ..calibration import (
 )
 from ..errors import BundleError, InputError
 from ..estimation import sample_score
-from ..methods import MODES, calibration_key
+from ..methods import calibration_key
 from ..methods.evidence import Evidence, Method
-from ..scoring import ModeSettings, anomaly_map
+from ..methods.masked import MaskedRestoration
+from ..rarity import Rarity, RarityCounts, zones
+from ..scoring import MapRule, ModeSettings, anomaly_map
+from ..usual import PLACE, Usual, to_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..bundle import Bundle
     from ..detector import Detector
-    from ..inference import Reading
+    from ..inference import Expected, Reading
     from ..preprocessing import Prepared
 
-#: What is usual at each place, by map; empty for the paper mode.
-Places = Mapping[str, PlaceStatistics]
+#: What is usual, by map; empty for the paper mode.
+Usuals = Mapping[str, Usual]
 #: By method, or mode of ``lsr``.
-Modes = dict[str, tuple[ModeCalibration, Places]]
+Modes = dict[str, tuple[ModeCalibration, Usuals]]
 Report = Callable[[str], None]
 #: Fewer healthy scans than this say nothing about a percentile.
 FEWEST = 5
@@ -52,11 +55,13 @@ class HealthyScan:
         name: of the scan.
         prepared: the scan.
         reading: its codes, once they are known.
+        expected: what a masked prior expects, once it is known.
     """
 
     name: str
     prepared: Prepared
     reading: Reading | None = None
+    expected: Expected | None = None
 
 
 def calibrate(
@@ -100,43 +105,56 @@ def calibrate(
     codes = None
     if any(method in _READERS for method in wanted):
         report("reading the healthy scans")
-        scans = [
-            scan if scan.reading else replace(scan, reading=detector.read(scan.prepared))
-            for scan in scans
-        ]
-        codes = code_quantiles(scans)
+        scans = [_read(detector, scan) for scan in scans]
+        codes = code_quantiles([scan.reading for scan in scans if scan.reading])
     modes: Modes = {}
     for method in wanted:
-        for mode in MODES if method == "lsr" else ("default",):
+        for mode in detector.modes(method):
             key = calibration_key(method, mode)
             report(f"calibrating {key}")
-            thresholds = (0.0, 0.0)
-            if method == "lsr":
-                assert codes is not None
-                settings = ModeSettings.of(detector.bundle.config, mode)
-                thresholds = (
-                    codes.value(settings.restore_percentile),
-                    codes.value(settings.slice_percentile),
-                )
+            thresholds = _thresholds(detector, scans, method, mode)
             empty = ModeCalibration(*thresholds, (), THRESHOLD_PERCENTILE)
             way = detector.method(method, mode, empty)
-            use_places = mode != "paper"
-            levels, places = healthy_levels(
+            levels, usual = healthy_levels(
                 detector,
                 scans,
                 way,
-                use_places=use_places,
-                restorations=restorations,
+                use_places=mode != "paper",
+                # The masked prior's map does not depend on what is drawn.
+                restorations=1 if isinstance(way, MaskedRestoration) else restorations,
                 seed=seed,
                 report=report,
             )
-            modes[key] = replace(empty, levels=levels), places
+            modes[key] = replace(empty, levels=levels), usual
     return [scan.name for scan in scans], codes, modes
 
 
-def code_quantiles(scans: Sequence[HealthyScan]) -> Quantiles:
-    """Distribution of the NLL of the brain's codes over healthy scans that were read."""
-    readings = [scan.reading for scan in scans if scan.reading is not None]
+def _read(detector: Detector, scan: HealthyScan) -> HealthyScan:
+    """The scan with what the networks say of it."""
+    reading = scan.reading or detector.read(scan.prepared)
+    expected = scan.expected
+    if expected is None and detector.has_masked_prior:
+        tile = ModeSettings.of(detector.bundle.config, "default").tile_codes
+        expected = detector.case(scan.prepared).expect(tile)[1]
+    return replace(scan, reading=reading, expected=expected)
+
+
+def _thresholds(
+    detector: Detector, scans: Sequence[HealthyScan], method: str, mode: str
+) -> tuple[float, float]:
+    """Above which a code is resampled, and counts in the slice scores; nats."""
+    if method != "lsr":
+        return 0.0, 0.0
+    settings = ModeSettings.of(detector.bundle.config, mode)
+    if mode == "default" and detector.has_masked_prior:
+        seen = code_quantiles([scan.expected.reading for scan in scans if scan.expected])
+        return seen.value(settings.hole_percentile), 0.0
+    seen = code_quantiles([scan.reading for scan in scans if scan.reading])
+    return seen.value(settings.restore_percentile), seen.value(settings.slice_percentile)
+
+
+def code_quantiles(readings: Sequence[Reading]) -> Quantiles:
+    """Distribution of the NLL of the brain's codes over healthy scans."""
     return Quantiles.of(np.concatenate([r.nll[r.brain] for r in readings]))
 
 
@@ -149,12 +167,12 @@ def healthy_levels(
     restorations: int = 15,
     seed: int = 0,
     report: Report = print,
-) -> tuple[tuple[HealthyLevel, ...], Places]:
-    """Voxel distribution, sample scores and place statistics of a method.
+) -> tuple[tuple[HealthyLevel, ...], Usuals]:
+    """Voxel distribution, sample scores and what is usual of a method.
 
-    A scan's own values never take part in the place statistics that it is compared with, so that
-    its score is what a new healthy scan would get. Distributions are kept for each number of
-    restorations that the method tells of; the place statistics are those with all of them.
+    A scan's own values never take part in what it is compared with, so that its score is what a new
+    healthy scan would get. Distributions are kept for each number of restorations that the method
+    tells of; what is usual is so with all of them.
 
     Args:
         detector, scans, restorations, seed, report: as for :func:`calibrate`.
@@ -162,12 +180,14 @@ def healthy_levels(
         use_places: whether its maps are compared with what is usual at each place.
 
     Returns:
-        levels, and the place statistics over all scans; none if they are not used.
+        levels, and what is usual over all scans; nothing if that is not used.
     """
     found: list[list[Evidence]] = []
     sums: list[dict[str, PlaceSums]] = []
     for scan in scans:
-        case = detector.case(scan.prepared, restorations, seed, reading=scan.reading)
+        case = detector.case(
+            scan.prepared, restorations, seed, reading=scan.reading, expected=scan.expected
+        )
         # Maps alone are kept: images of every scan and step would fill the memory.
         nothing = np.zeros(0, np.float32)
         found.append([replace(e, mean=nothing, sd=nothing) for e in way.evidence(case)])
@@ -175,46 +195,72 @@ def healthy_levels(
         last = found[-1][-1].maps
         sums.append({name: PlaceSums.of(last[name], mask, position) for name in last if use_places})
         report(f"{scan.name}: done")
-    total = {name: reduce(add, (s[name] for s in sums)) for name in sums[0]}
+    spacing = detector.grid.spacing_mm
+    maps = [evidence[-1].maps for evidence in found]
+    of_others, of_all = _usual(scans, maps, sums, way.rule, spacing)
     levels = []
     for steps in zip(*found, strict=True):
         scores, voxels = [], []
-        for scan, evidence, own in zip(scans, steps, sums, strict=True):
-            others = {n: PlaceStatistics.from_sums(total[n] - own[n]) for n in total}
-            values = anomaly_map(scan.prepared, evidence.maps, way.rule, others)
-            scores.append(
-                sample_score(evidence, values, scan.prepared, way.rule, detector.grid.spacing_mm)
-            )
+        for scan, evidence, usual in zip(scans, steps, of_others, strict=True):
+            values = anomaly_map(scan.prepared, evidence.maps, way.rule, usual, spacing)
+            scores.append(sample_score(evidence, values, scan.prepared, way.rule, spacing))
             voxels.append(values[scan.prepared.mask])
         distribution = Quantiles.of(np.concatenate(voxels))
         number = steps[0].restorations
         levels.append(HealthyLevel(number, distribution, tuple(sorted(scores))))
-    return tuple(levels), {name: PlaceStatistics.from_sums(total[name]) for name in total}
+    return tuple(levels), of_all
+
+
+def _usual(
+    scans: Sequence[HealthyScan],
+    maps: Sequence[Mapping[str, np.ndarray]],
+    sums: Sequence[Mapping[str, PlaceSums]],
+    rule: MapRule,
+    spacing_mm: float,
+) -> tuple[list[dict[str, Usual]], dict[str, Usual]]:
+    """What is usual for each scan by all others, and by all of them for a new one."""
+    total = {name: reduce(add, (s[name] for s in sums)) for name in sums[0]}
+    places = [
+        {name: PlaceStatistics.from_sums(total[name] - own[name]) for name in total} for own in sums
+    ]
+    every = {name: PlaceStatistics.from_sums(total[name]) for name in total}
+    if rule.combine != "rarest":
+        return [{n: Usual(p) for n, p in own.items()} for own in places], {
+            n: Usual(p) for n, p in every.items()
+        }
+    counts: list[dict[str, RarityCounts]] = []
+    for scan, own, place in zip(scans, maps, places, strict=True):
+        mask, position = scan.prepared.mask, scan.prepared.position
+        zone = zones(mask, spacing_mm)[mask]
+        far = {n: rule.distance(n, place[n].normalise(own[n], position))[mask] for n in total}
+        counts.append({name: RarityCounts.of(values, zone) for name, values in far.items()})
+    counted = {name: reduce(add, (c[name] for c in counts)) for name in total}
+    of_others = [
+        {n: Usual(place[n], Rarity.from_counts(counted[n] - own[n])) for n in total}
+        for place, own in zip(places, counts, strict=True)
+    ]
+    return of_others, {n: Usual(every[n], Rarity.from_counts(counted[n])) for n in total}
 
 
 def to_files(
     scans: Sequence[str],
     codes: Quantiles | None,
-    modes: Mapping[str, tuple[ModeCalibration, Places]],
+    modes: Mapping[str, tuple[ModeCalibration, Usuals]],
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Contents of ``calibration.json`` and ``place.safetensors``.
 
     Args:
         scans: names of the healthy scans.
         codes: distribution of the codes' NLL; None for a model without codes.
-        modes: figures and place statistics by method, or mode of ``lsr``.
+        modes: figures and what is usual by method, or mode of ``lsr``.
     """
-    import torch
-
     data: dict[str, Any] = {"scans": sorted(scans)}
     if codes is not None:
         data["code_nll"] = codes.to_json()
     data["modes"] = {mode: calibration.to_json() for mode, (calibration, _) in modes.items()}
-    tensors = {}
-    for mode, (_, places) in modes.items():
-        for name, place in places.items():
-            tensors[f"{mode}.{name}.mean"] = torch.from_numpy(place.mean)
-            tensors[f"{mode}.{name}.sd"] = torch.from_numpy(place.sd)
+    tensors: dict[str, Tensor] = {}
+    for mode, (_, usual) in modes.items():
+        tensors |= to_tensors(usual, mode)
     return data, tensors
 
 
@@ -234,7 +280,6 @@ def added_to(
     if old.get("scans") != data["scans"]:
         return dict(data), dict(tensors)
     modes = {**old["modes"], **data["modes"]}
-    place = "place.safetensors"
-    kept = bundle.tensors(place) if place in bundle.config["files"] else {}
+    kept = bundle.tensors(PLACE) if PLACE in bundle.config["files"] else {}
     others = {k: v for k, v in kept.items() if k.split(".")[0] not in data["modes"]}
     return {**old, **data, "modes": modes}, {**others, **tensors}

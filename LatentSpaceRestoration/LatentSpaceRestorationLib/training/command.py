@@ -160,8 +160,9 @@ def _train_prior(shop: Workshop, writes: bool) -> None:
 
     vqvae = shop.vqvae()
     prior = shop.prior(vqvae)
+    masked = shop.masked(vqvae)
     if writes:
-        folder = ship_model(shop, vqvae, prior).folder
+        folder = ship_model(shop, vqvae, prior, masked).folder
         _say(f"the model is trained: {folder}; now: lsr calibrate {folder}")
 
 

@@ -105,6 +105,24 @@ class PriorSettings:
 
 
 @dataclass(frozen=True)
+class MaskedNetwork:
+    """Arguments of :class:`networks.masked.MaskedPrior`; the grid's follow from the VQ-VAE."""
+
+    channels: tuple[int, ...] = (96, 160, 192)
+    blocks: tuple[int, ...] = (2, 3, 2)
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class MaskedSettings:
+    """The masked prior. ``copies``: augmented ones of each slice whose codes it sees."""
+
+    network: MaskedNetwork = MaskedNetwork()
+    copies: int = 8
+    training: Schedule = Schedule(3000, batch=32, learning_rate=1.2e-3, warmup=100, average=0.998)
+
+
+@dataclass(frozen=True)
 class BrainNetwork:
     """Arguments of :class:`networks.unet.UNet3D`."""
 
@@ -149,6 +167,7 @@ class Config:
     grid: Grid = Grid(104, 80, 2.0)
     vqvae: VQVAESettings = VQVAESettings()
     prior: PriorSettings = PriorSettings()
+    masked: MaskedSettings = MaskedSettings()
     brain: BrainSettings = BrainSettings()
     baseline: BaselineSettings = BaselineSettings()
     augmentation: Augmentation = Augmentation()
@@ -160,6 +179,11 @@ class Config:
         """(h, w) of a slice's codes."""
         step = 2 ** (len(self.vqvae.network.channels) - 1)
         return self.grid.rows // step, self.grid.columns // step
+
+    @property
+    def code_grid(self) -> dict[str, Any]:
+        """What every prior is told of the codes."""
+        return {"codes": self.vqvae.network.codes, "shape": list(self.code_shape)}
 
 
 def read_config(file: Path, changes: Iterable[str] = ()) -> Config:
@@ -319,6 +343,9 @@ def _check(config: Config, where: str) -> None:
                 wrong = (
                     f"{name}.precision is {section.precision!r} and should be one of {PRECISIONS}"
                 )
+    masked = config.masked.network
+    if len(masked.channels) != len(masked.blocks) or any(c % 8 for c in masked.channels):
+        wrong = "masked.network.channels should be multiples of 8, as many as masked.network.blocks"
     if config.data.calibrate + config.data.tune >= 1.0:
         wrong = "data.calibrate and data.tune leave nobody to train on; they are shares of 1"
     if config.grid.spacing_mm <= 0 or min(config.grid.rows, config.grid.columns) < 8:

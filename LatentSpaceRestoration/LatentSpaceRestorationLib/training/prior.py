@@ -1,4 +1,4 @@
-"""Training of the prior on the codes of the frozen encoder."""
+"""Training of the priors on the codes of the frozen encoder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..inpainting import outside_view
 from ..networks import processes
+from ..networks.layers import channels_last
+from ..networks.masked import MaskedPrior
 from ..networks.pixelsnail import PixelSNAIL
 from ..networks.vqvae import VQVAE
 from .augmentation import Augmentation, augment
 from .checkpoint import write_whole
 from .loop import Pictures, train
-from .run import Run, generator_of
+from .masking import draw_masks, spoil
+from .run import Run, generator_of, order_of
 from .slices import Slices
+
+#: Weight in the loss of codes that are seen and right, which a masked prior has but to repeat.
+_SEEN_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,11 @@ class Codes:
 
     values: np.ndarray
     position: np.ndarray
+
+    def some(self, limit: int) -> tuple[Tensor, Tensor]:
+        """Up to ``limit`` grids, (n, h, w) int64, evenly spread, and their (n,) positions."""
+        pick = torch.linspace(0, len(self.values) - 1, min(limit, len(self.values))).long()
+        return torch.from_numpy(self.values)[pick].long(), torch.from_numpy(self.position)[pick]
 
     def save(self, file: Path) -> None:
         """Write as a compressed ``.npz``."""
@@ -91,15 +103,73 @@ def code_nll(network: nn.Module, codes: Codes, limit: int = 256) -> dict[str, fl
     Returns:
         ``nll`` over all codes; codes outside the brain cost next to nothing and are counted.
     """
-    pick = torch.linspace(0, len(codes.values) - 1, min(limit, len(codes.values))).long()
     device = next(network.parameters()).device
-    grids = torch.from_numpy(codes.values)[pick].long().to(device)
-    position = torch.from_numpy(codes.position)[pick].to(device)
+    grids, position = (tensor.to(device) for tensor in codes.some(limit))
     total = 0.0
     with torch.inference_mode():
         for grid, place in zip(grids.split(32), position.split(32), strict=True):
             total += float(F.cross_entropy(network(grid, place).float(), grid, reduction="sum"))
     return {"nll": total / grids.numel()}
+
+
+def outside_nll(network: nn.Module, codes: Codes, tile: int = 3, limit: int = 256) -> float:
+    """Mean NLL in nats of a code given those outside its tile, over up to ``limit`` grids."""
+    bare = processes.bare(network)
+    assert isinstance(bare, MaskedPrior)
+    grids, position = codes.some(limit)
+    device = bare.grid.device
+    nll, _ = outside_view(
+        bare,
+        grids.to(device),
+        position.to(device),
+        torch.zeros(bare.codes, 1, device=device),
+        size=tile,
+        chunk=32,
+    )
+    return float(nll.mean())
+
+
+def train_masked(
+    settings: Mapping[str, Any], data: Codes, held_out: Codes, run: Run
+) -> MaskedPrior:
+    """Train a masked prior to tell the codes that it does not see, or that are wrong.
+
+    Args:
+        settings: arguments of :class:`MaskedPrior`.
+        data, held_out: codes of different subjects.
+        run: how long, where, and whom to tell.
+    """
+    torch.manual_seed(run.schedule.seed)
+    network = channels_last(MaskedPrior(**settings))
+    values, position = torch.from_numpy(data.values), torch.from_numpy(data.position)
+
+    def loss(
+        model: nn.Module, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        mine = run.batch(len(values), step)
+        # Drawn for the whole batch in every process, so that several make what one would.
+        whole = order_of(len(values), run.schedule.batch, step, run.schedule.seed)
+        grids = values[whole].long()
+        hidden = draw_masks(len(whole), network.shape, generator)
+        given, is_wrong = spoil(grids, network.codes, generator)
+        part = processes.part(len(whole))
+        grid, hidden, given, is_wrong = (t[part] for t in (grids, hidden, given, is_wrong))
+        seen = torch.where(hidden, network.mask, given)
+        logits = model(seen.to(run.device), position[mine].to(run.device)).float()
+        nll = F.cross_entropy(logits, grid.to(run.device), reduction="none")
+        weight = torch.where(hidden | is_wrong, 1.0, _SEEN_WEIGHT).to(run.device)
+        value = (nll * weight).sum() / weight.sum()
+        return value, {"hidden nll": float(nll.detach().cpu()[hidden].mean())}
+
+    averaged = train(
+        network,
+        loss,
+        run,
+        validate=lambda model: {"outside nll": outside_nll(model, held_out)},
+        validate_every=400,
+    )
+    assert isinstance(averaged, MaskedPrior)
+    return averaged
 
 
 def train_prior(
@@ -123,7 +193,7 @@ def train_prior(
     """
     torch.manual_seed(run.schedule.seed)
     network = PixelSNAIL(**settings)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(network)
     values = torch.from_numpy(data.values)
     position = torch.from_numpy(data.position)
     keys = int(settings["codes"])

@@ -11,7 +11,9 @@ from ..bundle import Bundle, read_bundle, write_bundle
 from ..detector import BRAIN_BUNDLE
 from ..errors import BundleError
 from ..networks.layers import fold_weight_norm
+from ..networks.masked import MASKED
 from ..preprocessing import CLIP
+from ..usual import PLACE
 from .brain import extraction_dice, load_heads
 from .card import brain_card, model_card
 from .config import Config, as_json
@@ -19,14 +21,12 @@ from .config import Config, as_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..networks.masked import MaskedPrior
     from ..networks.pixelsnail import PixelSNAIL
     from ..networks.unet import UNet3D
     from ..networks.vae import VAE
     from ..networks.vqvae import VQVAE
     from .workshop import Workshop
-
-#: The file of what is usual at each place, which calibration makes.
-PLACE = "place.safetensors"
 
 
 def half(network: nn.Module) -> dict[str, Tensor]:
@@ -38,7 +38,7 @@ def half(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def ship_model(shop: Workshop, vqvae: VQVAE, prior: PixelSNAIL) -> Bundle:
+def ship_model(shop: Workshop, vqvae: VQVAE, prior: PixelSNAIL, masked: MaskedPrior) -> Bundle:
     """Write the anomaly model into the folder of work; it is not calibrated yet.
 
     A bundle of the same weights that is there already stays as it is, with its calibration.
@@ -49,15 +49,16 @@ def ship_model(shop: Workshop, vqvae: VQVAE, prior: PixelSNAIL) -> Bundle:
         "vqvae": asdict(config.vqvae.network),
         "prior": {
             "kind": "pixelsnail",
-            "codes": config.vqvae.network.codes,
-            "shape": list(config.code_shape),
+            **config.code_grid,
             **asdict(config.prior.network),
         },
+        "masked": {**config.code_grid, **asdict(config.masked.network)},
         "scoring": asdict(config.scoring),
     }
     weights = {
         "vqvae.safetensors": half(vqvae),
         "prior.safetensors": half(fold_weight_norm(prior)),
+        MASKED: half(masked),
     }
     return _ship(shop.folder / config.model.name, own, weights, shop)
 

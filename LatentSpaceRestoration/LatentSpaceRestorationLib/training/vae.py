@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks import processes
+from ..networks.layers import channels_last
 from ..networks.vae import VAE, squared_error
 from ..preprocessing import CLIP
 from .augmentation import Augmentation, augmented_batch
@@ -106,7 +107,7 @@ def train_vae(
     """
     torch.manual_seed(run.schedule.seed)
     network = VAE(**settings)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(network)
     augmentation = augmentation or Augmentation()
 
     def loss(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks import processes
+from ..networks.layers import channels_last
 from ..networks.vqvae import VQVAE
 from ..preprocessing import CLIP
 from .augmentation import Augmentation, augment, augmented_batch
@@ -82,7 +83,7 @@ def train_vqvae(
     """
     torch.manual_seed(run.schedule.seed)
     network = VQVAE(**settings)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(network)
     augmentation = augmentation or Augmentation()
 
     def loss(

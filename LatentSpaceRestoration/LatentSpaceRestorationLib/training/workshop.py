@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..datasets import Splits, Subject, of_split, read_subjects, write_table
 from ..errors import Cancelled, ConfigError, InputError
 from ..networks import processes
+from ..networks.masked import MaskedPrior
 from ..networks.pixelsnail import PixelSNAIL
 from ..networks.unet import UNet3D
 from ..networks.vae import VAE
@@ -27,7 +28,7 @@ from .brain import load_heads, train_brain
 from .checkpoint import read_checkpoint, write_whole
 from .config import Config, write_config
 from .prepare import Brains, PreparedSet, prepare_set
-from .prior import Codes, encode_slices, train_prior
+from .prior import Codes, encode_slices, train_masked, train_prior
 from .run import Run, Schedule
 from .vae import train_vae
 from .vqvae import tiles, train_vqvae
@@ -144,11 +145,7 @@ class Workshop:
         held_out = self.codes(vqvae, "tune", 0)
         shown = torch.linspace(0, len(held_out.values) - 1, 8).long()[1:-1]
         network = train_prior(
-            {
-                "codes": self.config.vqvae.network.codes,
-                "shape": list(self.config.code_shape),
-                **asdict(settings.network),
-            },
+            {**self.config.code_grid, **asdict(settings.network)},
             self.codes(vqvae, "train", settings.copies),
             held_out,
             run,
@@ -156,6 +153,25 @@ class Workshop:
             pictures=lambda model: {
                 "reconstructions and restorations": _restorations(vqvae, model, held_out, shown)
             },
+        )
+        self._finished(run)
+        return network
+
+    def masked(self, vqvae: VQVAE) -> MaskedPrior:
+        """The trained masked prior of a VQ-VAE."""
+        settings = self.config.masked
+        run = self._run(
+            "masked",
+            settings.training,
+            settings,
+            self.config.augmentation,
+            {"vqvae": weights_hash(vqvae)},
+        )
+        network = train_masked(
+            {**self.config.code_grid, **asdict(settings.network)},
+            self.codes(vqvae, "train", settings.copies),
+            self.codes(vqvae, "tune", 0),
+            run,
         )
         self._finished(run)
         return network

@@ -21,6 +21,7 @@ from LatentSpaceRestorationLib.training.calibrate import (
     healthy_levels,
     to_files,
 )
+from LatentSpaceRestorationLib.usual import Usual
 from LatentSpaceRestorationLib.volume import Volume
 from tiny_model import generated_brain
 
@@ -93,7 +94,7 @@ def test_a_scans_score_leaves_its_own_values_out(
     detector: Detector, scans: list[HealthyScan]
 ) -> None:
     way = LatentSpaceRestoration(ModeSettings(), 2.6, 2.9)
-    (level,), places = healthy_levels(detector, scans, way, restorations=1, report=silent)
+    (level,), found = healthy_levels(detector, scans, way, restorations=1, report=silent)
     maps = []
     for scan in scans:
         (evidence,) = way.evidence(detector.case(scan.prepared, 1))
@@ -110,15 +111,14 @@ def test_a_scans_score_leaves_its_own_values_out(
     for left_out in range(5):
         others = [i for i in range(5) if i != left_out]
         prepared = scans[left_out].prepared
-        usual_of_others = {name: usual(others, name) for name in maps[0]}
-        values = anomaly_map(prepared, maps[left_out], way.rule, usual_of_others)
-        expected.append(
-            peak_score(values, prepared.mask, way.rule.peak_ml, detector.grid.spacing_mm)
-        )
+        usual_of_others = {name: Usual(usual(others, name)) for name in maps[0]}
+        spacing = detector.grid.spacing_mm
+        values = anomaly_map(prepared, maps[left_out], way.rule, usual_of_others, spacing)
+        expected.append(peak_score(values, prepared.mask, way.rule.peak_ml, spacing))
     assert level.restorations == 1
     assert level.sample_scores == pytest.approx(sorted(expected), rel=1e-3)
-    for name, place in places.items():
-        np.testing.assert_allclose(place.mean, usual(list(range(5)), name).mean, atol=1e-5)
+    for name, healthy in found.items():
+        np.testing.assert_allclose(healthy.place.mean, usual(list(range(5)), name).mean, atol=1e-5)
 
 
 def test_methods_are_added_to_a_calibration_of_the_same_scans(

@@ -21,6 +21,7 @@ from LatentSpaceRestorationLib.scoring import (
     peak_score,
     slice_nll_scores,
 )
+from LatentSpaceRestorationLib.usual import Usual
 
 
 def scan_in_model_space(n: int = 6, rows: int = 16, columns: int = 12, seed: int = 0) -> Prepared:
@@ -94,7 +95,7 @@ def test_paper_mode_is_the_weighted_residual_and_the_papers_filter() -> None:
     expected = np.where(prepared.mask, paper_filter(averages.weighted_residual), 0.0)
     maps = feature_maps(prepared, averages, PAPER, 2.0)
     assert set(maps) == {"residual"}
-    got = anomaly_map(prepared, maps, PAPER.rule, {})
+    got = anomaly_map(prepared, maps, PAPER.rule, {}, 2.0)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert got.dtype == np.float32
     assert (PAPER.restore_percentile, PAPER.slice_percentile) == (90.0, 98.0)
@@ -123,10 +124,10 @@ def test_the_map_is_the_geometric_mean_in_units_of_the_usual_spread(weight: floa
     assert set(maps) == ({"difference", "intensity"} if weight else {"difference"})
     size = np.ones((31, 4, 3), np.float32)
     usual = {
-        "difference": PlaceStatistics(0.25 * size, 0.5 * size),
-        "intensity": PlaceStatistics(-0.1 * size, 0.2 * size),
+        "difference": Usual(PlaceStatistics(0.25 * size, 0.5 * size)),
+        "intensity": Usual(PlaceStatistics(-0.1 * size, 0.2 * size)),
     }
-    got = anomaly_map(prepared, maps, settings.rule, usual)
+    got = anomaly_map(prepared, maps, settings.rule, usual, 2.0)
     difference = np.abs((maps["difference"] - 0.25) / 0.5)
     smooth = masked_smooth(prepared.slices, prepared.mask, settings.intensity_sigma_mm / 2.0)
     expected = difference ** (1.0 - weight) * np.abs((smooth + 0.1) / 0.2) ** weight
@@ -139,12 +140,12 @@ def test_maps_may_be_added_and_count_on_one_side_only() -> None:
     random = np.random.default_rng(3)
     a, b = (random.normal(size=prepared.slices.shape).astype(np.float32) for _ in range(2))
     size = np.ones((31, 4, 3), np.float32)
-    usual = {"a": PlaceStatistics(0.5 * size, 2.0 * size)}
-    rule = MapRule({"a": 0.25, "b": 0.75}, one_sided=True, add=True)
-    got = anomaly_map(prepared, {"a": a, "b": b}, rule, usual)
+    usual = {"a": Usual(PlaceStatistics(0.5 * size, 2.0 * size))}
+    rule = MapRule({"a": 0.25, "b": 0.75}, frozenset("a"), "sum")
+    got = anomaly_map(prepared, {"a": a, "b": b}, rule, usual, 2.0)
     expected = 0.25 * np.log(1.0 + np.exp((a - 0.5) / 2.0)) + 0.75 * b
     np.testing.assert_allclose(got[prepared.mask], expected[prepared.mask], atol=1e-5)
-    alone = anomaly_map(prepared, {"a": a}, MapRule({"a": 1.0}, one_sided=True), usual)
+    alone = anomaly_map(prepared, {"a": a}, MapRule.of_high("a"), usual, 2.0)
     assert (alone[prepared.mask] > 0).all()
     # The order is that of the values themselves, high above the usual and below.
     order = np.argsort(a[prepared.mask])

@@ -18,11 +18,14 @@ from LatentSpaceRestorationLib.calibration import (
     Quantiles,
 )
 from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
+from LatentSpaceRestorationLib.networks.masked import MaskedPrior
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
 from LatentSpaceRestorationLib.networks.unet import UNet3D
 from LatentSpaceRestorationLib.networks.vae import VAE
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
+from LatentSpaceRestorationLib.rarity import Rarity
 from LatentSpaceRestorationLib.training.calibrate import to_files
+from LatentSpaceRestorationLib.usual import Usual
 from LatentSpaceRestorationLib.volume import Volume
 from scipy import ndimage
 
@@ -46,6 +49,8 @@ PRIOR_SETTINGS = {
     "value_size": 8,
 }
 
+MASKED_SETTINGS = {"codes": 16, "shape": [13, 10], "channels": [8, 8], "blocks": [1, 1]}
+
 VAE_SETTINGS = {
     "shape": list(GRID),
     "latents": 6,
@@ -63,19 +68,30 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     # Distances of a random encoder's latents are small: keys of the same spread make codes vary.
     vqvae.codebook.keys.mul_(0.5)
     prior = PixelSNAIL(**PRIOR_SETTINGS)
+    masked = MaskedPrior(**MASKED_SETTINGS)
+    with torch.no_grad():  # its last layers begin at 0: all codes alike
+        masked.last.weight.mul_(4.0)
     voxels = Quantiles(np.array([0.0, 50.0, 99.0, 100.0]), np.array([0.0, 0.4, 2.0, 4.0]))
     scores = tuple(np.linspace(1.0, 3.0, 20))
     place = PlaceStatistics(
         np.full((31, 13, 10), 0.5, np.float32), np.full((31, 13, 10), 0.25, np.float32)
     )
+    usual = Usual(place)
+    ladder = np.tile(np.arange(1280, dtype=np.float32) / 400.0, (4, 1))
+    rare = Usual(place, Rarity(ladder))
     sums = tuple(s * 100 for s in scores)
+    seen = ModeCalibration(2.8, 0.0, (HealthyLevel(1, voxels, scores),), 99.0)
     default = ModeCalibration(2.6, 2.9, (HealthyLevel(15, voxels, scores),), 99.0)
     paper = ModeCalibration(2.8, 2.9, (HealthyLevel(15, voxels, sums),), 99.0)
     codes = Quantiles(np.array([0.0, 100.0]), np.array([0.0, 5.0]))
     calibration, tensors = to_files(
         [f"healthy{i}" for i in range(20)],
         codes,
-        {"default": (default, {"difference": place, "intensity": place}), "paper": (paper, {})},
+        {
+            "default": (seen, dict.fromkeys(("difference", "residual", "nll"), rare)),
+            "pixelsnail": (default, {"difference": usual, "intensity": usual}),
+            "paper": (paper, {}),
+        },
     )
     config = {
         "name": name,
@@ -87,6 +103,7 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
         "intensity": {"rule": "median and interquartile range of the brain", "clip": 3.0},
         "vqvae": VQVAE_SETTINGS,
         "prior": {"kind": "pixelsnail", **PRIOR_SETTINGS},
+        "masked": MASKED_SETTINGS,
         "scoring": {},
         "training": {"data": "none: random weights", "subjects": []},
         "metrics": {},
@@ -95,6 +112,7 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     tensor_files = {
         "vqvae.safetensors": vqvae.state_dict(),
         "prior.safetensors": fold_weight_norm(prior).state_dict(),
+        "masked.safetensors": masked.state_dict(),
         "place.safetensors": tensors,
     }
     card = "# A model with random weights\n\nFor tests. Not for any use on people.\n"

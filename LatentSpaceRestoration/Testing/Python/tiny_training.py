@@ -43,6 +43,16 @@ steps = 8
 batch = 8
 warmup = 2
 precision = "float32"
+[masked]
+copies = 1
+[masked.network]
+channels = [8, 8]
+blocks = [1, 1]
+[masked.training]
+steps = 6
+batch = 8
+warmup = 2
+precision = "float32"
 [baseline.network]
 latents = 8
 channels = [4, 8, 8]

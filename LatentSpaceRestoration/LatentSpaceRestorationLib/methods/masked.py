@@ -1,0 +1,77 @@
+"""``lsr`` in its default mode, with a masked prior: what is there beside what should be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..averages import Averages
+from ..scoring import MapRule, ModeSettings
+from .evidence import Case, Evidence
+from .nll import upsampled
+
+
+@dataclass(frozen=True)
+class MaskedRestoration:
+    """Each tile of codes is hidden, and what the rest leads one to expect is set beside it.
+
+    Three properties are looked at, since anomalies differ in which of them gives them away: the
+    difference of the scan and its expectation (another intensity), the residual of the VQ-VAE
+    (another texture) and the likelihood of the codes (another structure). The rarest counts. The
+    map needs no restorations: those are made to be looked at, and for their spread.
+
+    Attributes:
+        settings: of the model.
+        restore_threshold: nats; codes of the brain above it are drawn anew.
+    """
+
+    settings: ModeSettings
+    restore_threshold: float
+
+    @property
+    def rule(self) -> MapRule:
+        return self.settings.masked_rule
+
+    def evidence(self, case: Case) -> Iterator[Evidence]:
+        """After 1, 3, 7, 15 restorations, and after every 8 further ones."""
+        networks, expected = case.expect(self.settings.tile_codes)
+        prepared, course, reading = case.prepared, case.course, expected.reading
+        x = prepared.slices
+        maps = case.smoothed(
+            {
+                "difference": x - expected.image,
+                "residual": np.abs(x - expected.reconstruction),
+                "nll": upsampled(reading.nll, x.shape),
+            },
+            self.settings.difference_sigma_mm,
+        )
+        holes = reading.brain & (reading.nll > self.restore_threshold)
+        averages = Averages(x)
+        groups = course.groups(case.restorations)
+        group = next(groups, None)
+        while group is not None:
+            before, after = (0.35 + 0.6 * n / case.restorations for n in (group.start, group.stop))
+            message = f"Restoring ({group.start} of {case.restorations} done)"
+            with course.step("restore", message, before + 0.6 * (after - before)) as report:
+                grids = networks.inpaint(
+                    prepared,
+                    reading,
+                    holes,
+                    numbers=group,
+                    seed=case.seed,
+                    step=report,
+                    is_cancelled=course.is_cancelled,
+                )
+            with course.step("decode", message, after) as report:
+                networks.decode(prepared, reading, grids, averages, report, course.is_cancelled)
+            group = next(groups, None)
+            yield Evidence(
+                maps,
+                averages.mean.astype(np.float32),
+                averages.sd.astype(np.float32),
+                averages.restorations,
+                case.restorations,
+                is_last=group is None,
+            )

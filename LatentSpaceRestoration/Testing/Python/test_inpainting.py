@@ -1,0 +1,145 @@
+"""The masked prior at work: tiles judged from outside, and holes filled by keyed draws."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from LatentSpaceRestorationLib.errors import Cancelled
+from LatentSpaceRestorationLib.inpainting import inpaint, outside_view, tiles
+from LatentSpaceRestorationLib.networks.masked import MaskedPrior
+from torch import Tensor
+from torch.nn import functional as F
+
+SHAPE = (9, 7)
+CODES = 11
+
+
+@functools.cache
+def _prior() -> MaskedPrior:
+    torch.manual_seed(0)
+    prior = MaskedPrior(CODES, SHAPE, channels=(8, 16), blocks=(1, 1))
+    with torch.no_grad():  # away from the zeros that residual branches begin with
+        for parameter in prior.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return prior.eval()
+
+
+def _grids(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(CODES, (count, *SHAPE), generator=generator)
+    return codes, torch.rand(count, generator=generator) - 0.5
+
+
+KEYS = torch.randn(CODES, 5, generator=torch.Generator().manual_seed(3))
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 8))
+def test_tiles_share_out_the_grid_and_a_sets_tiles_do_not_touch(h: int, w: int, size: int) -> None:
+    sets = tiles((h, w), size)
+    assert (sets.sum(0) == 1).all()
+    for hidden in sets:
+        # A row of tiles is followed by `size` rows without any.
+        rows = torch.nonzero(hidden.any(1)).flatten()
+        assert all(int(r) // size % 2 == int(rows[0]) // size % 2 for r in rows)
+
+
+def test_a_code_is_judged_by_the_codes_outside_its_tile_alone() -> None:
+    prior, (codes, position) = _prior(), _grids(3)
+    nll, latents = outside_view(prior, codes, position, KEYS, size=3)
+    changed = codes.clone()
+    changed[:, 3:6, 0:3] = (changed[:, 3:6, 0:3] + 1) % CODES
+    again_nll, again = outside_view(prior, changed, position, KEYS, size=3)
+    inside = again[:, :, 3:6, 0:3] - latents[:, :, 3:6, 0:3]
+    assert inside.abs().max() < 1e-6
+    assert (again_nll[:, 3:6, 0:3] - nll[:, 3:6, 0:3]).abs().min() > 0  # another code, another NLL
+    beside = again[:, :, 3:6, 3:6] - latents[:, :, 3:6, 3:6]
+    assert beside.abs().max() > 1e-4
+
+
+def test_the_outside_view_is_the_priors_own_distribution() -> None:
+    prior, (codes, position) = _prior(), _grids(2)
+    nll, latents = outside_view(prior, codes, position, KEYS, size=2, chunk=1)
+    hidden = tiles(SHAPE, 2)[1]
+    with torch.no_grad():
+        logits = prior(torch.where(hidden, prior.mask, codes), position)
+    expected = F.cross_entropy(logits, codes, reduction="none")
+    torch.testing.assert_close(nll[:, hidden], expected[:, hidden], atol=1e-5, rtol=1e-5)
+    mean = torch.einsum("nkhw,kd->ndhw", logits.softmax(1), KEYS)
+    torch.testing.assert_close(latents[:, :, hidden], mean[:, :, hidden], atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 4))
+def test_restorations_are_the_same_whatever_is_made_together(seed: int, chunk: int, first: int):
+    prior, (codes, position) = _prior(), _grids(3, seed)
+    holes = torch.rand(codes.shape, generator=torch.Generator().manual_seed(seed)) < 0.3
+    whole = inpaint(prior, codes, position, holes, numbers=range(5), seed=seed)
+    parts = [range(first), range(first, 5)]
+    made = [
+        inpaint(prior, codes, position, holes, numbers=part, seed=seed, chunk=chunk)
+        for part in parts
+    ]
+    assert torch.equal(torch.cat(made, 1), whole)
+    last = inpaint(
+        prior, codes[2:], position[2:], holes[2:], numbers=range(5), seed=seed, slice_ids=[2]
+    )
+    assert torch.equal(last, whole[2:])
+    kept = ~holes[:, None].expand_as(whole)
+    assert torch.equal(whole[kept], codes[:, None].expand_as(whole)[kept])
+    assert int(whole.max()) < CODES
+
+
+def test_a_single_hole_is_drawn_from_the_priors_distribution() -> None:
+    prior, (codes, position) = _prior(), _grids(1)
+    holes = torch.zeros(codes.shape, dtype=torch.bool)
+    holes[0, 4, 3] = True
+    drawn = inpaint(prior, codes, position, holes, numbers=range(4000), seed=1, chunk=512)
+    share = torch.bincount(drawn[0, :, 4, 3], minlength=CODES) / 4000
+    with torch.no_grad():
+        logits = prior(torch.where(holes, prior.mask, codes), position)
+    expected = logits[0, :, 4, 3].softmax(0)
+    # Four standard deviations of a share of 4,000 draws.
+    assert ((share - expected).abs() < 4 * (expected / 4000).sqrt() + 1e-3).all()
+
+
+def test_neighbours_in_a_hole_are_drawn_one_given_the_other() -> None:
+    """Each pass sees what the passes before it drew: the last code, given all the others."""
+    prior, (codes, position) = _prior(), _grids(1)
+    holes = torch.zeros(codes.shape, dtype=torch.bool)
+    holes[0, 2:4, 2:4] = True
+    drawn = inpaint(prior, codes, position, holes, numbers=range(40), seed=5)[0]
+    last = torch.zeros(SHAPE, dtype=torch.bool)
+    last[3, 2] = True  # the parity of the last pass
+    one = inpaint(
+        prior,
+        drawn,
+        position.expand(40),
+        last.expand(40, -1, -1),
+        numbers=[7],
+        seed=5,
+        slice_ids=[0] * 40,
+    )[:, 0]
+    assert torch.equal(one[7], drawn[7])
+
+
+def test_cancelling_ends_it() -> None:
+    codes, position = _grids(1)
+    with pytest.raises(Cancelled):
+        inpaint(
+            _prior(),
+            codes,
+            position,
+            torch.ones_like(codes, dtype=torch.bool),
+            numbers=range(2),
+            seed=0,
+            is_cancelled=lambda: True,
+        )
+
+
+def test_grids_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"not \(9, 7\)"):
+        _prior()(torch.zeros(1, 7, 9, dtype=torch.long), torch.zeros(1))
