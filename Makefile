@@ -2,6 +2,7 @@
 #   make demo        detect a painted lesion in a real brain and draw a picture
 #   make test        lint, types and the default tests
 #   make test-slow   the tests that take minutes
+#   make fuzz        damaged files and arguments, 2000 of each kind, other ones every time
 #   make benchmark   time and memory (some 15 minutes; with BENCHMARK=--quick, a few)
 # Variables: PYTHON=/path/to/python chooses the interpreter; TORCH_INDEX=URL the package index that
 # torch comes from (on Linux, give PyTorch's CPU index, or its CUDA builds may be installed).
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow benchmark lint clean
+.PHONY: help demo test test-slow fuzz benchmark lint clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -26,6 +27,9 @@ test: $(VENV)/.test lint
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+fuzz: $(VENV)/.test
+	LSR_FUZZ=2000 $(BIN)/python -m pytest --timeout 7200 LatentSpaceRestoration/Testing/Python/test_fuzzing.py
 
 benchmark: $(VENV)/.test
 	@$(BIN)/python LatentSpaceRestoration/Testing/Benchmarks/benchmark.py $(BENCHMARK)

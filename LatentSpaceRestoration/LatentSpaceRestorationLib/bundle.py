@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .bundle_settings import fault, parse
 from .errors import BundleError, OutputError
 
 if TYPE_CHECKING:
@@ -31,13 +32,20 @@ _CARD = "MODEL_CARD.md"
 #: What every model states, and what a model that finds anomalies states besides.
 _KEYS = ("name", "kind", "licence", "files")
 _SCAN_KEYS = ("modality", "grid", "spacing_mm", "orientation", "intensity")
-_KIND_KEYS = {"anomaly": (*_SCAN_KEYS, "vqvae", "prior"), "vae": (*_SCAN_KEYS, "vae")}
+_KIND_KEYS = {
+    "anomaly": (*_SCAN_KEYS, "vqvae", "prior"),
+    "vae": (*_SCAN_KEYS, "vae"),
+    "brain-extraction": ("spacing_mm", "unet"),
+}
 _KIND_FILES = {
     "anomaly": ("vqvae.safetensors", "prior.safetensors"),
     "vae": ("vae.safetensors",),
+    "brain-extraction": ("unet.safetensors",),
 }
 _ENDINGS = (".safetensors", ".json", ".md")
 _REPAIR = "install it again"
+#: Bytes; a model's file is read into memory whole.
+_LARGEST_FILE = 2**30
 
 
 @dataclass(frozen=True)
@@ -75,16 +83,28 @@ class Bundle:
         Raises:
             BundleError: if the bundle lists no such file or the file is damaged.
         """
+        import torch
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
         if not file.endswith(".safetensors") or file not in self.config["files"]:
             raise BundleError(f"model {self.name}: has no weights {file}; {_REPAIR}")
         data = _read_file(self.folder, file, self.config["files"][file])
-        return load(data)
+        try:
+            tensors = load(data)
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise BundleError(f"model {self.name}: {file} is damaged; {_REPAIR}") from error
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise BundleError(
+                    f"model {self.name}: {file} has values of {name[:100]!r} that are not finite; "
+                    f"{_REPAIR}"
+                )
+        return tensors
 
     def misfit(self, error: Exception) -> BundleError:
         """The error to raise when a network cannot take the weights, from what it said."""
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         return BundleError(
             f"the weights of model {self.name} do not fit its settings ({reason}); {_REPAIR}"
         )
@@ -93,7 +113,8 @@ class Bundle:
         """The model card's text; empty if the model has none."""
         if _CARD not in self.config["files"]:
             return ""
-        return _read_file(self.folder, _CARD, self.config["files"][_CARD]).decode("utf-8")
+        data = _read_file(self.folder, _CARD, self.config["files"][_CARD])
+        return data.decode("utf-8", errors="replace")
 
 
 def default_models_folder() -> Path:
@@ -136,8 +157,8 @@ def find_bundle(model: str | Path, search: Sequence[str | Path] = ()) -> Path:
     for folder in folders:
         if folder.name == str(model):
             return folder
-    path = Path(model).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(model))
+    if os.path.isdir(path):
         if (path / _CONFIG).is_file():
             return path
         raise BundleError(f"{model}: is not a model, it has no {_CONFIG}; give a model's folder")
@@ -175,6 +196,9 @@ def read_bundle(folder: str | Path) -> Bundle:
             f"model {folder.name}: format version is {version!r} and this extension reads "
             f"{FORMAT_VERSION}; install the extension's version that the model was made for"
         )
+    wrong = fault(config)
+    if wrong is not None:
+        raise BundleError(f"model {folder.name}: {_CONFIG}: {wrong}; {_REPAIR}")
     kind = str(config.get("kind"))
     needed = _KEYS + _KIND_KEYS.get(kind, ())
     missing = [key for key in needed if key not in config]
@@ -197,7 +221,8 @@ def read_bundle(folder: str | Path) -> Bundle:
         if file.endswith(".safetensors"):
             _check_safetensors(folder, file, data)
         elif file == _CALIBRATION:
-            calibration = _parse(folder, file, data)
+            calibration = _parse(folder, file, data, finite=True)
+            _check_modes(folder, calibration)
     return Bundle(folder, str(config["name"]), config, calibration)
 
 
@@ -269,8 +294,13 @@ def _is_listable(file: str) -> bool:
 
 
 def _read_file(folder: Path, file: str, digest: str | None) -> bytes:
+    path = folder / file
     try:
-        data = (folder / file).read_bytes()
+        if path.exists() and not path.is_file():
+            raise BundleError(f"model {folder.name}: {file} is not a file; {_REPAIR}")
+        if path.stat().st_size > _LARGEST_FILE:
+            raise BundleError(f"model {folder.name}: {file} is too large for a model; {_REPAIR}")
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise BundleError(f"model {folder.name}: {file} is missing; {_REPAIR}") from error
     except OSError as error:
@@ -284,14 +314,17 @@ def _read_file(folder: Path, file: str, digest: str | None) -> bytes:
     return data
 
 
-def _parse(folder: Path, file: str, data: bytes) -> dict[str, Any]:
+def _parse(folder: Path, file: str, data: bytes, finite: bool = False) -> dict[str, Any]:
     try:
-        parsed = json.loads(data)
+        return parse(data, finite)
     except ValueError as error:
-        raise BundleError(f"model {folder.name}: {file} is not JSON; {_REPAIR}") from error
-    if not isinstance(parsed, dict):
-        raise BundleError(f"model {folder.name}: {file} is not a JSON object; {_REPAIR}")
-    return parsed
+        raise BundleError(f"model {folder.name}: {file} {error}; {_REPAIR}") from error
+
+
+def _check_modes(folder: Path, calibration: Mapping[str, Any]) -> None:
+    modes = calibration.get("modes", {})
+    if not isinstance(modes, dict) or not all(isinstance(mode, dict) for mode in modes.values()):
+        raise BundleError(f"model {folder.name}: {_CALIBRATION} has no modes; {_REPAIR}")
 
 
 def _check_safetensors(folder: Path, file: str, data: bytes) -> None:

@@ -6,13 +6,14 @@ MetaImage and DICOM series come through SimpleITK, where it is installed.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti1 import Nifti1Header, Nifti1Pair
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import SpatialImage
 
@@ -26,6 +27,9 @@ ENDINGS = (
     *(".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
     *ITK_ENDINGS,
 )
+
+#: No scan has more; 4 GB of float32.
+MOST_VOXELS = 10**9
 
 #: Header fields that place a NIfTI image in the world.
 _GEOMETRY_FIELDS = (
@@ -101,16 +105,30 @@ def read_mask(path: str | Path, scan: Volume) -> np.ndarray:
     return inside
 
 
-def write_volume(path: str | Path, volume: Volume, *, like: str | Path | None = None) -> None:
+def read_geometry(path: str | Path) -> Nifti1Pair | None:
+    """How a file says where its voxels lie, for :func:`write_volume`; None if it is not NIfTI.
+
+    The voxels are not read. What is done to the file afterwards does not change the answer.
+
+    Raises:
+        InputError: naming the file, if it is missing or not an image.
+    """
+    if is_itk(Path(path)):
+        return None
+    image = _open(path)
+    return image if isinstance(image, Nifti1Pair) else None
+
+
+def write_volume(path: str | Path, volume: Volume, *, like: Nifti1Pair | None = None) -> None:
     """Write a volume as NIfTI, all or nothing: beside its place first, then renamed.
 
     Args:
         path: a ``.nii`` or ``.nii.gz`` file; replaced if it exists.
         volume: float voxels are written as float32, bool and uint8 ones as uint8.
-        like: the image file that the volume was computed from. Where it is NIfTI, its geometry
-            (sform, qform, codes, units, trailing axes of length one) is taken over bit by bit, so
-            that the result has exactly its shape and affine; nothing else of its header is, since
-            that may tell whose scan it is.
+        like: the geometry of the file that the volume was computed from. It (sform, qform, codes,
+            units, trailing axes of length one) is taken over bit by bit, so that the result has
+            exactly its shape and affine; nothing else of its header is, since that may tell whose
+            scan it is.
 
     Raises:
         OutputError: naming the file, if it cannot be written.
@@ -138,7 +156,7 @@ def reason(error: BaseException) -> str:
 
 
 def _read(path: str | Path) -> Volume:
-    if is_itk(Path(path)) and Path(path).exists():
+    if is_itk(Path(path)) and (os.path.isfile(path) or os.path.isdir(path)):
         return read_itk(Path(path), scan_name(path))
     image = _open(path)
     shape = tuple(int(n) for n in image.shape)
@@ -149,6 +167,8 @@ def _read(path: str | Path) -> Volume:
             f"{path}: the image has {len(shape)} axes ({_by(shape)}); give one 3-D volume, "
             "for example the first or the mean of the series"
         )
+    if math.prod(shape) > MOST_VOXELS:
+        raise InputError(f"{path}: {_by(shape)} voxels are more than can be worked on; resample it")
     kind = image.get_data_dtype()
     if kind.fields is not None or kind.kind not in "biuf":
         what = "complex numbers" if kind.kind == "c" else "colours, not intensities"
@@ -176,6 +196,8 @@ def _open(path: str | Path) -> SpatialImage:
         raise InputError(f"{path}: cannot be read ({reason(error)}); check the path") from error
     if not exists:
         raise InputError(f"{path}: there is no such file; check the path")
+    if not file.is_file():  # a pipe would be waited for, a device read without end
+        raise InputError(f"{path}: is not a file; give an image file")
     try:
         image = nibabel.load(file)
     except PermissionError as error:
@@ -191,7 +213,7 @@ def _open(path: str | Path) -> SpatialImage:
     return image
 
 
-def _to_image(volume: Volume, like: str | Path | None) -> nibabel.Nifti1Image:
+def _to_image(volume: Volume, source: Nifti1Pair | None) -> nibabel.Nifti1Image:
     array = volume.array
     if array.dtype.kind == "f":
         array = array.astype(np.float32, copy=False)
@@ -199,13 +221,11 @@ def _to_image(volume: Volume, like: str | Path | None) -> nibabel.Nifti1Image:
         array = array.astype(np.uint8, copy=False)
     else:
         raise ValueError(f"voxels must be floats, bool or uint8, not {array.dtype}")
-    source = _open(like) if like is not None and not is_itk(Path(like)) else None
-    if source is not None:
-        if array.size != np.prod(source.shape) or array.shape != source.shape[:3]:
-            raise ValueError(f"shape {array.shape} is not that of {like}, {source.shape}")
-        array = array.reshape(source.shape)
-    if source is None or not isinstance(source.header, Nifti1Header):
+    if source is None:
         return _placed(array, volume.affine)
+    if array.size != np.prod(source.shape) or array.shape != source.shape[:3]:
+        raise ValueError(f"shape {array.shape} is not that of the scan, {source.shape}")
+    array = array.reshape(source.shape)
     two = isinstance(source.header, Nifti2Header)
     header = Nifti2Header() if two else Nifti1Header()
     header.set_data_shape(array.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
 
 def is_itk(path: Path) -> bool:
     """Whether a path is one that this module reads: a folder, or a file with such an ending."""
-    return path.is_dir() or path.name.lower().endswith(ENDINGS)
+    return os.path.isdir(path) or path.name.lower().endswith(ENDINGS)
 
 
 def read_itk(path: Path, name: str) -> Volume:
@@ -42,7 +43,7 @@ def read_itk(path: Path, name: str) -> Volume:
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         image = _read_series(SimpleITK, path) if path.is_dir() else SimpleITK.ReadImage(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise InputError(
             f"{path}: is damaged, or not an image that can be read; copy or export it again"
         ) from error

@@ -10,13 +10,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .detection import Detection, Estimate
 from .detector import Detector
 from .errors import InputError, OutputError
-from .io import read_mask, read_volume, reason, scan_name, write_volume
+from .io import read_geometry, read_mask, read_volume, reason, scan_name, write_volume
 from .volume import Volume
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Pair
 
 #: What is written for each scan, after the scan's name.
 IMAGES = {
@@ -69,12 +72,12 @@ def check_names(scans: Sequence[str | Path], folder: str | Path) -> None:
                 "rename one of the two, or give them different folders in two calls"
             )
         names[name] = scan
-    inputs = {Path(scan).resolve() for scan in scans}
+    inputs = {os.path.realpath(scan) for scan in scans}
     for scan in scans:
         for file in result_files(scan, folder).values():
-            if file.resolve() in inputs:
+            if os.path.realpath(file) in inputs:
                 raise OutputError(f"{file}: a result would replace this scan; use another folder")
-            if file.is_dir():
+            if os.path.isdir(file):
                 raise OutputError(f"{file}: is a folder where a result is to be; use another one")
 
 
@@ -135,7 +138,7 @@ def detect_file(
         InputError: the scan or the mask cannot be used; the line names the file.
         OutputError: the results cannot be written.
     """
-    volume = read_volume(scan)
+    volume, geometry = read_volume(scan), read_geometry(scan)
     mask = None if brain_mask is None else read_mask(brain_mask, volume)
     try:
         detection = detector.detect(
@@ -153,31 +156,40 @@ def detect_file(
     except InputError as error:
         raise InputError(f"{scan}: {error}") from error
     figures = {"scan": Path(scan).name, **detection.to_json()}
-    files = _write(Path(scan), Path(folder), volume, detection, figures)
+    files = _write(Path(scan), Path(folder), volume, geometry, detection, figures)
     return Result(Path(scan), volume, detection, figures, files)
 
 
 def _write(
-    scan: Path, folder: Path, volume: Volume, detection: Detection, figures: dict[str, Any]
+    scan: Path,
+    folder: Path,
+    volume: Volume,
+    geometry: Nifti1Pair | None,
+    detection: Detection,
+    figures: dict[str, Any],
 ) -> dict[str, Path]:
+    """The files in the folder; what became of the scan and of the folder meanwhile is no matter."""
     from .picture import draw
 
     files = result_files(scan, folder)
     picture = draw(volume, detection, scan.name)
     text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".lsr-", dir=folder) as parts:
             new = {ending: Path(parts) / file.name for ending, file in files.items()}
             for ending, array in IMAGES.items():
                 image = Volume(array(detection), volume.affine, volume.name)
-                write_volume(new[ending], image, like=scan)
+                write_volume(new[ending], image, like=geometry)
             picture.save(new[PICTURE])
             new[FIGURES].write_text(text, encoding="utf-8")
             with _uninterrupted():
                 _move([(new[ending], files[ending]) for ending in ENDINGS], Path(parts))
-    except OSError as error:
+    except (OSError, OutputError) as error:
+        # The other one names a hidden file.
+        cause = error.__cause__ if isinstance(error, OutputError) and error.__cause__ else error
         raise OutputError(
-            f"{folder}: the results of {scan.name} cannot be written ({reason(error)}); "
+            f"{folder}: the results of {scan.name} cannot be written ({reason(cause)}); "
             "make room, or choose another folder"
         ) from error
     return files
@@ -189,8 +201,8 @@ def _move(moves: Sequence[tuple[Path, Path]], parts: Path) -> None:
     placed: list[Path] = []
     try:
         for new, target in moves:
-            if target.exists():
-                old = parts / f"old-{target.name}"
+            old = parts / f"old-{target.name}"
+            with contextlib.suppress(FileNotFoundError):
                 os.replace(target, old)
                 replaced.append((old, target))
             os.replace(new, target)

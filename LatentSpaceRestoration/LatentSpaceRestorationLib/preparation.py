@@ -10,7 +10,7 @@ import numpy as np
 
 from .brain import BrainMask, extract_brain
 from .errors import InputError
-from .preprocessing import Head, mask_to_head, to_head
+from .preprocessing import MINIMUM_BRAIN_ML, Head, mask_to_head, to_head
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ class BrainFinder:
         Raises:
             InputError: there is no brain, or no network to find it.
         """
+        covers = volume.voxel_volume_ml * volume.array.size
+        if covers < MINIMUM_BRAIN_ML:
+            spacing = " x ".join(f"{mm:.3g}" for mm in volume.spacing)
+            raise InputError(
+                f"the whole scan has {covers:.3g} ml, less than a brain; check that its spacing "
+                f"({spacing}) is in mm, or give a scan of the head"
+            )
         if self.network is None or self.spacing_mm == spacing_mm:
             return self._extract(head, spacing_mm)
         finer = to_head(volume, self.spacing_mm)

@@ -10,6 +10,10 @@ from scipy import ndimage
 
 from .errors import InputError
 
+#: A scan that is larger than this, along an axis in mm or altogether in litres, has a wrong
+#: spacing in its header; a grid that covers it would fill the memory.
+LONGEST_MM = 2500.0
+LARGEST_LITRES = 1000.0
 #: Full width at half maximum of a Gaussian, in standard deviations.
 _FWHM = 2.3548200450309493
 
@@ -121,8 +125,9 @@ def world_grid(volume: Volume, spacing: float) -> tuple[tuple[int, int, int], np
     """The grid along the patient's axes that covers a volume.
 
     Axes: index 0 runs to the patient's left, 1 to the back, 2 to the head. The grid passes through
-    the centre of the volume's first voxel, so that a volume that already has this spacing along
-    these axes (in whatever order and direction) is only reordered.
+    the leftmost, hindmost and lowest centres of voxels: it is the same in whatever order and
+    direction the volume's axes are stored, and a volume that already has this spacing along these
+    axes is only reordered.
 
     Args:
         volume: source; only its shape and affine matter.
@@ -133,12 +138,11 @@ def world_grid(volume: Volume, spacing: float) -> tuple[tuple[int, int, int], np
     """
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in volume.shape], indexing="ij"))
     points = volume.affine[:3, :3] @ corners.reshape(3, -1) + volume.affine[:3, 3:]
-    anchor = volume.affine[:3, 3]
-    low = np.floor((points.min(axis=1) - anchor) / spacing + 1e-3).astype(int)
-    high = np.ceil((points.max(axis=1) - anchor) / spacing - 1e-3).astype(int)
-    n0, n1, n2 = (high - low + 1).tolist()
+    low = points.min(axis=1)
+    steps = np.ceil((points.max(axis=1) - low) / spacing - 1e-3).astype(int)
+    n0, n1, n2 = (steps + 1).tolist()
     affine = np.diag([-spacing, -spacing, spacing, 1.0])
-    affine[:3, 3] = anchor + spacing * np.array([high[0], high[1], low[2]])
+    affine[:3, 3] = low + spacing * steps * [1, 1, 0]
     return (n0, n1, n2), affine
 
 
@@ -146,7 +150,8 @@ def check(volume: Volume) -> None:
     """Refuse a volume that no anomaly can be looked for in.
 
     Raises:
-        InputError: not three-dimensional, a single slice, NaN or infinite voxels, or constant.
+        InputError: not three-dimensional, a single slice, larger than any scan, not real numbers,
+            NaN or infinite voxels, or constant.
     """
     array = volume.array
     shape = " x ".join(str(n) for n in array.shape)
@@ -155,7 +160,16 @@ def check(volume: Volume) -> None:
     finite = np.isfinite(volume.affine).all()
     if not finite or abs(np.linalg.det(volume.affine[:3, :3])) < 1e-9:
         raise InputError("the affine cannot be inverted; mend the header")
-    usable = np.isfinite(array)
+    if array.dtype.kind not in "biuf":
+        raise InputError("the voxels are not real numbers; give a scan with one real value a voxel")
+    extent = volume.spacing * array.shape
+    if extent.max() > LONGEST_MM or extent.prod() > LARGEST_LITRES * 1e6:
+        size = " x ".join(f"{mm:.0f}" for mm in extent)
+        raise InputError(
+            f"the affine makes the scan {size} mm large; mend the spacing in the header"
+        )
+    with np.errstate(over="ignore"):  # what is computed with is float32
+        usable = np.isfinite(array.astype(np.float32, copy=False))
     if not usable.all():
         count = int(usable.size - np.count_nonzero(usable))
         raise InputError(

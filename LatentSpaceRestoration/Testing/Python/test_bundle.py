@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_what_is_written_is_read(bundle: Bundle) -> None:
 
 def test_a_model_without_calibration_and_card(tmp_path: Path) -> None:
     bundle = write_bundle(
-        tmp_path / "brain", {"name": "brain", "kind": "brain-extraction", "licence": "CC0"}, {}
+        tmp_path / "notes", {"name": "notes", "kind": "of another kind", "licence": "CC0"}, {}
     )
     assert bundle.calibration == {}
     assert bundle.card() == ""
@@ -130,6 +131,15 @@ def edit(folder: Path, **changes: Any) -> None:
         ({"files": {"../x.json": ""}}, "lists files other than"),
         ({"files": {"x.pt": ""}}, "lists files other than"),
         ({"files": {}}, "does not list vqvae.safetensors"),
+        ({"grid": [8, 10**9]}, "grid is not two numbers of at most 512"),
+        ({"grid": {"rows": 8}}, "grid is not two numbers"),
+        ({"spacing_mm": 1e9}, "spacing_mm is not between"),
+        ({"spacing_mm": "fine"}, "spacing_mm is no number"),
+        ({"name": "a\nb"}, "name is no name"),
+        ({"vqvae": {"channels": [16, 10**6]}}, "vqvae has sizes that no network of use has"),
+        ({"prior": {"channels": 128, "blocks": 10**9}}, "prior has sizes"),
+        ({"prior": {"channels": [], "codes": 0}}, "prior has sizes"),
+        ({"prior": [1]}, "prior is no group of settings"),
         ({"files": {"vqvae.safetensors": 1, "prior.safetensors": 2}}, "vqvae.safetensors"),
     ],
 )
@@ -139,11 +149,42 @@ def test_settings_refused(bundle: Bundle, changes: dict[str, Any], said: str) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"{", "not JSON"), (b"[]", "not a JSON object"), (b"\xff", "not JSON")]
+    ("content", "said"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"\xff", "not JSON"),
+        (b"[" * 100_000, "not JSON (too deep)"),
+    ],
 )
 def test_settings_that_are_no_settings(bundle: Bundle, content: bytes, said: str) -> None:
     (bundle.folder / "model.json").write_bytes(content)
     refused(bundle.folder, said)
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    settings = settings_of("odd")
+    weights = {"a": torch.tensor([1.0, float("nan")])}
+    files = {"vqvae.safetensors": weights, "prior.safetensors": {}}
+    bundle = write_bundle(tmp_path / "odd", settings, files)
+    with pytest.raises(BundleError, match="values of 'a' that are not finite"):
+        bundle.tensors("vqvae.safetensors")
+    for value in (float("inf"), float("nan")):
+        with pytest.raises(BundleError, match=r"calibration\.json has (Infinity|NaN)"):
+            write_bundle(tmp_path / "odd", settings, files, {"modes": {"default": {"x": value}}})
+    with pytest.raises(BundleError, match="has no modes"):
+        write_bundle(tmp_path / "odd", settings, files, {"modes": [1]})
+
+
+def test_what_would_fill_the_memory_or_never_end_is_not_read(bundle: Bundle) -> None:
+    path = bundle.folder / "prior.safetensors"
+    with path.open("r+b") as stream:
+        stream.truncate(2**30 + 1)  # takes no room on most disks
+    refused(bundle.folder, "prior.safetensors is too large for a model")
+    path.unlink()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(path)
+        refused(bundle.folder, "prior.safetensors is not a file")
 
 
 class Explosive:
@@ -184,8 +225,6 @@ def test_a_model_is_replaced_whole(bundle: Bundle) -> None:
 def test_a_failed_rename_brings_the_old_model_back(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     real = os.replace
 
     def replace(source: Path, target: Path) -> None:

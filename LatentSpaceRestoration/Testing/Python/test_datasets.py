@@ -18,7 +18,7 @@ from LatentSpaceRestorationLib.datasets import (
     write_table,
 )
 from LatentSpaceRestorationLib.errors import InputError, OutputError
-from LatentSpaceRestorationLib.io import read_mask, read_volume, write_volume
+from LatentSpaceRestorationLib.io import read_geometry, read_mask, read_volume, write_volume
 from LatentSpaceRestorationLib.volume import Volume
 
 AFFINE = np.array([[-0.9, 0.1, 0.0, 20.0], [0.1, 0.9, 0.0, -31.0], [0, 0, 1.5, 7.0], [0, 0, 0, 1]])
@@ -237,7 +237,8 @@ def test_nrrd_lies_where_nifti_does(tmp_path: Path, noise: np.ndarray) -> None:
     itk.WriteImage(image > 100, str(tmp_path / "mask.nrrd"))
     mask = read_mask(tmp_path / "mask.nrrd", read_volume(tmp_path / "s.nrrd"))
     np.testing.assert_array_equal(mask, noise > 100)
-    write_volume(tmp_path / "r.nii.gz", Volume(noise, volume.affine), like=tmp_path / "s.nrrd")
+    geometry = read_geometry(tmp_path / "s.nrrd")
+    write_volume(tmp_path / "r.nii.gz", Volume(noise, volume.affine), like=geometry)
     np.testing.assert_allclose(read_volume(tmp_path / "r.nii.gz").affine, AFFINE, atol=1e-5)
     (tmp_path / "cut.nrrd").write_bytes((tmp_path / "s.nrrd").read_bytes()[:300])
     itk.WriteImage(itk.Compose(image, image), str(tmp_path / "two.nrrd"))

@@ -12,7 +12,13 @@ from conftest import save_scan
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.errors import InputError, OutputError
-from LatentSpaceRestorationLib.io import read_mask, read_volume, scan_name, write_volume
+from LatentSpaceRestorationLib.io import (
+    read_geometry,
+    read_mask,
+    read_volume,
+    scan_name,
+    write_volume,
+)
 from LatentSpaceRestorationLib.volume import Volume
 
 OBLIQUE = np.array(
@@ -217,7 +223,7 @@ def test_results_have_the_scans_exact_geometry(
     source = nibabel.load(path)
     for array in (noise, noise > 100, (noise > 100).astype(np.uint8)):
         target = tmp_path / "result.nii.gz"
-        write_volume(target, Volume(array, scan.affine), like=path)
+        write_volume(target, Volume(array, scan.affine), like=read_geometry(path))
         result = nibabel.load(target)
         assert result.shape == source.shape
         np.testing.assert_array_equal(result.affine, source.affine)
@@ -244,7 +250,7 @@ def test_written_volume_comes_back(tmp_path: Path, noise: np.ndarray) -> None:
 def test_result_of_an_mgh_scan(tmp_path: Path, noise: np.ndarray) -> None:
     path = save_scan(tmp_path / "scan.mgz", noise)
     scan = read_volume(path)
-    write_volume(tmp_path / "r.nii.gz", Volume(noise, scan.affine), like=path)
+    write_volume(tmp_path / "r.nii.gz", Volume(noise, scan.affine), like=read_geometry(path))
     np.testing.assert_allclose(nibabel.load(tmp_path / "r.nii.gz").affine, scan.affine, atol=1e-5)
 
 
@@ -261,6 +267,6 @@ def test_write_leaves_nothing_when_it_fails(tmp_path: Path, noise: np.ndarray) -
 def test_write_refuses_other_voxels_and_shapes(tmp_path: Path, noise: np.ndarray) -> None:
     with pytest.raises(ValueError, match="int32"):
         write_volume(tmp_path / "v.nii", Volume(noise.astype(np.int32), OBLIQUE))
-    like = save_scan(tmp_path / "scan.nii", noise)
+    like = read_geometry(save_scan(tmp_path / "scan.nii", noise))
     with pytest.raises(ValueError, match="shape"):
         write_volume(tmp_path / "v.nii", Volume(noise[1:], OBLIQUE), like=like)

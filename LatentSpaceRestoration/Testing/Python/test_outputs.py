@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import nibabel
@@ -206,3 +207,41 @@ def test_a_full_disk_leaves_all_as_it_was(
     assert "No space left on device" in one_line(err)
     assert written(out) == {"brain_restoration.nii.gz"}
     assert (out / "brain_restoration.nii.gz").read_text() == "old"
+
+
+# What a detection reads and writes
+
+EVENTS: list[tuple[str, tuple[object, ...]]] | None = None
+
+
+def remember(event: str, arguments: tuple[object, ...]) -> None:
+    if EVENTS is not None and event in ("open", "socket.connect", "socket.getaddrinfo"):
+        EVENTS.append((event, arguments))
+
+
+def test_nothing_is_asked_of_the_network_and_no_other_file_touched(
+    detect: Lsr, brain_scan: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    global EVENTS
+    mine = Path(shutil.copy(brain_scan, tmp_path / "brain.nii.gz"))
+    shutil.copy(brain_scan, tmp_path / "other.nii.gz")
+    sys.addaudithook(remember)  # for good, but it listens only here
+    EVENTS = []
+    try:
+        assert detect(mine)[0] == 0
+    finally:
+        events, EVENTS = EVENTS, None
+    assert [name for name, _ in events if name.startswith("socket.")] == []
+    out = tmp_path / "out"
+    for _, (path, _, flags) in events:
+        if not isinstance(path, str | bytes | os.PathLike) or not isinstance(flags, int):
+            continue
+        file = Path(os.fsdecode(path))
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if writes and file.suffix != ".pyc" and not file.is_relative_to("/dev"):
+            assert file.is_relative_to(out), f"{file} was written"
+        elif file.is_relative_to(tmp_path):
+            assert file == mine or file.is_relative_to(out), f"{file} was read"
+    assert json.loads((out / "brain_anomaly.json").read_text())["notice"] == (
+        "For research use. Not for diagnosis."
+    )

@@ -12,14 +12,13 @@ from LatentSpaceRestorationLib.preprocessing import (
     DEPTH_MM,
     Grid,
     Head,
-    Prepared,
-    mask_to_head,
     normalise,
     prepare,
     slice_position,
     to_head,
 )
 from LatentSpaceRestorationLib.volume import Volume
+from phantoms import SMALL, little_brain, native_intensities, prepared_with
 from scan_grids import ORIENTATIONS, ScanGrid, scan_grids, stored_as
 
 few = settings(
@@ -28,27 +27,6 @@ few = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-#: Room for a brain of 66 mm across, however it is turned.
-SMALL = Grid(rows=44, columns=40, spacing_mm=2.0)
-
-
-def prepared_with(volume: Volume, mask: np.ndarray, grid: Grid = SMALL) -> Prepared:
-    """The scan in model space with a given native brain mask."""
-    head = to_head(volume, grid.spacing_mm)
-    return prepare(volume, head, mask_to_head(mask, volume, head), grid)
-
-
-def native_intensities(prepared: Prepared) -> np.ndarray:
-    """The model's slices, in the scan's own intensities."""
-    return prepared.slices * prepared.scale + prepared.centre
-
-
-def little_brain(grid: ScanGrid, seed: int) -> tuple[Volume, np.ndarray]:
-    """A ball of 125 ml, and waves everywhere that leave room below the clipping for a lesion."""
-    offset = grid.positions() - grid.centre
-    direction = np.random.default_rng(seed).normal(size=3)
-    waves = 100.0 + 10.0 * np.sin(offset @ (direction / np.linalg.norm(direction)) / 5.0)
-    return Volume(waves.astype(np.float32), grid.affine), np.linalg.norm(offset, axis=-1) <= 31.0
 
 
 def box_head(mask: np.ndarray, spacing: float = 2.0) -> tuple[Volume, Head]:
