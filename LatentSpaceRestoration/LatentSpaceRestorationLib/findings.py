@@ -19,6 +19,59 @@ _SIDES = (
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How far the brain reaches, which gives places in it their names, and how large it is.
+
+    Attributes:
+        low_mm, high_mm: (R, A, S) of the outermost voxels' centres.
+        volume_ml: of the brain; 0 where there is none.
+    """
+
+    low_mm: tuple[float, float, float]
+    high_mm: tuple[float, float, float]
+    volume_ml: float
+
+    @classmethod
+    def of(cls, brain_mask: np.ndarray, affine: np.ndarray) -> Extent:
+        """The extent of the non-zero voxels of an (I, J, K) mask; affine: (4, 4) IJK -> RAS."""
+        voxels = np.argwhere(brain_mask)
+        if not len(voxels):
+            return cls((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
+        points = voxels @ affine[:3, :3].T + affine[:3, 3]
+        (r0, a0, s0), (r1, a1, s1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        return cls((r0, a0, s0), (r1, a1, s1), len(voxels) * _voxel_ml(affine))
+
+    def words(self, position_mm: np.ndarray) -> str:
+        """Side, front to back and height of an (R, A, S), such as ``left, back, upper``."""
+        if not self.volume_ml:
+            return "place in the brain unknown"
+        low, high = np.array(self.low_mm), np.array(self.high_mm)
+        share = (position_mm - (low + high) / 2.0) / np.maximum((high - low) / 2.0, 1e-6)
+        sides = np.where(share < -_MIDDLE, 0, np.where(share > _MIDDLE, 2, 1))
+        return ", ".join(words[side] for words, side in zip(_SIDES, sides, strict=True))
+
+
+@dataclass(frozen=True)
+class Region:
+    """Flagged voxels that touch, by a face, an edge or a corner.
+
+    Attributes:
+        index: (i, j, k) of the voxel where the map is highest.
+        position_mm: that voxel's (R, A, S).
+        words: where it lies in the brain, as in :class:`Place`.
+        volume_ml: of the region.
+        peak, mean: of the map in it.
+    """
+
+    index: tuple[int, int, int]
+    position_mm: tuple[float, float, float]
+    words: str
+    volume_ml: float
+    peak: float
+    mean: float
+
+
+@dataclass(frozen=True)
 class Place:
     """Where the anomaly is greatest.
 
@@ -37,6 +90,52 @@ class Place:
     def position(self) -> str:
         """Such as ``(-28, +4, +31) mm``."""
         return "(" + ", ".join(f"{round(x):+d}" for x in self.position_mm) + ") mm"
+
+
+def find_regions(
+    anomaly_map: np.ndarray,
+    anomaly_mask: np.ndarray,
+    brain: Extent,
+    affine: np.ndarray,
+    smallest_ml: float = 0.0,
+) -> list[Region]:
+    """The regions that are flagged, the one with the highest peak first.
+
+    Args:
+        anomaly_map: (I, J, K), higher is more anomalous.
+        anomaly_mask: (I, J, K), non-zero where flagged.
+        brain: in the same RAS; it gives the words their sides.
+        affine: (4, 4) IJK -> RAS in mm.
+        smallest_ml: smaller regions are left out.
+    """
+    labels, count = ndimage.label(anomaly_mask, structure=np.ones((3, 3, 3)))
+    if not count:
+        return []
+    flagged = np.flatnonzero(labels)
+    label, value = labels.ravel()[flagged], anomaly_map.ravel()[flagged]
+    size = np.bincount(label, minlength=count + 1)
+    total = np.bincount(label, weights=value, minlength=count + 1)
+    # Sorted by region and within it by value, so that each region ends with its peak.
+    peak_voxel = flagged[np.lexsort((value, label))[np.cumsum(size)[1:] - 1]]
+    regions = []
+    for number, voxel in enumerate(peak_voxel, start=1):
+        volume_ml = int(size[number]) * _voxel_ml(affine)
+        if volume_ml < smallest_ml:
+            continue
+        i, j, k = (int(x) for x in np.unravel_index(voxel, labels.shape))
+        position = affine[:3, :3] @ (i, j, k) + affine[:3, 3]
+        x, y, z = position.tolist()
+        regions.append(
+            Region(
+                index=(i, j, k),
+                position_mm=(x, y, z),
+                words=brain.words(position),
+                volume_ml=volume_ml,
+                peak=float(anomaly_map[i, j, k]),
+                mean=float(total[number] / size[number]),
+            )
+        )
+    return sorted(regions, key=lambda region: -region.peak)
 
 
 def most_anomalous_place(
@@ -62,11 +161,12 @@ def most_anomalous_place(
     voxel = np.array(np.unravel_index(np.argmax(smooth), smooth.shape))
     if count:
         voxels = int(np.count_nonzero(labels == labels[tuple(voxel)]))
-        volume_ml = voxels * abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
+        volume_ml = voxels * _voxel_ml(affine)
     position = affine[:3, :3] @ voxel + affine[:3, 3]
     i, j, k = voxel.tolist()
     x, y, z = position.tolist()
-    return Place((i, j, k), (x, y, z), _words(position, brain_mask, affine), volume_ml)
+    words = Extent.of(brain_mask, affine).words(position)
+    return Place((i, j, k), (x, y, z), words, volume_ml)
 
 
 def score_in_words(p_value: float, healthy_scans: int) -> str:
@@ -87,12 +187,5 @@ def score_in_words(p_value: float, healthy_scans: int) -> str:
     return f"more unusual than {lower} of {healthy_scans} healthy scans (p = {p_value:.2g})"
 
 
-def _words(position: np.ndarray, brain_mask: np.ndarray, affine: np.ndarray) -> str:
-    voxels = np.argwhere(brain_mask)
-    if not len(voxels):
-        return "place in the brain unknown"
-    points = voxels @ affine[:3, :3].T + affine[:3, 3]
-    low, high = points.min(axis=0), points.max(axis=0)
-    share = (position - (low + high) / 2.0) / np.maximum((high - low) / 2.0, 1e-6)
-    sides = np.where(share < -_MIDDLE, 0, np.where(share > _MIDDLE, 2, 1))
-    return ", ".join(words[side] for words, side in zip(_SIDES, sides, strict=True))
+def _voxel_ml(affine: np.ndarray) -> float:
+    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0

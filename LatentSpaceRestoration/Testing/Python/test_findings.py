@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.findings import most_anomalous_place, score_in_words
+from LatentSpaceRestorationLib.findings import (
+    Extent,
+    find_regions,
+    most_anomalous_place,
+    score_in_words,
+)
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 AFFINE[:3, 3] = [100.0, 10.0, -60.0]
@@ -56,6 +61,36 @@ def test_place_where_nothing_is_flagged() -> None:
     assert place.index == (8, 30, 20)
     assert place.volume_ml == 0.0
     assert place.position() == "(+84, +70, -20) mm"
+
+
+def test_regions_are_sorted_by_their_peaks() -> None:
+    heat = np.zeros(SHAPE, np.float32)
+    heat[8:10, 10:13, 8:10] = 2.0
+    heat[9, 11, 9] = 5.0
+    # Two voxels that touch by a corner are one region; a third one stands alone.
+    heat[30, 38, 28], heat[31, 39, 29] = 9.0, 3.0
+    heat[20, 24, 18] = 7.0
+    extent = Extent.of(brain(), AFFINE)
+    found = find_regions(heat, heat > 1, extent, AFFINE)
+    assert [region.index for region in found] == [(30, 38, 28), (20, 24, 18), (9, 11, 9)]
+    assert [region.peak for region in found] == [9.0, 7.0, 5.0]
+    assert found[0].words == "left, front, upper"
+    assert found[0].mean == pytest.approx(6.0)
+    assert found[0].volume_ml == pytest.approx(2 * 8 / 1000)
+    assert found[2].words == "right, back, lower"
+    assert found[2].mean == pytest.approx((11 * 2.0 + 5.0) / 12)
+    np.testing.assert_allclose(found[2].position_mm, (AFFINE @ [9, 11, 9, 1])[:3])
+    kept = find_regions(heat, heat > 1, extent, AFFINE, smallest_ml=0.012)
+    assert [region.peak for region in kept] == [9.0, 5.0]
+    assert find_regions(heat, heat > 99, extent, AFFINE) == []
+
+
+def test_extent_of_the_brain() -> None:
+    extent = Extent.of(brain(), AFFINE)
+    assert extent.volume_ml == pytest.approx(32 * 40 * 28 * 8 / 1000)
+    assert extent.low_mm == (100.0 - 2 * 35, 10.0 + 2 * 4, -60.0 + 2 * 4)
+    nothing = Extent.of(np.zeros(SHAPE), AFFINE)
+    assert nothing.words(np.zeros(3)) == "place in the brain unknown"
 
 
 def test_score_in_words() -> None:
