@@ -78,6 +78,7 @@ class Application:
         self._files = CoreIOManager(self._mrml.logics.__getitem__)
         self._started: list[Callable[[], Any]] = []
         self.temporaryPath = str(temporary)
+        self.slicerUserSettingsFilePath = str(temporary / "settings" / "Slicer.ini")
 
     def connect(self, signal: str, slot: Callable[[], Any]) -> bool:
         if signal != "startupCompleted()":

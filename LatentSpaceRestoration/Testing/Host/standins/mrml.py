@@ -1,6 +1,6 @@
 """The scene and the module logics, all of them Slicer's own, from the ``slicer-core`` wheel.
 
-The wheel has no share folder, so that a small one is written: one colour map, label colours, and a
+The wheel has no share folder, so that a small one is written: colour maps, label colours, and a
 terminology with the terms that the module uses. Its colours and terms are this project's own
 choice, not Slicer's files.
 """
@@ -8,6 +8,7 @@ choice, not Slicer's files.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ LOGICS = {
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
     "Tables": "vtkSlicerTablesLogic",
     "Plots": "vtkSlicerPlotsLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
     "Transforms": "vtkSlicerTransformLogic",
     "Data": "vtkSlicerDataModuleLogic",
 }
@@ -37,7 +39,16 @@ IN_HIERARCHY = (
     "vtkMRMLPlotSeriesNode",
     "vtkMRMLModelNode",
     "vtkMRMLTextNode",
+    "vtkMRMLMarkupsNode",
 )
+
+#: Evenly spaced anchors of the colour maps, from low to high.
+_COLOURS = {
+    "Inferno": ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)),
+    "Plasma": ((13, 8, 135), (126, 3, 168), (204, 71, 120), (248, 149, 64), (240, 249, 33)),
+    "Viridis": ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)),
+    "Cividis": ((0, 34, 78), (67, 78, 108), (125, 124, 120), (187, 174, 111), (253, 234, 69)),
+}
 
 _SLICE_VIEWS = (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal"))
 
@@ -73,6 +84,7 @@ class Mrml:
             self.logics[name] = logic
         events = slicer.vtkMRMLScene
         self.scene.AddObserver(events.NodeAddedEvent, _into_hierarchy)
+        self.scene.AddObserver(events.EndImportEvent, _all_into_hierarchy)
         self.scene.AddObserver(events.NodeAboutToBeRemovedEvent, _out_of_hierarchy)
         # A closed scene gets its hierarchy back at once, as it does from Slicer's plugins.
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode
@@ -96,6 +108,17 @@ class Mrml:
 
 @vtk.calldata_type(vtk.VTK_OBJECT)
 def _into_hierarchy(scene: Any, _event: str, node: Any) -> None:
+    # While a scene is read, its own hierarchy is not whole; its nodes follow at the end.
+    if not scene.IsImporting():
+        _add_to_hierarchy(scene, node)
+
+
+def _all_into_hierarchy(scene: Any, _event: str) -> None:
+    for node in [scene.GetNthNode(i) for i in range(scene.GetNumberOfNodes())]:
+        _add_to_hierarchy(scene, node)
+
+
+def _add_to_hierarchy(scene: Any, node: Any) -> None:
     if node.GetHideFromEditors() or not any(node.IsA(name) for name in IN_HIERARCHY):
         return
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
@@ -105,26 +128,33 @@ def _into_hierarchy(scene: Any, _event: str, node: Any) -> None:
 
 @vtk.calldata_type(vtk.VTK_OBJECT)
 def _out_of_hierarchy(scene: Any, _event: str, node: Any) -> None:
+    # A second hierarchy is removed when it is merged into the first; to ask for one would begin
+    # that anew, without end.
+    if node.IsA("vtkMRMLSubjectHierarchyNode"):
+        return
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
     if item and not scene.IsClosing():
         hierarchy.RemoveItem(item, False, False)
 
 
+def _write_colours(path: Path, name: str, anchors: Sequence[tuple[int, int, int]]) -> None:
+    """A colour map of 256 colours between evenly spaced anchors."""
+    lines = []
+    for index in range(256):
+        place = index / 255 * (len(anchors) - 1)
+        below = min(int(place), len(anchors) - 2)
+        pairs = zip(anchors[below], anchors[below + 1], strict=True)
+        mixed = (round(a + (b - a) * (place - below)) for a, b in pairs)
+        lines.append(f"{index} {name}_{index} {' '.join(map(str, mixed))} 255")
+    path.write_text("\n".join(lines) + "\n")
+
+
 def _write_share(share: Path) -> None:
     colours = share / "ColorFiles"
     colours.mkdir(parents=True)
-    stops = ((0.0, (0, 0, 4)), (0.25, (87, 16, 110)), (0.5, (188, 55, 84)))
-    stops += ((0.75, (249, 142, 9)), (1.0, (252, 255, 164)))
-    lines = []
-    for index in range(256):
-        place = index / 255
-        upper = next(i for i, (at, _) in enumerate(stops) if at >= place)
-        (a, low), (b, high) = stops[max(upper - 1, 0)], stops[upper]
-        share_of_high = 0.0 if b == a else (place - a) / (b - a)
-        mixed = (round(x + (y - x) * share_of_high) for x, y in zip(low, high, strict=True))
-        lines.append(f"{index} Inferno_{index} {' '.join(map(str, mixed))} 255")
-    (colours / "Inferno.txt").write_text("\n".join(lines) + "\n")
+    for name, anchors in _COLOURS.items():
+        _write_colours(colours / f"{name}.txt", name, anchors)
     labels = "0 background 0 0 0 0\n1 tissue 128 174 128 255\n2 region_2 241 214 145 255\n"
     for name in ("GenericColors.txt", "GenericAnatomyColors.txt"):
         (colours / name).write_text(labels)
