@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import sys
+import sysconfig
 from pathlib import Path
 
 import slicer
@@ -15,6 +17,23 @@ _TORCH_VERSION = ">=2.2"
 
 class MissingPackagesError(RuntimeError):
     """Packages are needed that are not installed; the text says what to do."""
+
+
+def packagesFolder() -> str:
+    """Where packages are installed: in Slicer, a folder that only Slicer uses."""
+    return sysconfig.get_paths()["purelib"]
+
+
+def offlineInstructions() -> str:
+    """How to install without internet, for this Python."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return _(
+        "Without internet: on a computer of the same kind that has it, run\n"
+        "pip download torch scipy safetensors --python-version {version} --only-binary=:all:"
+        " -d FOLDER\n"
+        "bring FOLDER here, and type in Slicer's Python console\n"
+        'slicer.util.pip_install("--no-index --find-links FOLDER torch scipy safetensors")'
+    ).format(version=version)
 
 
 def torchIsInstalled() -> bool:
@@ -104,27 +123,35 @@ def _installTorch() -> None:
             )
         ) from error
     _refuseInTesting("torch")
-    if (
-        PyTorchUtilsLogic().installTorch(
-            askConfirmation=True, torchVersionRequirement=_TORCH_VERSION
+    question = _(
+        "PyTorch runs the networks and is not installed yet. The extension PyTorch will download"
+        " the build for this computer: about 0.2 GB, or up to 3 GB for an NVIDIA graphics card. It"
+        " takes 1 to 7 GB in\n{folder}\nand nothing of your scans is sent. Install PyTorch?"
+    ).format(folder=packagesFolder())
+    torch = None
+    if slicer.util.confirmOkCancelDisplay(question):
+        torch = PyTorchUtilsLogic().installTorch(
+            askConfirmation=False, torchVersionRequirement=_TORCH_VERSION
         )
-        is None
-    ):
+    if torch is None:
         raise MissingPackagesError(_("PyTorch was not installed, so that nothing was run."))
 
 
 def _installPackages(missing: list[str]) -> None:
     _refuseInTesting(", ".join(missing))
+    question = _(
+        "These Python packages will be downloaded, about 40 MB: {packages}. They go into\n"
+        "{folder}\nand nothing of your scans is sent. Install them?"
+    ).format(packages=", ".join(missing), folder=packagesFolder())
+    if not slicer.util.confirmOkCancelDisplay(question):
+        raise MissingPackagesError(_("Packages were not installed, so that nothing was run."))
     if hasOwnInstaller():
         from slicer.packaging import pip_ensure
 
-        # Asks by itself, and raises if the answer is no.
-        pip_ensure(missing, requester=_REQUESTER)
-        return
-    question = _("These Python packages will be installed: {packages}. Continue?")
-    if not slicer.util.confirmOkCancelDisplay(question.format(packages=", ".join(missing))):
-        raise MissingPackagesError(_("Packages were not installed, so that nothing was run."))
-    slicer.util.pip_install(missing)
+        # It shows its progress. The question was asked above, with the size and the place.
+        pip_ensure(missing, requester=_REQUESTER, prompt_install=False)
+    else:
+        slicer.util.pip_install(missing)
 
 
 def _refuseInTesting(packages: str) -> None:

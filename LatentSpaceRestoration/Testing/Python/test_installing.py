@@ -47,6 +47,12 @@ class TestInstalling(unittest.TestCase):
         self.patch(slicer, "app", mock.Mock(wraps=slicer.app))
         slicer.app.testingEnabled = lambda: False
 
+    def answer(self, yes: bool, questions: list[str]) -> None:
+        """Answer all questions, and keep them."""
+        self.patch(
+            slicer.util, "confirmOkCancelDisplay", lambda text: (questions.append(text), yes)[1]
+        )
+
     def test_the_console_is_told_what_is_missing(self) -> None:
         self.assertEqual(missingPackages(self.path), ["no-such-package>=1", "numpy>=999"])
         volume = add_volume(scan(), np.eye(4))
@@ -73,10 +79,17 @@ class TestInstalling(unittest.TestCase):
             with self.assertRaisesRegex(MissingPackagesError, "testing mode"):
                 self.packages.ensure()
             self.leave_testing_mode()
-            with self.assertRaisesRegex(MissingPackagesError, "nothing was run"):
-                self.packages.ensure()
-        asked = extension.PyTorchUtilsLogic().installTorch.call_args.kwargs
-        self.assertTrue(asked["askConfirmation"])
+            install = extension.PyTorchUtilsLogic().installTorch
+            questions: list[str] = []
+            for answer in (False, True):
+                self.answer(answer, questions)
+                with self.assertRaisesRegex(MissingPackagesError, "nothing was run"):
+                    self.packages.ensure()
+                self.assertEqual(install.called, answer)
+        # Asked once, by us, with the size and the place.
+        self.assertFalse(install.call_args.kwargs["askConfirmation"])
+        self.assertIn("0.2 GB", questions[0])
+        self.assertIn(installation.packagesFolder(), questions[0])
 
     def test_torch_that_is_there_is_taken_as_it_is(self) -> None:
         self.path.write_text("")
@@ -90,27 +103,40 @@ class TestInstalling(unittest.TestCase):
         self.leave_testing_mode()
         self.patch(installation, "torchIsInstalled", lambda: True)
         self.patch(installation, "hasOwnInstaller", lambda: True)
+        self.answer(True, [])
         packaging = mock.Mock()
         # It only pretends to install, so that they are still missing afterwards.
         installed = mock.patch.dict("sys.modules", {"slicer.packaging": packaging})
         with installed, self.assertRaises(MissingPackagesError):
             self.packages.ensure()
         self.assertEqual(packaging.pip_ensure.call_args.args[0], missingPackages(self.path))
+        self.assertFalse(packaging.pip_ensure.call_args.kwargs["prompt_install"])
 
-    def test_without_it_the_user_is_asked(self) -> None:
+    def test_the_user_is_asked_first(self) -> None:
         self.leave_testing_mode()
         self.patch(installation, "torchIsInstalled", lambda: True)
         self.patch(installation, "hasOwnInstaller", lambda: False)
         install = mock.Mock()
         self.patch(slicer.util, "pip_install", install)
-        self.patch(slicer.util, "confirmOkCancelDisplay", lambda text: False)
+        questions: list[str] = []
+        self.answer(False, questions)
         with self.assertRaisesRegex(MissingPackagesError, "nothing was run"):
             self.packages.ensure()
         install.assert_not_called()
-        self.patch(slicer.util, "confirmOkCancelDisplay", lambda text: True)
+        for part in (*missingPackages(self.path), "40 MB", installation.packagesFolder()):
+            self.assertIn(part, questions[0])
+        self.answer(True, questions)
         with self.assertRaises(MissingPackagesError):
             self.packages.ensure()
         install.assert_called_once_with(missingPackages(self.path))
+
+    def test_how_to_install_without_internet(self) -> None:
+        text = installation.offlineInstructions()
+        self.assertIn(f"--python-version {sys.version_info.major}.{sys.version_info.minor}", text)
+        requirements = in_slicer.MODULE_FOLDER / "Resources" / "requirements.txt"
+        for line in requirements.read_text(encoding="utf-8").splitlines():
+            if not line.startswith("#"):
+                self.assertIn(line.partition(">")[0], text)
 
 
 BLOCKED = """
