@@ -5,43 +5,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import slicer
 import vtk
-from LatentSpaceRestorationSlicer import results, scores
-from LatentSpaceRestorationSlicer.installation import MissingPackagesError, Packages
+from LatentSpaceRestorationSlicer import computer, scores, stored
+from LatentSpaceRestorationSlicer.installation import MissingPackagesError, offlineInstructions
+from LatentSpaceRestorationSlicer.logic import LatentSpaceRestorationLogic
+from LatentSpaceRestorationSlicer.model_section import ModelSection
 from LatentSpaceRestorationSlicer.models import DEFAULT_MODEL, ModelNames
 from LatentSpaceRestorationSlicer.parameters import (
+    LAYERS,
+    THRESHOLDS,
     LatentSpaceRestorationParameterNode,
     takeModelsThreshold,
 )
 from LatentSpaceRestorationSlicer.preview import GrowingMap, Growth, computeTelling
 from LatentSpaceRestorationSlicer.result_section import ResultSection
-from LatentSpaceRestorationSlicer.results import DetectionResult
 from LatentSpaceRestorationSlicer.running import WorkerRun
-from LatentSpaceRestorationSlicer.task import (
-    DetectionTask,
-    LoadDetector,
-    Options,
-    Outputs,
-    loadInstalledDetector,
-)
-from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from LatentSpaceRestorationSlicer.task import Options, Outputs
+from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
-
-if TYPE_CHECKING:
-    from LatentSpaceRestorationLib.detection import Estimate
 
 
 class LatentSpaceRestoration(ScriptedLoadableModule):
@@ -51,7 +43,7 @@ class LatentSpaceRestoration(ScriptedLoadableModule):
         super().__init__(parent)
         parent.title = _("Latent Space Restoration")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        parent.dependencies = ["Segmentations", "Volumes", "Plots"]
+        parent.dependencies = ["Segmentations", "Volumes", "Plots", "Tables", "Markups"]
         parent.contributors = ["Latent Space Restoration contributors"]
         parent.helpText = _(
             "Finds what is unusual in a T1-weighted brain scan. A model of healthy brains says how"
@@ -62,109 +54,6 @@ class LatentSpaceRestoration(ScriptedLoadableModule):
             "Method: Naval Marimont and Tarroni, Anomaly detection through latent space restoration"
             " using vector-quantized variational autoencoders, ISBI 2021."
         )
-
-
-class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
-    """Detection on nodes, without a panel.
-
-    Args:
-        loadDetector: gives the detector for a model and a device.
-        packages: what must be installed.
-    """
-
-    def __init__(
-        self,
-        loadDetector: LoadDetector = loadInstalledDetector,
-        packages: Packages | None = None,
-    ) -> None:
-        super().__init__()
-        requirements = Path(__file__).parent / "Resources" / "requirements.txt"
-        self.loadDetector = loadDetector
-        self.packages = packages or Packages(requirements)
-
-    def getParameterNode(self) -> LatentSpaceRestorationParameterNode:
-        return LatentSpaceRestorationParameterNode(super().getParameterNode())
-
-    def detect(
-        self,
-        inputVolume: vtkMRMLScalarVolumeNode,
-        anomalyMap: vtkMRMLScalarVolumeNode | None = None,
-        segmentation: vtkMRMLSegmentationNode | None = None,
-        restoration: vtkMRMLScalarVolumeNode | None = None,
-        brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None = None,
-        model: str = DEFAULT_MODEL,
-        threshold: float | None = None,
-        restorations: int = 15,
-        seed: int = 0,
-        device: str = "auto",
-        progress: Callable[[float, str], None] | None = None,
-        isCancelled: Callable[[], bool] | None = None,
-        mode: str = "default",
-        method: str = "lsr",
-        timeBudget: float | None = None,
-        onEstimate: Callable[[Estimate], None] | None = None,
-    ) -> DetectionResult:
-        """Find what is unusual in a scan. Runs to its end, and never opens a dialog.
-
-        If it fails or is cancelled, the scene is as it was.
-
-        Args:
-            inputVolume: T1-weighted head or brain, of any orientation and spacing. A rigid parent
-                transform counts; the outputs get it too.
-            anomalyMap, segmentation, restoration: nodes to write to; None makes new ones, named
-                after the input.
-            brainMask: a segmentation or a label map that marks the brain; None finds it.
-            model: name of an installed model, or a model's folder.
-            threshold: percentile of healthy brain voxels, above 0 and below 100, at which the
-                segmentation is cut; None takes the model's.
-            restorations: how many to average, at least 1.
-            seed: the same seed gives the same result.
-            device: auto, cpu, cuda or mps.
-            progress: called with the fraction done and what is being done.
-            isCancelled: asked often; True ends the detection.
-            mode: default, or paper for the published equations.
-            method: lsr.
-            timeBudget: seconds, above 0, from when the model is loaded, after which no more
-                restorations are begun; None waits for all. One is made in any case, and
-                ``result.detection.restorations`` says how many were.
-            onEstimate: called, in the caller's thread, with each ``Estimate``: the score after a
-                group of restorations, the last included. Its ``detection()`` gives the images.
-
-        Raises:
-            ValueError: a node or an option cannot be used.
-            LatentSpaceRestorationLib.errors.LSRError: the scan or the model cannot be used, or the
-                detection was cancelled.
-            MissingPackagesError: torch or another package is not installed.
-        """
-        options = Options(model, threshold, restorations, seed, device, mode, method, timeBudget)
-        task = self.task(
-            inputVolume, brainMask, Outputs(anomalyMap, segmentation, restoration), options
-        )
-        return task.write(*task.compute(progress, isCancelled, onEstimate))
-
-    def task(
-        self,
-        inputVolume: vtkMRMLScalarVolumeNode,
-        brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None,
-        outputs: Outputs,
-        options: Options,
-    ) -> DetectionTask:
-        """A detection that is read from the scene but not computed yet; raises as ``detect``."""
-        self.packages.check()
-        return DetectionTask(self.loadDetector, inputVolume, brainMask, outputs, options)
-
-    def setThreshold(self, result: DetectionResult, percentile: float) -> None:
-        """Cut a result's segmentation at another healthy percentile, without detecting again.
-
-        Args:
-            result: from ``detect``; its nodes are changed.
-            percentile: of healthy brain voxels, above 0 and below 100.
-        """
-        detection = result.detection
-        value = result.detector.threshold_value(
-            percentile, mode=detection.mode, restorations=detection.restorations
-        )
-        results.cutAt(result, value)
 
 
 class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -178,6 +67,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._guiTag: int | None = None
         self._run: WorkerRun | None = None
         self._isGone = False
+        self._shownFor: vtkMRMLScalarVolumeNode | None = None
 
     def setup(self) -> None:
         """Build the panel. Needs neither torch nor a main window."""
@@ -192,7 +82,11 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        self.modelSection = ModelSection(self.ui, self.onModelsChanged)
         self.ui.detectButton.connect("clicked(bool)", self.onDetectButton)
+        self.ui.checkButton.connect("clicked(bool)", self.onCheckButton)
         self._showRunning(False)
         self.initializeParameterNode()
 
@@ -210,16 +104,28 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def exit(self) -> None:
         """Another module's panel is shown."""
+        self.ui.flickerButton.checked = False
         self.setParameterNode(None)
 
     def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
         self._cancel()
         self.resultSection.show(None)
+        self._shownFor = None
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller: Any = None, event: Any = None) -> None:
         if self.parent.isEntered:
             self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller: Any = None, event: Any = None) -> None:
+        """A saved scene was read: its choices and its result are shown."""
+        if self.parent.isEntered and self._run is None:
+            self.initializeParameterNode()
+
+    def onNodeRemoved(self, caller: Any = None, event: Any = None) -> None:
+        shown = self.resultSection.shown
+        if shown is not None and not slicer.mrmlScene.IsClosing() and not shown.isInScene():
+            self._showResult()
 
     def initializeParameterNode(self) -> None:
         """Take the scene's parameter node, and choose the first volume if none is chosen."""
@@ -236,7 +142,37 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass(
                 "vtkMRMLScalarVolumeNode"
             )
+        self._shownFor = parameterNode.inputVolume
         self.setParameterNode(parameterNode)
+        self._showResult()
+
+    def _showResult(self, lay: bool = False) -> None:
+        """Show the last result of the chosen scan, cut where it was cut, or that there is none.
+
+        Args:
+            lay: in the slice views, too.
+        """
+        parameters = self._parameterNode
+        if parameters is None or self._run is not None:
+            return
+        self._shownFor = parameters.inputVolume
+        result = stored.latest(self._shownFor)
+        if result is not None and result == self.resultSection.shown:
+            return
+        self.resultSection.show(result)
+        if result is not None:
+            # Otherwise the slider, which is where the other scan was cut, would cut this one.
+            parameters.threshold = min(max(result.percentile, THRESHOLDS[0]), THRESHOLDS[1])
+            self.resultSection.takeThreshold()
+            self.resultSection.layers.apply(parameters, lay)
+
+    def onModelsChanged(self, model: str) -> None:
+        """A model was added or removed: offer those that there are now, and choose one."""
+        parameters = self._parameterNode
+        if parameters is not None:
+            self.setParameterNode(None)  # lets go of the choices that there were
+            parameters.model = model
+            self.setParameterNode(parameters)
 
     def setParameterNode(self, parameterNode: LatentSpaceRestorationParameterNode | None) -> None:
         """Bind the widgets to a parameter node, or to none."""
@@ -255,6 +191,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
         if self._parameterNode is not None:
             takeModelsThreshold(self._parameterNode)
+            self._followChoices(self._parameterNode)
         if self._run is not None:
             self.ui.detectButton.enabled = not self._run.isCancelled
             self.ui.detectButton.toolTip = _("Stop; nothing is written.")
@@ -264,6 +201,11 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         else:
             self.ui.detectButton.enabled = False
             self.ui.detectButton.toolTip = _("Choose a volume first.")
+
+    def _followChoices(self, parameters: LatentSpaceRestorationParameterNode) -> None:
+        if parameters.inputVolume is not self._shownFor:
+            self._showResult(lay=True)
+        self.resultSection.layers.apply(parameters)
 
     def onDetectButton(self, checked: bool = False) -> None:
         """Detect, or cancel the detection that runs."""
@@ -280,46 +222,83 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _detect(self, parameters: LatentSpaceRestorationParameterNode) -> None:
         from LatentSpaceRestorationLib.errors import Cancelled
 
-        options = Options(
-            parameters.model,
-            parameters.threshold,
-            parameters.restorations,
-            parameters.seed,
-            parameters.device,
-            parameters.mode,
-            "lsr",
-            parameters.timeBudget or None,
-        )
+        options = optionsOf(parameters)
         volume = parameters.inputVolume
         outputs = Outputs(parameters.anomalyMap, parameters.segmentation, parameters.restoration)
         started = time.monotonic()
         task = self.logic.task(volume, parameters.brainMask, outputs, options)
-        self._run = WorkerRun(partial(computeTelling, task))
         growingMap = GrowingMap(volume)
         self.resultSection.show(None)
-        self._showRunning(True)
-        result, status = None, _("It failed; nothing was changed.")
+        done, status = False, _("It failed; nothing was changed.")
         try:
             try:
-                detector, detection = self._run.wait(
-                    self._showProgress, partial(self._showGrowth, growingMap)
+                detector, detection = self._wait(
+                    partial(computeTelling, task), partial(self._showGrowth, growingMap)
                 )
             finally:
                 growingMap.remove()
-            if self._run.isCancelled:
-                raise Cancelled
-            result = task.write(detector, detection)
+            task.write(detector, detection)
+            parameters.layer, done = LAYERS[0], True
             status = scores.doneInWords(
                 time.monotonic() - started, detection.restorations, options.restorations
             )
         except Cancelled:
             status = _("Cancelled; nothing was changed.")
         finally:
-            self._run = None
             if not self._isGone:
-                self.resultSection.show(result)
+                self._showResult(lay=done)
                 self._showRunning(False, status)
         self.resultSection.onPeakButton()
+
+    def _wait(self, work: Any, showNews: Callable[[Any], None]) -> Any:
+        """Run ``work`` on a thread, with progress and Cancel, and wait for its result.
+
+        Raises:
+            Cancelled: the user asked for the end.
+        """
+        from LatentSpaceRestorationLib.errors import Cancelled
+
+        self._run = WorkerRun(work)
+        self._showRunning(True)
+        try:
+            result = self._run.wait(self._showProgress, showNews)
+            if self._run.isCancelled:
+                raise Cancelled
+            return result
+        finally:
+            self._run = None
+
+    def onCheckButton(self, checked: bool = False) -> None:
+        """Say what this computer can do, and how long the chosen volume would take."""
+        parameters = self._parameterNode
+        if self._run is not None or parameters is None:
+            return
+        if self.logic.packages.missing():
+            self._showLines([*computer.versions(), offlineInstructions()])
+            return
+        with slicer.util.tryWithErrorDisplay(_("The check failed."), waitCursor=True):
+            self._check(parameters)
+
+    def _check(self, parameters: LatentSpaceRestorationParameterNode) -> None:
+        from LatentSpaceRestorationLib.errors import Cancelled
+
+        task, few = None, optionsOf(parameters, computer.MEASURED_RESTORATIONS)
+        if parameters.inputVolume:
+            task = self.logic.task(parameters.inputVolume, parameters.brainMask, Outputs(), few)
+        wanted = (parameters.model, parameters.device, parameters.restorations)
+        status = _("The check failed.")
+        try:
+            lines = self._wait(partial(computer.check, task, *wanted), self._showLines)
+            self._showLines(lines)
+            status = ""
+        except Cancelled:
+            status = _("Cancelled.")
+        finally:
+            if not self._isGone:
+                self._showRunning(False, status)
+
+    def _showLines(self, lines: list[str]) -> None:
+        self.ui.computerLabel.text = "\n".join(lines)
 
     def _cancel(self) -> None:
         if self._run is not None:
@@ -341,6 +320,8 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             "inputsSection",
             "outputsSection",
             "advancedSection",
+            "modelsSection",
+            "checkButton",
             "thresholdLabel",
             "thresholdSlider",
         ):
@@ -350,6 +331,22 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.ui.progressBar.value = 0
         self.ui.statusLabel.text = status
         self._checkCanApply()
+
+
+def optionsOf(
+    parameters: LatentSpaceRestorationParameterNode, restorations: int | None = None
+) -> Options:
+    """What is chosen in the panel; with another number of restorations, if one is given."""
+    return Options(
+        parameters.model,
+        parameters.threshold,
+        restorations or parameters.restorations,
+        parameters.seed,
+        parameters.device,
+        parameters.mode,
+        "lsr",
+        parameters.timeBudget or None,
+    )
 
 
 def generatedBrain(name: str = "Generated") -> vtkMRMLScalarVolumeNode:

@@ -15,26 +15,52 @@ from slicer import (
 
 #: Cyan stands out against Inferno, which runs from black through red to yellow.
 SEGMENT_COLOUR = (0.2, 0.85, 0.95)
-_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
-_OVERLAY_OPACITY = 0.5
+#: Colour maps of Slicer that a map can be drawn in; each grows evenly brighter.
+COLOURS = ("Inferno", "Plasma", "Viridis", "Cividis")
+_SPREAD_COLOURS = "Viridis"
+#: Of a map over its scan.
+OPACITY = 0.5
 
 
 def showMap(anomalyMap: vtkMRMLScalarVolumeNode, threshold: float) -> None:
     """Colour a map from its threshold upwards; what is colder is not drawn.
 
-    The window starts at 0, so that the threshold itself is not black.
-
     Args:
         anomalyMap: values from 0.
         threshold: the lowest value that is drawn.
     """
+    setColours(anomalyMap, COLOURS[0])
+    showFrom(anomalyMap, threshold)
+
+
+def setColours(volume: vtkMRMLScalarVolumeNode, colours: str) -> None:
+    """Draw a volume in the colours of one of ``COLOURS``."""
+    volume.GetDisplayNode().SetAndObserveColorNodeID(f"vtkMRMLColorTableNodeFile{colours}.txt")
+
+
+def showFrom(anomalyMap: vtkMRMLScalarVolumeNode, threshold: float) -> None:
+    """Draw a map from another threshold upwards, in the colours that it has.
+
+    The window starts at 0, so that the threshold itself is not black.
+    """
     low, high = anomalyMap.GetImageData().GetScalarRange()
     top = max(high, 2.0 * threshold, 1e-6)
     node = anomalyMap.GetDisplayNode()
-    node.SetAndObserveColorNodeID(_COLOURS)
     node.AutoWindowLevelOff()
     node.SetWindowLevelMinMax(min(low, 0.0), top)
     node.SetThreshold(threshold, top)
+    node.ApplyThresholdOn()
+
+
+def showSpread(spread: vtkMRMLScalarVolumeNode) -> None:
+    """Colour a spread, but not where there is none, as around the brain."""
+    _, high = spread.GetImageData().GetScalarRange()
+    top = max(high, 1e-6)
+    setColours(spread, _SPREAD_COLOURS)
+    node = spread.GetDisplayNode()
+    node.AutoWindowLevelOff()
+    node.SetWindowLevelMinMax(0.0, top)
+    node.SetThreshold(1e-6 * top, top)
     node.ApplyThresholdOn()
 
 
@@ -64,7 +90,7 @@ def overlay(background: vtkMRMLScalarVolumeNode, foreground: vtkMRMLScalarVolume
     slicer.util.setSliceViewerLayers(
         background=background,
         foreground=foreground,
-        foregroundOpacity=_OVERLAY_OPACITY,
+        foregroundOpacity=OPACITY,
         fit=False,
     )
 
@@ -98,7 +124,7 @@ def currentLayers() -> tuple[Layers, ...]:
             node(view.GetForegroundVolumeID()),
             view.GetForegroundOpacity(),
         )
-        for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        for view in allViews()
     )
 
 
@@ -128,6 +154,34 @@ def takeOff(
         # A background that has been removed is none.
         if view.GetBackgroundVolumeID() in (None, background.GetID()):
             view.SetBackgroundVolumeID(name(layers.background))
+
+
+def allViews() -> tuple[vtkMRMLSliceCompositeNode, ...]:
+    """What the slice views are composed of."""
+    return tuple(slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"))
+
+
+def viewsOf(*volumes: vtkMRMLVolumeNode | None) -> tuple[vtkMRMLSliceCompositeNode, ...]:
+    """The slice views that show one of some volumes."""
+    names = {volume.GetID() for volume in volumes if volume is not None}
+    return tuple(
+        view
+        for view in allViews()
+        if view.GetBackgroundVolumeID() in names or view.GetForegroundVolumeID() in names
+    )
+
+
+def layOver(
+    views: Sequence[vtkMRMLSliceCompositeNode],
+    background: vtkMRMLVolumeNode | None,
+    foreground: vtkMRMLVolumeNode | None,
+    opacity: float,
+) -> None:
+    """Show a volume, and another over it with an opacity from 0 to 1, in some slice views."""
+    for view in views:
+        view.SetBackgroundVolumeID(None if background is None else background.GetID())
+        view.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
+        view.SetForegroundOpacity(opacity)
 
 
 def jumpTo(position: tuple[float, float, float]) -> None:

@@ -1,11 +1,29 @@
-"""The models that can be chosen, by name."""
+"""The models that can be chosen: the extension's own, and those that the user added."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
 
 DEFAULT_MODEL = "brain-t1"
+
+
+def userModelsFolder() -> Path:
+    """Where models lie that the user added: beside Slicer's settings, so that updates keep them."""
+    return Path(slicer.app.slicerUserSettingsFilePath).parent / "LatentSpaceRestoration" / "Models"
+
+
+def searchFolders() -> tuple[Path, ...]:
+    """Folders of models beside the extension's own."""
+    return (userModelsFolder(),)
 
 
 def thresholdPercentile(model: str, mode: str) -> float | None:
@@ -14,7 +32,8 @@ def thresholdPercentile(model: str, mode: str) -> float | None:
     from LatentSpaceRestorationLib.errors import BundleError
 
     try:
-        text = (find_bundle(model) / "calibration.json").read_text(encoding="utf-8")
+        folder = find_bundle(model, searchFolders())
+        text = (folder / "calibration.json").read_text(encoding="utf-8")
         return float(json.loads(text)["modes"][mode]["threshold_percentile"])
     except (BundleError, OSError, ValueError, KeyError, TypeError):
         return None
@@ -32,7 +51,7 @@ class ModelNames(Sequence[str]):
         from LatentSpaceRestorationLib.bundle import bundle_folders
 
         names = [DEFAULT_MODEL]
-        for folder in bundle_folders():
+        for folder in bundle_folders(searchFolders()):
             try:
                 kind = json.loads((folder / "model.json").read_text(encoding="utf-8")).get("kind")
             except (OSError, ValueError, AttributeError):
@@ -52,3 +71,105 @@ class ModelNames(Sequence[str]):
 
     def __repr__(self) -> str:
         return repr(self._names())
+
+
+def isAdded(model: str) -> bool:
+    """Whether a model was added by the user, and so can be removed."""
+    return _isName(model) and (userModelsFolder() / model / "model.json").is_file()
+
+
+def addModel(folder: str | Path) -> str:
+    """Copy a model into the user's folder, after it was checked.
+
+    Args:
+        folder: with ``model.json`` and the files that it lists; others are not copied.
+
+    Returns:
+        the model's name.
+
+    Raises:
+        ValueError: it is not a calibrated model that finds anomalies, or there is one of its name.
+        LatentSpaceRestorationLib.errors.BundleError: it is damaged, or no model at all.
+        OSError: it cannot be copied.
+    """
+    from LatentSpaceRestorationLib.bundle import find_bundle, read_bundle
+
+    bundle = read_bundle(find_bundle(Path(folder).expanduser()))
+    name = bundle.name
+    if bundle.kind != "anomaly":
+        raise ValueError(
+            _("Model {name} is for {kind}, not for finding anomalies; choose another.").format(
+                name=name, kind=bundle.kind
+            )
+        )
+    if not _isName(name):
+        raise ValueError(
+            _("The name {name} cannot be a folder's; name the model in letters and digits.").format(
+                name=repr(name)
+            )
+        )
+    if "default" not in bundle.calibration.get("modes", {}):
+        raise ValueError(
+            _("Model {name} was not calibrated; run lsr calibrate on it first.").format(name=name)
+        )
+    if name in ModelNames() or (userModelsFolder() / name).exists():
+        raise ValueError(
+            _("There is a model {name} already; remove it first, or rename this one.").format(
+                name=name
+            )
+        )
+    userModelsFolder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adding-", dir=userModelsFolder()) as parts:
+        copy = Path(parts) / name
+        copy.mkdir()
+        for file in ("model.json", *bundle.config["files"]):
+            shutil.copyfile(bundle.folder / file, copy / file)
+        read_bundle(copy)  # what was copied is what was checked
+        os.replace(copy, userModelsFolder() / name)
+    return name
+
+
+def removeModel(model: str) -> None:
+    """Delete a model that the user added.
+
+    Raises:
+        ValueError: it is one of the extension's own, or none at all.
+        OSError: it cannot be deleted.
+    """
+    if not isAdded(model):
+        raise ValueError(_("Model {name} was not added here; it stays.").format(name=model))
+    shutil.rmtree(userModelsFolder() / model)
+
+
+def describe(model: str) -> tuple[str, str]:
+    """A model's figures in one line, and its card in Markdown; what is wrong, if it is damaged."""
+    from LatentSpaceRestorationLib.bundle import find_bundle, read_bundle
+    from LatentSpaceRestorationLib.errors import BundleError
+
+    try:
+        bundle = read_bundle(find_bundle(model, searchFolders()))
+        card = bundle.card()
+    except (BundleError, ImportError) as error:
+        return str(error), ""
+    figures = _(
+        "{modality}, {spacing} mm, {size} MB, calibrated with {count} healthy scans"
+    ).format(
+        modality=bundle.config["modality"],
+        spacing=f"{float(bundle.config['spacing_mm']):g}",
+        size=f"{bundle.size / 1e6:.1f}",
+        count=_healthyScans(bundle.calibration),
+    )
+    if isAdded(model):
+        figures = _("{figures}; added by you").format(figures=figures)
+    return figures, card
+
+
+def _healthyScans(calibration: dict) -> int:
+    try:
+        return len(calibration["modes"]["default"]["levels"][0]["sample_scores"])
+    except (KeyError, IndexError, TypeError):
+        return 0
+
+
+def _isName(model: str) -> bool:
+    return re.fullmatch(r"\w[\w.-]*", model) is not None

@@ -8,10 +8,13 @@ import slicer
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
+from .display import COLOURS, OPACITY
 from .models import DEFAULT_MODEL, ModelNames, thresholdPercentile
 
 #: Healthy percentiles that the slider offers.
 THRESHOLDS = (50.0, 99.99)
+#: What can be laid over the scan.
+LAYERS = ("anomaly map", "restoration", "spread", "nothing")
 
 
 @parameterNodeWrapper
@@ -25,6 +28,10 @@ class LatentSpaceRestorationParameterNode:
     threshold - percentile of healthy brain voxels at which the segmentation is cut.
     thresholdFor - the model and mode whose own percentile was last taken over.
     timeBudget - seconds; 0 is no limit.
+    layer - what is laid over the scan; mapOpacity, fade and spreadOpacity are for each of them.
+    colours - of the map.
+    show3D - whether the segmentation has a surface.
+    smallest - ml; smaller regions are not listed.
     restorations, seed, device, mode - see LatentSpaceRestorationLogic.detect.
     """
 
@@ -41,6 +48,13 @@ class LatentSpaceRestorationParameterNode:
     seed: Annotated[int, WithinRange(0, 999999)] = 0
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
     mode: Annotated[str, Choice(["default", "paper"])] = "default"
+    layer: Annotated[str, Choice(list(LAYERS))] = LAYERS[0]
+    mapOpacity: Annotated[float, WithinRange(0, 1)] = OPACITY
+    fade: Annotated[float, WithinRange(0, 1)] = 1.0
+    spreadOpacity: Annotated[float, WithinRange(0, 1)] = OPACITY
+    colours: Annotated[str, Choice(list(COLOURS))] = COLOURS[0]
+    show3D: bool = True
+    smallest: Annotated[float, WithinRange(0, 100)] = 0.2
 
 
 def takeModelsThreshold(parameterNode: LatentSpaceRestorationParameterNode) -> None:

@@ -13,7 +13,7 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
 from . import display
-from .results import sceneUnchangedOnFailure, writeVolume
+from .nodes import sceneUnchangedOnFailure, writeVolume
 from .task import DetectionTask
 
 if TYPE_CHECKING:

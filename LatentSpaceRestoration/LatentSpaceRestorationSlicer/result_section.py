@@ -1,4 +1,4 @@
-"""The panel's section on the last result: its score, threshold, warnings, plot and peak."""
+"""The panel's section on a result: its score, threshold, warnings, plot and peak."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import display, scores
-from .results import DetectionResult, peakPosition
+from . import display, distribution, scores
+from .layers_section import LayersSection
+from .region_section import RegionSection
+from .results import peakPosition
+from .stored import StoredResult
 
 if TYPE_CHECKING:
     from LatentSpaceRestorationLib.detection import Estimate
@@ -26,45 +29,70 @@ class ResultSection:
     Args:
         ui: the panel's widgets.
         setThreshold: cuts a result at a healthy percentile.
+
+    Attributes:
+        shown: the result, or None.
+        layers: what the views show of it.
+        regions: what it found.
     """
 
-    def __init__(self, ui: Any, setThreshold: Callable[[DetectionResult, float], None]) -> None:
+    def __init__(self, ui: Any, setThreshold: Callable[[StoredResult, float], None]) -> None:
         self._ui = ui
         self._setThreshold = setThreshold
-        self._result: DetectionResult | None = None
+        self.shown: StoredResult | None = None
+        self.layers = LayersSection(ui)
+        self.regions = RegionSection(ui)
         self._plotView: Any = None
+        self._settled = 0.0
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)
-        self._timer.connect("timeout()", self._cutAgain)
+        self._timer.connect("timeout()", self._settle)
         ui.thresholdSlider.connect("valueChanged(double)", self.onThresholdChanged)
+        ui.smallestSpinBox.connect("valueChanged(double)", self._startTimer)
         ui.scoresButton.connect("clicked(bool)", self.onScoresButton)
         ui.peakButton.connect("clicked(bool)", self.onPeakButton)
+        self.onThresholdChanged(ui.thresholdSlider.value)
         self.show(None)
 
     def close(self) -> None:
         """The panel is about to be destroyed."""
         self._timer.stop()
+        self.layers.close()
         if self._plotView is not None:
             self._plotView.disconnect(_POINTS_SELECTED, self.onPointsSelected)
             self._plotView = None
 
-    def show(self, result: DetectionResult | None) -> None:
+    def show(self, result: StoredResult | None) -> None:
         """Show a result, or that there is none."""
-        self._result = result
         self._timer.stop()
+        self.shown = result
         hasResult = result is not None
-        warnings = () if result is None else result.warnings
-        self._ui.scoresButton.enabled = hasResult
-        self._ui.peakButton.enabled = hasResult
-        self._ui.scoreLabel.visible = hasResult
+        warnings = () if result is None else result.record.warnings
+        for part in ("scoresButton", "peakButton"):
+            getattr(self._ui, part).enabled = hasResult
+        for part in ("scoreLabel", "distributionLabel"):
+            getattr(self._ui, part).visible = hasResult
         self._ui.warningsLabel.visible = bool(warnings)
         self._ui.warningsLabel.text = "\n".join(warnings)
+        self.layers.show(result)
+        self.regions.show(result, self._ui.smallestSpinBox.value)
         if result is None:
             self._ui.wordsLabel.text = _("No result yet.")
             return
-        self._ui.wordsLabel.text = scores.inWords(result.detection)
-        self._showScore(result.sampleScore)
+        record = result.record
+        self._ui.wordsLabel.text = scores.inWords(record.pValue, record.healthyScans)
+        self._showScore(record.sampleScore)
+        # The label itself has no width before it was shown.
+        width = max(self._ui.resultSection.width - 30, 240)
+        distribution.draw(
+            self._ui.distributionLabel, width, record.healthyScores, record.sampleScore
+        )
+
+    def takeThreshold(self) -> None:
+        """The slider was moved to where the result is cut, as far as it goes: cut nothing."""
+        self._timer.stop()
+        self._settled = self._ui.thresholdSlider.value
 
     def showEstimate(self, estimate: Estimate) -> None:
         """Show the score so far of a detection that runs."""
@@ -77,26 +105,37 @@ class ResultSection:
 
     def onThresholdChanged(self, percentile: float) -> None:
         """The slider moved."""
-        if self._result is not None:
+        self._ui.rarityLabel.text = scores.rarityInWords(percentile)
+        self._startTimer()
+
+    def _startTimer(self) -> None:
+        if self.shown is not None:
             self._timer.start()
 
-    def _cutAgain(self) -> None:
-        if self._result is None or not self._result.isInScene():
+    def _settle(self) -> None:
+        """Cut the segmentation where the slider is, and list its regions."""
+        result = self.shown
+        if result is None or not result.isInScene():
             return
         with slicer.util.tryWithErrorDisplay(_("The threshold cannot be applied.")):
-            self._setThreshold(self._result, self._ui.thresholdSlider.value)
+            percentile = self._ui.thresholdSlider.value
+            if percentile != self._settled:
+                self._setThreshold(result, percentile)
+                self._settled = percentile
+            self.regions.show(result, self._ui.smallestSpinBox.value)
 
     def onPeakButton(self, checked: bool = False) -> None:
         """Move the slice views to where the anomaly map is highest."""
-        place = None if self._result is None else peakPosition(self._result)
+        place = None if self.shown is None else peakPosition(self.shown)
         if place is not None:
             display.jumpTo(place)
 
     def onScoresButton(self, checked: bool = False) -> None:
         """Show the plot of the slice scores; selecting a point of it moves the slice views."""
-        if self._result is None or not slicer.mrmlScene.IsNodePresent(self._result.scoreChart):
+        chart = None if self.shown is None else self.shown.scoreChart
+        if chart is None:
             return
-        slicer.modules.plots.logic().ShowChartInLayout(self._result.scoreChart)
+        slicer.modules.plots.logic().ShowChartInLayout(chart)
         layout = slicer.app.layoutManager()
         if layout is not None and self._plotView is None:
             self._plotView = layout.plotWidget(0).plotView()
@@ -104,9 +143,9 @@ class ResultSection:
 
     def onPointsSelected(self, seriesIDs: Any, selections: Any) -> None:
         """Points of a plot were selected: show the slice of the first one."""
-        if self._result is None:
+        series = None if self.shown is None else self.shown.scoreSeries
+        if series is None:
             return
-        series = self._result.scoreSeries
         for index in range(seriesIDs.GetNumberOfValues()):
             rows = selections.GetItemAsObject(index)
             if seriesIDs.GetValue(index) == series.GetID() and rows.GetNumberOfValues() > 0:

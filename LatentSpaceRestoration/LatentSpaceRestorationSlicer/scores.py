@@ -11,7 +11,7 @@ from slicer import vtkMRMLPlotChartNode, vtkMRMLPlotSeriesNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
-    from LatentSpaceRestorationLib.detection import Detection, Estimate, SliceScore
+    from LatentSpaceRestorationLib.detection import Estimate, SliceScore
 
 
 def addNodes(
@@ -52,21 +52,34 @@ def addNodes(
     return table, chart, series
 
 
-def inWords(detection: Detection) -> str:
-    """How the scan compares with the model's healthy scans, in one sentence.
+def inWords(pValue: float, healthyScans: int) -> str:
+    """How the scan compares with the model's healthy scans, and how much these can tell.
 
     n healthy scans can say no more than n / (n + 1), which is what the p-value is bounded by; the
     count comes from it, p = (1 + as high or higher) / (n + 1).
     """
-    count = detection.healthy_scans
+    count = healthyScans
     if count == 0:
         return _("This model has no healthy scans to compare with.")
-    lower = count + 1 - round(detection.p_value * (count + 1))
+    lower = count + 1 - round(pValue * (count + 1))
     if lower <= 0:
         return _("Not more unusual than any of {count} healthy scans.").format(count=count)
-    return _(
-        "More unusual than {lower} of {count} healthy scans (percentile {percentile})."
-    ).format(lower=lower, count=count, percentile=f"{detection.percentile:.0f}")
+    limit = _("With {count} scans, at most {percent}% can be claimed.").format(
+        count=count, percent=100 * count // (count + 1)
+    )
+    if lower >= count:
+        words = _("More unusual than all {count} healthy scans.").format(count=count)
+    else:
+        words = _("More unusual than {lower} of {count} healthy scans.").format(
+            lower=lower, count=count
+        )
+    return f"{words} {limit}"
+
+
+def rarityInWords(percentile: float) -> str:
+    """A healthy percentile as a count: 99.9 is 1 voxel in 1,000."""
+    one = float(f"{100.0 / (100.0 - percentile):.2g}")
+    return _("1 voxel in {count} of a healthy brain is as high.").format(count=f"{one:,.10g}")
 
 
 def soFarInWords(estimate: Estimate) -> str:

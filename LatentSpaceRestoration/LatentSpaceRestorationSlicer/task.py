@@ -10,7 +10,9 @@ import slicer
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
-from .results import DetectionResult, sceneUnchangedOnFailure, writeResult
+from .models import searchFolders
+from .nodes import sceneUnchangedOnFailure
+from .results import DetectionResult, writeResult
 from .scans import readScan
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def loadInstalledDetector(model: str, device: str) -> Detector:
     """Load a model by its name or folder."""
     from LatentSpaceRestorationLib.detector import Detector
 
-    return Detector.load(model, device)
+    return Detector.load(model, device, search=searchFolders())
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class DetectionTask:
             detection,
             detector,
             self._inputVolume,
+            self._scan.affine,
             anomalyMap=present(self._outputs.anomalyMap),
             segmentation=present(self._outputs.segmentation),
             restoration=present(self._outputs.restoration),

@@ -26,7 +26,29 @@ def click(button: Any) -> None:
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def click_cell(table: Any, row: int, column: int = 0) -> None:
+    """Click a cell of a table with the left mouse button."""
+    try:
+        from PySide6.QtCore import Qt
+        from PySide6.QtTest import QTest
+    except ImportError:
+        table.setCurrentCell(row, column)
+        return
+    place = table.visualItemRect(table.item(row, column)).center()
+    QTest.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=place)
+
+
+def press(widget: Any, key: str) -> None:
+    """Press a key, such as ``Key_Down``, in a widget."""
+    try:
+        from PySide6.QtCore import Qt
+        from PySide6.QtTest import QTest
+    except ImportError as error:
+        raise unittest.SkipTest("keys are pressed by hand in Slicer") from error
+    QTest.keyClick(widget, getattr(Qt.Key, key))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Handle events until something is so."""
     end = time.monotonic() + seconds
     while not condition():

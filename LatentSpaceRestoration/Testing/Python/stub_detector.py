@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from LatentSpaceRestorationLib.calibration import HealthyLevel, ModeCalibration, Quantiles
 from LatentSpaceRestorationLib.detection import Detection, Estimate, SliceScore
 from LatentSpaceRestorationLib.errors import Cancelled
 from LatentSpaceRestorationLib.volume import Volume
@@ -32,7 +33,7 @@ class StubDetector:
         in_time: how many restorations are made if there is a time budget.
         before_images: called before an estimate's images are made, with its restorations.
         images_made: of how many restorations, on which thread, for each time that this was done.
-        thresholds_asked: percentile, mode and restorations of each call.
+        calibrations_asked: mode and method of each call.
     """
 
     def __init__(self) -> None:
@@ -45,18 +46,29 @@ class StubDetector:
         self.threads: list[str] = []
         self.before_images: Callable[[int], None] = lambda made: None
         self.images_made: list[tuple[int, str]] = []
-        self.thresholds_asked: list[tuple[float, str, int]] = []
+        self.calibrations_asked: list[tuple[str, str]] = []
 
     def load(self, model: str, device: str) -> StubDetector:
         """In place of ``Detector.load``."""
         self.model, self.device = model, device
         return self
 
-    def threshold_value(
-        self, percentile: float, mode: str = "default", restorations: int = 15
-    ) -> float:
-        self.thresholds_asked.append((percentile, mode, restorations))
-        return percentile
+    def calibration(self, mode: str = "default", method: str = "lsr") -> ModeCalibration:
+        """A map value is its own percentile, and of 20 healthy scans 19 score below 100.
+
+        The lowest of them scores as many as there are restorations.
+        """
+        self.calibrations_asked.append((mode, method))
+        voxels = Quantiles(np.array([0.0, 100.0]), np.array([0.0, 100.0]))
+        others = (*(30.0 + 2.0 * n for n in range(18)), 105.0)
+        return ModeCalibration(
+            restore_threshold=0.0,
+            slice_threshold=0.0,
+            levels=tuple(
+                HealthyLevel(made, voxels, (float(made), *others)) for made in range(1, 16)
+            ),
+            threshold_percentile=50.0,
+        )
 
     def detect(
         self,

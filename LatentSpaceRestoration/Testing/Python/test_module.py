@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import unittest
 from pathlib import Path
-from unittest import mock
 
 import in_slicer
 import numpy as np
@@ -14,7 +13,7 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from LatentSpaceRestorationSlicer import display, results, scores  # noqa: E402
+from LatentSpaceRestorationSlicer import display, nodes, results, scores  # noqa: E402
 from logic_case import LogicTestCase  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,
@@ -51,7 +50,7 @@ class TestGeometry(LogicTestCase):
                     )
                     self.assertIs(result.segmentation.GetParentTransformNode(), transform)
                     np.testing.assert_array_equal(
-                        segment_ijk(result.segmentation, results.SEGMENT_ID, volume),
+                        segment_ijk(result.segmentation, nodes.SEGMENT_ID, volume),
                         result.detection.anomaly_mask,
                     )
 
@@ -72,7 +71,9 @@ class TestGeometry(LogicTestCase):
                     )
                 self.assertEqual(result.warnings, ())
                 np.testing.assert_allclose(
-                    results.peakPosition(result), to_world(volume, (14, 7, 11)), atol=1e-5
+                    results.peakPosition(result),
+                    to_world(volume, (14, 7, 11)),
+                    atol=1e-5,
                 )
 
     def test_other_transforms_are_left_out_and_said(self) -> None:
@@ -100,7 +101,9 @@ class TestGeometry(LogicTestCase):
                 self.assertIn("transform", result.warnings[0])
                 self.assertIs(result.anomalyMap.GetParentTransformNode(), transform)
                 np.testing.assert_allclose(
-                    results.peakPosition(result), to_world(volume, (14, 7, 11)), atol=1e-4
+                    results.peakPosition(result),
+                    to_world(volume, (14, 7, 11)),
+                    atol=1e-4,
                 )
 
     def test_a_file_of_any_handedness_keeps_its_lesion_in_place(self) -> None:
@@ -188,7 +191,7 @@ class TestResultNodes(LogicTestCase):
 
     def test_segment_says_what_it_is_and_has_a_surface(self) -> None:
         segmentation = self.logic.detect(self.volume).segmentation
-        segment = segmentation.GetSegmentation().GetSegment(results.SEGMENT_ID)
+        segment = segmentation.GetSegmentation().GetSegment(nodes.SEGMENT_ID)
         entry = slicer.vtkSlicerTerminologyEntry()
         terminologies = slicer.modules.terminologies.logic()
         code = vtk.reference("")
@@ -199,12 +202,12 @@ class TestResultNodes(LogicTestCase):
             entry.GetTypeObject().GetCodeMeaning(), "Morphologically Abnormal Structure"
         )
         surface = vtk.vtkPolyData()
-        segmentation.GetClosedSurfaceRepresentation(results.SEGMENT_ID, surface)
+        segmentation.GetClosedSurfaceRepresentation(nodes.SEGMENT_ID, surface)
         self.assertGreater(surface.GetNumberOfPoints(), 0)
 
     def test_nothing_anomalous_gives_an_empty_segment(self) -> None:
         result = self.logic.detect(self.volume, threshold=99999.0)
-        inside = segment_ijk(result.segmentation, results.SEGMENT_ID, self.volume)
+        inside = segment_ijk(result.segmentation, nodes.SEGMENT_ID, self.volume)
         self.assertEqual(inside.shape, SHAPE)
         self.assertFalse(inside.any())
 
@@ -230,15 +233,15 @@ class TestResultNodes(LogicTestCase):
             self.assertIs(result.restoration, restoration)
             self.assertEqual(same_geometry(self.volume, anomaly_map), "")
             self.assertEqual(anomaly_map.GetName(), "Mine")
-            inside = segment_ijk(segmentation, results.SEGMENT_ID, self.volume)
+            inside = segment_ijk(segmentation, nodes.SEGMENT_ID, self.volume)
             np.testing.assert_array_equal(inside, result.detection.anomaly_mask)
         self.assertEqual(segmentation.GetSegmentation().GetNumberOfSegments(), 2)
 
     def test_another_threshold_without_detecting_again(self) -> None:
         result = self.logic.detect(self.volume, threshold=95.0)
-        few = segment_ijk(result.segmentation, results.SEGMENT_ID, self.volume).sum()
+        few = segment_ijk(result.segmentation, nodes.SEGMENT_ID, self.volume).sum()
         self.logic.setThreshold(result, 80.0)
-        inside = segment_ijk(result.segmentation, results.SEGMENT_ID, self.volume)
+        inside = segment_ijk(result.segmentation, nodes.SEGMENT_ID, self.volume)
         np.testing.assert_array_equal(inside, result.detection.anomaly_map >= 80.0)
         self.assertGreater(inside.sum(), few)
         self.assertEqual(result.anomalyMap.GetDisplayNode().GetLowerThreshold(), 80.0)
@@ -259,25 +262,45 @@ class TestResultNodes(LogicTestCase):
         volume = slicer.util.getNode("Head")
         anomaly_map, segmentation = loaded[:2]
         np.testing.assert_array_equal(ijk(anomaly_map), values)
-        np.testing.assert_array_equal(segment_ijk(segmentation, results.SEGMENT_ID, volume), mask)
+        np.testing.assert_array_equal(segment_ijk(segmentation, nodes.SEGMENT_ID, volume), mask)
         self.assertEqual(anomaly_map.GetParentTransformNode().GetName(), "Pose")
         shown = anomaly_map.GetDisplayNode()
         self.assertEqual(shown.GetColorNodeID(), "vtkMRMLColorTableNodeFileInferno.txt")
         self.assertTrue(shown.GetApplyThreshold())
 
     def test_the_score_in_words(self) -> None:
-        detection = self.logic.detect(self.volume).detection
-        self.assertEqual(
-            scores.inWords(detection),
-            "More unusual than 19 of 20 healthy scans (percentile 90).",
-        )
         for p, count, words in (
-            (1 / 21, 20, "More unusual than 20 of 20 healthy scans (percentile 95)."),
+            (
+                2 / 21,
+                20,
+                "More unusual than 19 of 20 healthy scans."
+                " With 20 scans, at most 95% can be claimed.",
+            ),
+            (
+                1 / 101,
+                100,
+                "More unusual than all 100 healthy scans."
+                " With 100 scans, at most 99% can be claimed.",
+            ),
             (1.0, 20, "Not more unusual than any of 20 healthy scans."),
             (1.0, 0, "This model has no healthy scans to compare with."),
         ):
-            other = mock.Mock(p_value=p, healthy_scans=count, percentile=100 * (1 - p))
-            self.assertEqual(scores.inWords(other), words)
+            self.assertEqual(scores.inWords(p, count), words)
+
+    def test_a_percentile_as_a_count_of_voxels(self) -> None:
+        for percentile, count in (
+            (50.0, "2"),
+            (60.0, "2.5"),
+            (97.0, "33"),
+            (99.0, "100"),
+            (99.3, "140"),
+            (99.9, "1,000"),
+            (99.99, "10,000"),
+        ):
+            self.assertEqual(
+                scores.rarityInWords(percentile),
+                f"1 voxel in {count} of a healthy brain is as high.",
+            )
 
 
 if __name__ == "__main__":

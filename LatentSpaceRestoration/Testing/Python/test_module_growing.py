@@ -74,8 +74,9 @@ class TestEstimates(LogicTestCase):
         result = self.logic.detect(self.volume, timeBudget=12.0, mode="paper")
         self.assertEqual(self.stub.asked[-1].time_budget, 12.0)
         self.assertEqual(result.detection.restorations, 3)
-        self.logic.setThreshold(result, 70.0)
-        self.assertEqual(self.stub.thresholds_asked[-1], (70.0, "paper", 3))
+        # The threshold is that of as many restorations as were made.
+        self.assertEqual(self.stub.calibrations_asked[-1], ("paper", "lsr"))
+        self.assertEqual(result.stored.record.healthyScores[0], 3.0)
 
 
 class TestGrowingMap(unittest.TestCase):

@@ -165,7 +165,7 @@ class TestFailing(LogicTestCase):
         )
         result = self.logic.detect(self.volume, self.output)
         self.assertIsNot(result.anomalyMap, self.output)
-        self.assertTrue(result.isInScene())
+        self.assertTrue(result.stored.isInScene())
 
     def test_nodes_that_cannot_be_used(self) -> None:
         empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Bare")

@@ -15,7 +15,7 @@ in_slicer.begin()
 import slicer  # noqa: E402
 from LatentSpaceRestorationLib.detection import Estimate  # noqa: E402
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled, InputError  # noqa: E402
-from LatentSpaceRestorationSlicer import results  # noqa: E402
+from LatentSpaceRestorationSlicer import nodes  # noqa: E402
 from scene_tools import (  # noqa: E402
     add_volume,
     affine,
@@ -77,7 +77,7 @@ class TestWithNetworks(unittest.TestCase):
         self.assertEqual(result.detection.threshold_percentile, 99.0)
         self.logic.setThreshold(result, 70.0)
         value = result.detector.threshold_value(70.0, mode="default", restorations=2)
-        inside = segment_ijk(result.segmentation, results.SEGMENT_ID, volume)
+        inside = segment_ijk(result.segmentation, nodes.SEGMENT_ID, volume)
         np.testing.assert_array_equal(inside, ijk(result.anomalyMap) >= value)
 
     def test_estimates_lead_to_the_result(self) -> None:

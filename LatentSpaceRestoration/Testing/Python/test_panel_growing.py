@@ -134,14 +134,14 @@ class TestGrowingMap(GrowingTestCase):
         self.assertGreater(coloured.sum(), 20)
         self.assertEqual(seen["item"], 0)
         # At the end the result has taken its place.
-        result = self.widget.resultSection._result
+        result = self.widget.resultSection.shown
         self.assertIsNone(self.growing())
         self.assertEqual(result.anomalyMap.GetName(), "Head anomaly map")
         final = (self.volume.GetID(), result.anomalyMap.GetID(), 0.5, None)
         self.assertEqual(set(self.shown()), {final})
-        own = {node.GetID() for node in result.nodes()}
-        added = [slicer.mrmlScene.GetNodeByID(name) for name in node_ids() - self.nodes - own]
-        self.assertEqual([node for node in added if node.IsA("vtkMRMLVolumeNode")], [])
+        added = [slicer.mrmlScene.GetNodeByID(name) for name in node_ids() - self.nodes]
+        volumes = {node for node in added if node.IsA("vtkMRMLVolumeNode")}
+        self.assertEqual(volumes, {result.anomalyMap, result.restoration, result.spread})
         self.assertTrue(self.ui.thresholdSlider.enabled)
         self.assertIn("19 of 20", self.ui.wordsLabel.text)
 
@@ -197,7 +197,8 @@ class TestGrowingMap(GrowingTestCase):
         click(self.ui.detectButton)
         self.assertEqual(meanwhile, [before])
         names = sorted(name for tag, name in saved() if tag == "Volume")
-        self.assertEqual(names, ["Head", "Head anomaly map", "Head restoration", "Old", "Older"])
+        own = ["Head anomaly map", "Head restoration", "Head restoration spread"]
+        self.assertEqual(names, ["Head", *own, "Old", "Older"])
         self.assertEqual(len(saved()), 2 * len(names))
 
 
@@ -351,9 +352,8 @@ class TestTimeBudget(PanelTestCase):
             self.ui.statusLabel.text,
             r"^Done in \d+\.\d s with 3 of 15 restorations \(time budget\)\.$",
         )
-        # The threshold is that of as many restorations as were made.
-        self.widget.logic.setThreshold(self.widget.resultSection._result, 70.0)
-        self.assertEqual(self.stub.thresholds_asked[-1], (70.0, "default", 3))
+        # It is compared with as many restorations of the healthy scans.
+        self.assertEqual(self.widget.resultSection.shown.record.healthyScores[0], 3.0)
 
     def test_enough_time(self) -> None:
         self.parameters.timeBudget = 45.0

@@ -1,0 +1,124 @@
+"""Detection on nodes, without a panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from . import stored
+from .installation import Packages
+from .models import DEFAULT_MODEL
+from .parameters import LatentSpaceRestorationParameterNode
+from .results import DetectionResult
+from .stored import StoredResult
+from .task import DetectionTask, LoadDetector, Options, Outputs, loadInstalledDetector
+
+if TYPE_CHECKING:
+    from LatentSpaceRestorationLib.detection import Estimate
+
+
+class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
+    """Detection on nodes, without a panel.
+
+    Args:
+        loadDetector: gives the detector for a model and a device.
+        packages: what must be installed.
+    """
+
+    def __init__(
+        self,
+        loadDetector: LoadDetector = loadInstalledDetector,
+        packages: Packages | None = None,
+    ) -> None:
+        super().__init__()
+        requirements = Path(__file__).parents[1] / "Resources" / "requirements.txt"
+        self.loadDetector = loadDetector
+        self.packages = packages or Packages(requirements)
+
+    def getParameterNode(self) -> LatentSpaceRestorationParameterNode:
+        return LatentSpaceRestorationParameterNode(super().getParameterNode())
+
+    def detect(
+        self,
+        inputVolume: vtkMRMLScalarVolumeNode,
+        anomalyMap: vtkMRMLScalarVolumeNode | None = None,
+        segmentation: vtkMRMLSegmentationNode | None = None,
+        restoration: vtkMRMLScalarVolumeNode | None = None,
+        brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None = None,
+        model: str = DEFAULT_MODEL,
+        threshold: float | None = None,
+        restorations: int = 15,
+        seed: int = 0,
+        device: str = "auto",
+        progress: Callable[[float, str], None] | None = None,
+        isCancelled: Callable[[], bool] | None = None,
+        mode: str = "default",
+        method: str = "lsr",
+        timeBudget: float | None = None,
+        onEstimate: Callable[[Estimate], None] | None = None,
+    ) -> DetectionResult:
+        """Find what is unusual in a scan. Runs to its end, and never opens a dialog.
+
+        If it fails or is cancelled, the scene is as it was.
+
+        Args:
+            inputVolume: T1-weighted head or brain, of any orientation and spacing. A rigid parent
+                transform counts; the outputs get it too.
+            anomalyMap, segmentation, restoration: nodes to write to; None makes new ones, named
+                after the input.
+            brainMask: a segmentation or a label map that marks the brain; None finds it.
+            model: name of an installed model, or a model's folder.
+            threshold: percentile of healthy brain voxels, above 0 and below 100, at which the
+                segmentation is cut; None takes the model's.
+            restorations: how many to average, at least 1.
+            seed: the same seed gives the same result.
+            device: auto, cpu, cuda or mps.
+            progress: called with the fraction done and what is being done.
+            isCancelled: asked often; True ends the detection.
+            mode: default, or paper for the published equations.
+            method: lsr.
+            timeBudget: seconds, above 0, from when the model is loaded, after which no more
+                restorations are begun; None waits for all. One is made in any case, and
+                ``result.detection.restorations`` says how many were.
+            onEstimate: called, in the caller's thread, with each ``Estimate``: the score after a
+                group of restorations, the last included. Its ``detection()`` gives the images.
+
+        Raises:
+            ValueError: a node or an option cannot be used.
+            LatentSpaceRestorationLib.errors.LSRError: the scan or the model cannot be used, or the
+                detection was cancelled.
+            MissingPackagesError: torch or another package is not installed.
+        """
+        options = Options(model, threshold, restorations, seed, device, mode, method, timeBudget)
+        task = self.task(
+            inputVolume, brainMask, Outputs(anomalyMap, segmentation, restoration), options
+        )
+        return task.write(*task.compute(progress, isCancelled, onEstimate))
+
+    def task(
+        self,
+        inputVolume: vtkMRMLScalarVolumeNode,
+        brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None,
+        outputs: Outputs,
+        options: Options,
+    ) -> DetectionTask:
+        """A detection that is read from the scene but not computed yet; raises as ``detect``."""
+        self.packages.check()
+        return DetectionTask(self.loadDetector, inputVolume, brainMask, outputs, options)
+
+    def resultOf(self, inputVolume: vtkMRMLScalarVolumeNode) -> StoredResult | None:
+        """The last result of a scan in the scene, from a saved scene too; None if there is none."""
+        return stored.latest(inputVolume)
+
+    def setThreshold(self, result: DetectionResult | StoredResult, percentile: float) -> None:
+        """Cut a result's segmentation at another healthy percentile, without detecting again.
+
+        Args:
+            result: from ``detect`` or ``resultOf``; its nodes are changed.
+            percentile: of healthy brain voxels, above 0 and below 100.
+        """
+        stored.cutAt(result.stored if isinstance(result, DetectionResult) else result, percentile)

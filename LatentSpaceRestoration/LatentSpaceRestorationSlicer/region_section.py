@@ -1,0 +1,88 @@
+"""The panel's list of found regions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from . import display, regions
+from .stored import StoredResult
+
+if TYPE_CHECKING:
+    from LatentSpaceRestorationLib.findings import Region
+
+#: More rows than anybody reads; all are exported.
+_MOST_ROWS = 200
+
+
+class RegionSection:
+    """Lists the regions of a result; the slice views jump to the one that is chosen.
+
+    Args:
+        ui: the panel's widgets.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self._ui = ui
+        self._result: StoredResult | None = None
+        self.regions: list[Region] = []
+        table = ui.regionsTable
+        table.horizontalHeader().setStretchLastSection(True)
+        table.connect("itemSelectionChanged()", self.onRegionChosen)
+        table.connect("cellClicked(int,int)", self.onRegionChosen)
+        ui.exportButton.connect("clicked(bool)", self.onExportButton)
+
+    def show(self, result: StoredResult | None, smallestML: float = 0.0) -> None:
+        """List the regions of a result, or none."""
+        self._result = result
+        self.regions = []
+        words = ""
+        if result is not None and result.isInScene():
+            try:
+                self.regions = regions.regionsOf(result, smallestML)
+                words = regions.summary(result, self.regions)
+            except ImportError as error:
+                words = _("Regions cannot be listed: {reason}.").format(reason=error)
+        self._ui.regionsLabel.text = words
+        self._ui.regionsLabel.visible = bool(words)
+        self._ui.exportButton.enabled = bool(self.regions)
+        self._fill()
+
+    def _fill(self) -> None:
+        table = self._ui.regionsTable
+        blocked = table.blockSignals(True)
+        table.clearSelection()
+        table.setCurrentCell(-1, -1)
+        table.rowCount = min(len(self.regions), _MOST_ROWS)
+        for row, region in enumerate(self.regions[:_MOST_ROWS]):
+            place = ", ".join(f"{x:+.0f}" for x in region.position_mm)
+            texts = (
+                region.words,
+                f"{region.volume_ml:.2f}",
+                f"{region.peak:.2f}",
+                f"{region.mean:.2f}",
+                place,
+            )
+            for column, text in enumerate(texts):
+                table.setItem(row, column, qt.QTableWidgetItem(text))
+        table.resizeColumnsToContents()
+        table.blockSignals(blocked)
+
+    def onRegionChosen(self, row: int = 0, column: int = 0) -> None:
+        """Move the slice views to the chosen region's peak."""
+        chosen = self._ui.regionsTable.currentRow()
+        if 0 <= chosen < len(self.regions):
+            display.jumpTo(self.regions[chosen].position_mm)
+
+    def onExportButton(self, checked: bool = False) -> None:
+        """Write the list into a table and into points."""
+        if self._result is None or not self._result.isInScene():
+            return
+        with slicer.util.tryWithErrorDisplay(_("The list cannot be exported.")):
+            table, _points = regions.export(self._result, self.regions)
+            self._ui.statusLabel.text = _("{count} regions are in table and points {name}.").format(
+                count=len(self.regions), name=table.GetName()
+            )
