@@ -12,7 +12,7 @@ from torch import Tensor
 from .averages import Averages
 from .bundle import Bundle
 from .errors import Cancelled
-from .inpainting import inpaint, outside_view
+from .inpainting import Holes, look_into, outside_view
 from .memory import Placement
 from .networks.layers import channels_last
 from .networks.masked import MASKED, MaskedPrior
@@ -221,48 +221,31 @@ class Networks:
 
         return np.asarray(self.placement.run("sequences", sample).numpy())
 
-    def inpaint(
-        self,
-        prepared: Prepared,
-        reading: Reading,
-        holes: np.ndarray,
-        *,
-        numbers: range,
-        seed: int,
-        step: Step | None = None,
-        is_cancelled: Callable[[], bool] | None = None,
-    ) -> np.ndarray:
-        """Draw the codes of holes anew from the masked prior.
+    def look_into(
+        self, prepared: Prepared, reading: Reading, holes: np.ndarray, step: Step | None = None
+    ) -> Holes:
+        """What the masked prior expects in holes, from the codes outside them.
 
         Args:
             prepared: the scan in model space.
             reading: its codes.
             holes: (N, h, w) bool.
-            numbers: of the restorations that are made.
-            seed: of the draws.
             step: called with the fraction done.
-            is_cancelled: asked between passes.
-
-        Returns:
-            (N, s, h, w) int64.
         """
         masked = self.masked
         assert masked is not None
 
-        def draw(size: int, device: str) -> Tensor:
-            return inpaint(
+        def look(size: int, device: str) -> Holes:
+            return look_into(
                 masked.to(device),
                 torch.from_numpy(reading.codes).to(device),
                 _tensor(prepared.position).to(device),
                 torch.from_numpy(holes).to(device),
-                numbers=numbers,
-                seed=seed,
                 chunk=size,
                 step=step,
-                is_cancelled=is_cancelled,
-            ).cpu()
+            )
 
-        return np.asarray(self.placement.run("likelihoods", draw).numpy())
+        return self.placement.run("likelihoods", look)
 
     def reconstruct(
         self, prepared: Prepared, reading: Reading, step: Step | None = None

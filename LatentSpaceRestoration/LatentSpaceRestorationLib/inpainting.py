@@ -9,19 +9,15 @@ is outside alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import Cancelled
 from .keyed_noise import gumbel_noise
 from .networks.masked import MaskedPrior
-
-#: Parities of row and column in the order in which holes are filled: neighbours after one another,
-#: so that each fits those before.
-PASSES = ((0, 0), (1, 1), (0, 1), (1, 0))
 
 Step = Callable[[float], None]
 
@@ -84,74 +80,74 @@ def outside_view(
     return likelihoods, latents
 
 
-def inpaint(
+@dataclass(frozen=True)
+class Holes:
+    """Holes in code grids, and what the codes outside all holes say of those in them.
+
+    Attributes:
+        codes: (N, h, w) int64, as they are.
+        index: (3, n) int64, slice, row and column of each code that is in a hole.
+        logits: (n, K) float32, of each.
+    """
+
+    codes: np.ndarray
+    index: np.ndarray
+    logits: np.ndarray
+
+    def fill(self, numbers: Sequence[int], seed: int) -> np.ndarray:
+        """Draw the codes of the holes anew.
+
+        Each is drawn given all codes outside the holes, independently of the others in its hole:
+        over many restorations, mean and spread at a place are those that the prior gives it.
+
+        Args:
+            numbers: of the restorations.
+            seed: any integer; the noise is keyed by seed, slice, restoration and place, as that of
+                ``restoration.restore``.
+
+        Returns:
+            (N, len(numbers), h, w) int64; outside the holes the codes as they are.
+        """
+        slices, rows, columns = self.index
+        place = rows * self.codes.shape[2] + columns
+        filled = np.repeat(self.codes[:, None], len(numbers), axis=1)
+        for column, number in enumerate(numbers):
+            noise = gumbel_noise(seed, slices, number, place, self.logits.shape[1])
+            filled[slices, column, rows, columns] = (self.logits + noise).argmax(axis=1)
+        return filled
+
+
+def look_into(
     prior: MaskedPrior,
     codes: Tensor,
     position: Tensor,
     holes: Tensor,
     *,
-    numbers: Sequence[int],
-    seed: int,
-    slice_ids: Sequence[int] | None = None,
     chunk: int = 64,
     step: Step | None = None,
-    is_cancelled: Callable[[], bool] | None = None,
-) -> Tensor:
-    """Draw the codes of holes from the prior, in four passes whatever the holes' size.
-
-    A code is drawn given all codes outside the holes, and those of the holes from earlier passes.
-    The noise is keyed by seed, slice, restoration and place, as that of ``restoration.restore``.
+) -> Holes:
+    """What the codes outside the holes of each grid say of those in them.
 
     Args:
         prior: in evaluation mode.
         codes: (N, h, w) int64, on the prior's device.
         position: (N,) slice positions in [-0.5, 0.5].
         holes: (N, h, w) bool.
-        numbers: of the restorations.
-        seed: any integer.
-        slice_ids: (N,) integers that tell slices apart in the noise; 0 to N - 1 by default.
         chunk: how many grids are passed together; results do not depend on it.
         step: called with the fraction done.
-        is_cancelled: asked before each pass.
-
-    Returns:
-        (N, len(numbers), h, w) int64; outside the holes the codes as they are.
-
-    Raises:
-        Cancelled: ``is_cancelled`` said so.
     """
-    result = codes[:, None].repeat(1, len(numbers), 1, 1)
-    names = np.arange(len(codes)) if slice_ids is None else np.asarray(slice_ids)
-    with_holes = torch.nonzero(holes.flatten(1).any(1)).flatten().tolist()
-    jobs = [(i, s) for i in with_holes for s in range(len(numbers))]
-    done = 0
+    with_holes = torch.nonzero(holes.flatten(1).any(1)).flatten()
+    found = [torch.zeros(0, prior.codes)]
     with torch.inference_mode():
-        for part in _parts(len(jobs), chunk):
-            slices, draws = (list(column) for column in zip(*jobs[part], strict=True))
-            hole, place = holes[slices], position[slices]
-            grids = torch.where(hole, prior.mask, codes[slices])
-            for row, column in PASSES:
-                if is_cancelled is not None and is_cancelled():
-                    raise Cancelled("cancelled")
-                now = torch.zeros_like(hole)
-                now[:, row::2, column::2] = hole[:, row::2, column::2]
-                which, r, c = (index.cpu() for index in torch.nonzero(now, as_tuple=True))
-                if len(which):
-                    logits = prior(grids, place).float()
-                    logits = logits.permute(0, 2, 3, 1)[now]
-                    noise = gumbel_noise(
-                        seed,
-                        names[slices][which],
-                        np.asarray(numbers)[draws][which],
-                        (r * prior.shape[1] + c).numpy(),
-                        prior.codes,
-                    )
-                    grids[now] = (logits + torch.from_numpy(noise).to(logits.device)).argmax(1)
-            result[slices, draws] = grids
-            done += len(slices)
+        for part in _parts(len(with_holes), chunk):
+            some = with_holes[part]
+            hole = holes[some]
+            logits = prior(torch.where(hole, prior.mask, codes[some]), position[some]).float()
+            found.append(logits.permute(0, 2, 3, 1)[hole].cpu())
             if step is not None:
-                step(done / len(jobs))
-    return result
+                step(part.stop / len(with_holes))
+    index = torch.nonzero(holes).T.cpu().numpy()
+    return Holes(codes.cpu().numpy(), index, torch.cat(found).numpy())
 
 
 def _parts(count: int, chunk: int) -> Iterator[slice]:

@@ -122,7 +122,7 @@ class ModeSettings:
     difference_sigma_mm: float = SMOOTHING_MM
     intensity_sigma_mm: float = SMOOTHING_MM
     intensity_weight: float = 0.5
-    tile_codes: int = 3
+    tile_codes: int = 4
     hole_percentile: float = 95.0
     peak_ml: float = 1.0
 

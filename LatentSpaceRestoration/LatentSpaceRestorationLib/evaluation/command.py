@@ -51,7 +51,8 @@ def add_evaluate(
         "--method",
         action="append",
         metavar="NAME",
-        help="as of lsr detect, or lsr-paper for its mode paper; repeat; default: all that a model "
+        help="as of lsr detect, or lsr-paper and lsr-pixelsnail for modes of lsr; repeat; default: "
+        "all that a model "
         "is calibrated for",
     )
     add("--family", action="append", metavar="NAME", help="of anomalies; repeat; default: all")

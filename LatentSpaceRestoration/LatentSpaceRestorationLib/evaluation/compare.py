@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ..detector import Detector
 from ..errors import LSRError
-from ..methods import calibration_key
+from ..methods import MODES, calibration_key
 from .figures import FIGURES, MEAN, Row
 from .runs import Candidate
 
-#: Of ``--method``: names that are a mode of a method.
+#: Of ``--method``: ``lsr`` in a mode other than its default.
 PAPER = "lsr-paper"
 
 
@@ -77,7 +77,8 @@ def _able(detector: Detector) -> tuple[list[str], list[str]]:
     there = detector.bundle.calibration.get("modes", {})
     names = []
     for method in detector.methods():
-        names += ["lsr", PAPER] if method == "lsr" else [method]
+        modes = detector.modes(method)
+        names += [method if mode == "default" else f"{method}-{mode}" for mode in modes]
     able = [name for name in names if calibration_key(*_method_and_mode(name)) in there]
     return able, [name for name in names if name not in able]
 
@@ -92,7 +93,8 @@ def _candidate(detector: Detector, method: str, several: bool, comparison: str |
 
 
 def _method_and_mode(name: str) -> tuple[str, str]:
-    return ("lsr", "paper") if name == PAPER else (name, "default")
+    mode = name.removeprefix("lsr-")
+    return ("lsr", mode) if mode in MODES else (name, "default")
 
 
 def beta_of(detector: Detector) -> float:

@@ -47,23 +47,17 @@ class MaskedRestoration:
             },
             self.settings.difference_sigma_mm,
         )
-        holes = reading.brain & (reading.nll > self.restore_threshold)
+        with course.step("restore", "Looking into what is unlikely", 0.45) as report:
+            unlikely = reading.brain & (reading.nll > self.restore_threshold)
+            holes = networks.look_into(prepared, reading, unlikely, report)
         averages = Averages(x)
         groups = course.groups(case.restorations)
         group = next(groups, None)
         while group is not None:
-            before, after = (0.35 + 0.6 * n / case.restorations for n in (group.start, group.stop))
             message = f"Restoring ({group.start} of {case.restorations} done)"
-            with course.step("restore", message, before + 0.6 * (after - before)) as report:
-                grids = networks.inpaint(
-                    prepared,
-                    reading,
-                    holes,
-                    numbers=group,
-                    seed=case.seed,
-                    step=report,
-                    is_cancelled=course.is_cancelled,
-                )
+            with course.step("restore", message, 0.0):
+                grids = holes.fill(group, case.seed)
+            after = 0.45 + 0.5 * group.stop / case.restorations
             with course.step("decode", message, after) as report:
                 networks.decode(prepared, reading, grids, averages, report, course.is_cancelled)
             group = next(groups, None)
