@@ -87,7 +87,7 @@ class Estimator:
         if evidence.is_last and made < evidence.wanted:
             warnings.append(
                 f"the time budget of {self.course.budget:g} s ended it after {made} of "
-                f"{evidence.wanted} restorations: the map is less certain"
+                f"{evidence.wanted} restorations: the result is less certain"
             )
         self.course.seconds.setdefault("first_score", self.course.elapsed)
         device, seconds = self.device(), dict(self.course.seconds)

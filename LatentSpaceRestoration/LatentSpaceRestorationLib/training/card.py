@@ -14,10 +14,17 @@ _KINDS = {
     "restoration is compared with.",
 }
 
+_MASKED = (
+    " The default mode has a masked prior besides, which expects each part of a slice from what is "
+    "around it (after MIM-OOD, Naval Marimont, Siomos and Tarroni, 2023)."
+)
+
 
 def model_card(config: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
     """The card of a model that finds anomalies, from its settings, calibration and figures."""
     kind = _KINDS[config["kind"]].format(modality=config["modality"])
+    if "masked" in config:
+        kind += _MASKED
     lines = [
         f"# {config['name']}",
         "",

@@ -10,6 +10,7 @@ from LatentSpaceRestorationLib.errors import BundleError
 from LatentSpaceRestorationLib.estimation import sample_score
 from LatentSpaceRestorationLib.methods.evidence import Evidence
 from LatentSpaceRestorationLib.preprocessing import Prepared
+from LatentSpaceRestorationLib.rarity import Rarity, RarityCounts, zones
 from LatentSpaceRestorationLib.scoring import (
     PAPER,
     MapRule,
@@ -150,6 +151,35 @@ def test_maps_may_be_added_and_count_on_one_side_only() -> None:
     # The order is that of the values themselves, high above the usual and below.
     order = np.argsort(a[prepared.mask])
     assert (np.diff(alone[prepared.mask][order]) >= 0).all()
+
+
+def test_the_rarest_map_counts_by_what_is_healthy_at_that_distance_from_the_edge() -> None:
+    prepared = scan_in_model_space()
+    random = np.random.default_rng(4)
+    maps = {n: random.normal(size=prepared.slices.shape).astype(np.float32) for n in "ab"}
+    size = np.ones((31, 4, 3), np.float32)
+    # Healthy values of b go ten times as far as those of a, and further at the edge.
+    zone = zones(prepared.mask, 2.0)
+    counts = [
+        RarityCounts.of(
+            np.abs(random.normal(0.0, s * (1.0 + (np.arange(90_000) % 3 == 0)), 90_000)), z
+        )
+        for s in (1.0, 10.0)
+        for z in [(np.arange(90_000) % 3).astype(np.uint8)]
+    ]
+    usual = {
+        name: Usual(PlaceStatistics(0.0 * size, size), Rarity.from_counts(c))
+        for name, c in zip("ab", counts, strict=True)
+    }
+    rule = MapRule(dict.fromkeys("ab", 0.5), frozenset("b"), "rarest")
+    got = anomaly_map(prepared, maps, rule, usual, 2.0)
+    a = usual["a"].of_rarity.of(np.abs(maps["a"]), zone)
+    b = usual["b"].of_rarity.of(np.log1p(np.exp(maps["b"])), zone)
+    inside = prepared.mask
+    np.testing.assert_allclose(got[inside], np.maximum(a, b)[inside], atol=1e-4)
+    assert (got[~inside] == 0.0).all()
+    with pytest.raises(BundleError, match="calibrate it again"):
+        anomaly_map(prepared, maps, rule, {n: Usual(u.place) for n, u in usual.items()}, 2.0)
 
 
 def test_the_sample_score_is_the_mean_of_the_hottest_millilitres() -> None:

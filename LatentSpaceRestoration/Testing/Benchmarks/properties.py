@@ -1,0 +1,94 @@
+"""Properties of a scan that may give an anomaly away: smoothed maps in model space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from LatentSpaceRestorationLib.averages import Averages
+from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
+from LatentSpaceRestorationLib.methods.nll import upsampled
+from LatentSpaceRestorationLib.preprocessing import Prepared
+from LatentSpaceRestorationLib.scoring import PAPER, ModeSettings, paper_filter
+
+#: Sides of the tiles that the masked prior is tried with, in codes.
+TILES = (2, 4, 6)
+#: Maps of which only high values are unusual.
+ONE_SIDED = frozenset(
+    ("residual", "nll", *(f"{kind}-tile{t}" for kind in ("nll", "absolute") for t in TILES))
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A case in model space.
+
+    Attributes:
+        mask: (N, rows, columns) bool, brain.
+        position: (N,) of the slices.
+        label: (N, rows, columns) bool, what was put in.
+        maps: (N, rows, columns) float32, by name.
+    """
+
+    mask: np.ndarray
+    position: np.ndarray
+    label: np.ndarray
+    maps: dict[str, np.ndarray]
+
+    def save(self, file: Path) -> None:
+        """Write the brain's voxels as float16."""
+        brain = {f"map {n}": m[self.mask].astype(np.float16) for n, m in self.maps.items()}
+        part = file.with_suffix(".part.npz")
+        np.savez(part, mask=self.mask, position=self.position, label=self.label, **brain)
+        part.replace(file)
+
+    @classmethod
+    def load(cls, file: Path) -> Sample:
+        """What :meth:`save` wrote."""
+        with np.load(file) as data:
+            mask = data["mask"]
+            maps = {}
+            for key in data.files:
+                if key.startswith("map "):
+                    maps[key[4:]] = np.zeros(mask.shape, np.float32)
+                    maps[key[4:]][mask] = data[key]
+            return cls(mask, data["position"], data["label"], maps)
+
+
+def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[str, np.ndarray]:
+    """All maps of a scan, (N, rows, columns) float32 each.
+
+    Args:
+        detector: a model with both priors, calibrated for its modes.
+        prepared: the scan.
+        seed: of restorations.
+    """
+    x, case = prepared.slices, detector.case(prepared, 1, seed)
+    networks, reading = case.read()
+    back = networks.reconstruct(prepared, reading)
+    raw = {"intensity": x, "residual": np.abs(x - back), "nll": upsampled(reading.nll, x.shape)}
+    for tile in TILES:
+        _, expected = case.expect(tile)
+        raw[f"nll-tile{tile}"] = upsampled(expected.reading.nll, x.shape)
+        raw[f"difference-tile{tile}"] = x - expected.image
+        raw[f"absolute-tile{tile}"] = np.abs(x - expected.image)
+        raw[f"reconstruction-tile{tile}"] = back - expected.image
+    smooth = case.smoothed(raw)
+    settings = ModeSettings.of(detector.bundle.config, "pixelsnail")
+    threshold = detector.calibration("pixelsnail").restore_threshold
+    smooth |= case.smoothed({"restored": x - _restored(detector, prepared, settings, threshold)})
+    threshold = detector.calibration("paper").restore_threshold
+    paper = np.abs(x - _restored(detector, prepared, PAPER, threshold))
+    smooth["paper"] = np.where(prepared.mask, paper_filter(paper), 0.0).astype(np.float32)
+    return smooth
+
+
+def _restored(
+    detector: Detector, prepared: Prepared, settings: ModeSettings, threshold: float
+) -> np.ndarray:
+    way = LatentSpaceRestoration(settings, threshold, threshold)
+    averages: Averages
+    *_, (averages, _) = way.restorations(detector.case(prepared, 1))
+    return averages.mean.astype(np.float32)

@@ -1,0 +1,296 @@
+"""What was tried for the anomaly map of the default mode, on one yardstick: every try a row.
+
+    python tries.py SUBJECTS.tsv --work DIR [--model brain-t1] [--subjects N] [--shapes FOLDER]
+
+Anomalies of five families, three sizes and three contrasts are put into the scans of split `tune`;
+what is usual comes from those of split `calibrate`. The maps of every case are kept in DIR, so that
+a further try costs seconds. Writes results/tries.md and results/tries.json. Everything is in model
+space: `lsr evaluate` measures what comes out on the scan's own grid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+import numpy as np
+from LatentSpaceRestorationLib.bundle import find_bundle
+from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums, p_value
+from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.evaluation.design import UNTOUCHED, Case, design
+from LatentSpaceRestorationLib.evaluation.families import family
+from LatentSpaceRestorationLib.evaluation.figures import MEAN, Row, rows_of
+from LatentSpaceRestorationLib.evaluation.histograms import Histogram, Table
+from LatentSpaceRestorationLib.evaluation.measures import Measured, Regions
+from LatentSpaceRestorationLib.evaluation.overlap import dice
+from LatentSpaceRestorationLib.evaluation.runs import Result
+from LatentSpaceRestorationLib.evaluation.sources import Source, brain_finder, choose
+from LatentSpaceRestorationLib.rarity import Rarity, RarityCounts, zones
+from LatentSpaceRestorationLib.scoring import MapRule, peak_score
+from LatentSpaceRestorationLib.volume import Volume, resample
+from properties import ONE_SIDED, Sample, properties
+
+RESULTS = Path(__file__).parent / "results"
+FAMILIES = ("uniform-sphere", "noise-sphere", "gradient-sphere", "stroke-shape", "shift")
+#: Healthy voxels below the threshold of the mask, percent.
+PERCENTILE = 99.0
+
+
+@dataclass(frozen=True)
+class Try:
+    """A rule for the anomaly map.
+
+    Attributes:
+        name: of its row.
+        maps: of ``properties`` that it is made of.
+        combine: ``rarest``, ``product`` or ``sum``, as in ``MapRule``; ``sum of rarities``.
+        by_zone: whether rarity is told by the distance from the brain's edge.
+        by_place: whether maps are in units of the healthy spread at their place.
+        peak_ml: of the sample score.
+        needs: the training that it needs.
+    """
+
+    name: str
+    maps: tuple[str, ...]
+    combine: str = "rarest"
+    by_zone: bool = True
+    by_place: bool = True
+    peak_ml: float = 1.0
+    needs: str = "masked"
+
+
+#: What the weights cost: on two cores of a server, without a GPU.
+COSTS = {
+    "none": "none",
+    "vqvae": "VQ-VAE: 1,100 steps of 32 slices, some 15 min",
+    "pixelsnail": "VQ-VAE and PixelSNAIL: 1,600 more steps, some 25 min more",
+    "masked": "VQ-VAE and masked prior: 3,000 more steps, some 35 min more",
+}
+_THREE = ("difference-tile4", "residual", "nll-tile4")
+TRIES = (
+    Try("intensity", ("intensity",), needs="none"),
+    Try("intensity, without zones", ("intensity",), "product", False, needs="none"),
+    Try("VQ-VAE residual", ("residual",), needs="vqvae"),
+    Try("PixelSNAIL NLL", ("nll",), needs="pixelsnail"),
+    Try("paper (1 restoration)", ("paper",), "product", False, False, needs="pixelsnail"),
+    Try("PixelSNAIL difference", ("restored",), "product", False, needs="pixelsnail"),
+    Try("... times intensity", ("restored", "intensity"), "product", False, needs="pixelsnail"),
+    Try("... by zone", ("restored",), needs="pixelsnail"),
+    Try("PixelSNAIL, three properties", ("restored", "residual", "nll"), needs="pixelsnail"),
+    Try("masked NLL, tiles of 2", ("nll-tile2",)),
+    Try("masked NLL, tiles of 4", ("nll-tile4",)),
+    Try("masked NLL, tiles of 6", ("nll-tile6",)),
+    Try("masked difference, tiles of 2", ("difference-tile2",)),
+    Try("masked difference, tiles of 4", ("difference-tile4",)),
+    Try("masked difference, tiles of 6", ("difference-tile6",)),
+    Try("... without zones", ("difference-tile4",), "product", False),
+    Try("... absolute, then smoothed", ("absolute-tile4",)),
+    Try("... of the reconstruction", ("reconstruction-tile4",)),
+    Try("... times intensity", ("difference-tile4", "intensity"), "product", False),
+    Try("three properties, the rarest", _THREE),
+    Try("... without zones", _THREE, by_zone=False),
+    Try("... their sum", _THREE, "sum of rarities"),
+    Try("... with intensity", (*_THREE, "intensity")),
+    Try("... with PixelSNAIL's", (*_THREE, "restored", "nll"), needs="pixelsnail"),
+    Try("... score of 0.2 ml", _THREE, peak_ml=0.2),
+    Try("... score of 5 ml", _THREE, peak_ml=5.0),
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Samples, and what is usual of each map.
+
+    Attributes:
+        spacing_mm: of the model.
+        healthy: of the calibration, by name.
+        cases: of the yardstick.
+    """
+
+    spacing_mm: float
+    healthy: dict[str, Sample]
+    cases: dict[Case, Sample]
+    _far: dict[tuple[str, str, bool], np.ndarray] = field(default_factory=dict)
+    _sums: dict[str, dict[str, PlaceSums]] = field(default_factory=dict)
+    _usual: dict[tuple[str, str], PlaceStatistics] = field(default_factory=dict)
+
+    def far(self, key: str, sample: Sample, name: str, by_place: bool) -> np.ndarray:
+        """(brain voxels,) how far from the usual; healthy scans leave themselves out."""
+        if (key, name, by_place) not in self._far:
+            values = sample.maps[name]
+            if by_place:
+                usual = self._usual_without(key, name)
+                values = usual.normalise(values, sample.position)
+            rule = MapRule.of_high(name) if name in ONE_SIDED else MapRule({name: 1.0})
+            found = rule.distance(name, values) if by_place else np.abs(values)
+            self._far[key, name, by_place] = found[sample.mask].astype(np.float32)
+        return self._far[key, name, by_place]
+
+    def _usual_without(self, key: str, name: str) -> PlaceStatistics:
+        """What is usual of a map in the healthy scans, less that of a name."""
+        if name not in self._sums:
+            self._sums[name] = {
+                other: PlaceSums.of(s.maps[name], s.mask, s.position)
+                for other, s in self.healthy.items()
+            }
+        sums = self._sums[name]
+        known = (key if key in sums else "", name)
+        if known not in self._usual:
+            others = [s for other, s in sums.items() if other != key]
+            self._usual[known] = PlaceStatistics.from_sums(reduce(add, others))
+        return self._usual[known]
+
+    def values(self, one: Try) -> tuple[dict[str, np.ndarray], dict[Case, np.ndarray]]:
+        """The anomaly map's brain voxels by a try, of healthy scans and of cases."""
+        zone = {
+            key: zones(s.mask, self.spacing_mm)[s.mask] * one.by_zone
+            for key, s in (*self.healthy.items(), *((c.name, s) for c, s in self.cases.items()))
+        }
+        counts = {
+            name: {
+                key: RarityCounts.of(self.far(key, s, name, one.by_place), zone[key])
+                for key, s in self.healthy.items()
+            }
+            for name in one.maps
+            if one.combine in ("rarest", "sum of rarities")
+        }
+
+        def of(key: str, sample: Sample) -> np.ndarray:
+            parts = []
+            for name in one.maps:
+                far = self.far(key, sample, name, one.by_place)
+                if name in counts:
+                    others = [c for other, c in counts[name].items() if other != key]
+                    far = Rarity.from_counts(reduce(add, others)).of(far, zone[key])
+                parts.append(far)
+            if one.combine == "rarest":
+                return np.maximum.reduce(parts)
+            if one.combine == "product":
+                return np.asarray(np.prod(parts, axis=0) ** (1.0 / len(parts)))
+            return np.asarray(np.mean(parts, axis=0))
+
+        return (
+            {key: of(key, sample) for key, sample in self.healthy.items()},
+            {case: of(case.name, sample) for case, sample in self.cases.items()},
+        )
+
+    def results(self, one: Try) -> list[Result]:
+        """Figures of every case by a try."""
+        healthy, found = self.values(one)
+        cut = float(np.percentile(np.concatenate(list(healthy.values())), PERCENTILE))
+        ml = self.spacing_mm**3 / 1000.0
+
+        def score(values: np.ndarray) -> float:
+            return peak_score(values, np.ones(len(values), bool), one.peak_ml, self.spacing_mm)
+
+        usual = [score(values) for values in healthy.values()]
+        results = []
+        for case, values in found.items():
+            label = self.cases[case].label[self.cases[case].mask]
+            numbers = {
+                "sample_score": score(values),
+                "p_value": p_value(score(values), usual),
+                "flagged_ml": float((values >= cut).sum()) * ml,
+                "brain_ml": len(values) * ml,
+            }
+            voxels = Histogram.of(values, label)
+            if label.any():
+                ap, auroc = Table.of([voxels]).ap_and_auroc(np.ones((1, 1)))
+                numbers |= {
+                    "ap": float(ap[0]),
+                    "auroc": float(auroc[0]),
+                    "dice": dice(values >= cut, label),
+                }
+            none = Regions(0, np.zeros(0, np.int64), np.zeros(0, bool))
+            results.append(Result(case, one.name, Measured(numbers, voxels, none), Path()))
+        return results
+
+
+def prepare(detector: Detector, options: argparse.Namespace) -> Bench:
+    """Make the samples that are not there yet, and read them all."""
+    options.work.mkdir(parents=True, exist_ok=True)
+    beside = options.subjects_table.resolve().parent.parent / "stroke-lesion-shapes"
+    shapes = options.shapes or beside
+
+    def sample(source: Source, case: Case) -> Sample:
+        file = options.work / f"{case.name}.npz"
+        if not file.is_file():
+            volume, label = source.make(case)
+            prepared, _ = detector.prepare(volume)
+            like = prepared.slices.shape, prepared.affine
+            truth = resample(Volume(label.astype(np.float32), volume.affine), *like) > 0.5
+            maps = properties(detector, prepared)
+            Sample(prepared.mask, prepared.position, truth, maps).save(file)
+            print(case.name, file=sys.stderr, flush=True)
+        return Sample.load(file)
+
+    def source(split: str, count: int | None) -> Source:
+        subjects = choose(options.subjects_table, split, [detector])[:count]
+        return Source(subjects, [], shapes, 0, brain_finder(detector))
+
+    calibrate, tune = source("calibrate", None), source("tune", options.subjects)
+    names = [subject.name for subject in tune.healthy]
+    return Bench(
+        detector.grid.spacing_mm,
+        {s.name: sample(calibrate, Case(s.name, UNTOUCHED)) for s in calibrate.healthy},
+        {case: sample(tune, case) for case in design(names, [family(n) for n in FAMILIES])},
+    )
+
+
+def table(rows: Sequence[tuple[Try, list[Row]]], subjects: int, model: str) -> str:
+    """All tries as Markdown."""
+    lines = [
+        "# What was tried",
+        "",
+        f"Synthetic anomalies in {subjects} healthy scans, each with one of every family, in sizes "
+        f"and contrasts by turns; model {model}; in model space. Means over families, and AP of "
+        "pooled voxels by family; 95% intervals by bootstrap of subjects. Made by `tries.py`.",
+        "",
+        "| try | pooled AP | AP per scan | AUROC of samples | Dice | healthy flagged | "
+        + " | ".join(FAMILIES)
+        + " | trained |",
+        "|---" * (7 + len(FAMILIES)) + "|",
+    ]
+    for one, found in rows:
+        whole = {r.family: r.figures for r in found if r.size is None and r.contrast is None}
+        cells = [one.name]
+        for key in ("pooled_ap", "case_ap", "sample_auroc"):
+            f = whole[MEAN][key]
+            cells.append(f"{f.value:.2f} ({f.low:.2f} to {f.high:.2f})")
+        cells.append(f"{whole[MEAN]['dice'].value:.2f}")
+        cells.append(f"{100 * whole[UNTOUCHED]['flagged_share'].value:.1f}%")
+        cells += [f"{whole[name]['pooled_ap'].value:.2f}" for name in FAMILIES]
+        lines.append("| " + " | ".join([*cells, one.needs]) + " |")
+    return "\n".join([*lines, "", *(f"- {k}: {v}" for k, v in COSTS.items())]) + "\n"
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("subjects_table", type=Path, metavar="SUBJECTS.tsv")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--model", default="brain-t1")
+    parser.add_argument("--subjects", type=int, help="the first so many")
+    parser.add_argument("--shapes", type=Path)
+    options = parser.parse_args()
+    folder = find_bundle(options.model)
+    detector = Detector.load(folder, "cpu", search=[folder.parent])
+    bench = prepare(detector, options)
+    rows = [(one, rows_of(bench.results(one), replicates=1000)) for one in TRIES]
+    subjects = len({case.subject for case in bench.cases})
+    text = table(rows, subjects, detector.bundle.name)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "tries.md").write_text(text, encoding="utf-8")
+    told = [{**asdict(one), "rows": [asdict(row) for row in found]} for one, found in rows]
+    (RESULTS / "tries.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
