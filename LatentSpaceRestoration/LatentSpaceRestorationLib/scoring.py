@@ -64,6 +64,25 @@ def masked_smooth(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndar
     return np.where(mask, total / np.maximum(share, 1e-6), 0.0).astype(np.float32)
 
 
+def without_wide_mean(
+    values: np.ndarray, mask: np.ndarray, sigma: float, limit: float
+) -> np.ndarray:
+    """What stands out from its wider surroundings.
+
+    A bias field or another contrast shifts a difference over wide parts of the brain, which is not
+    what is looked for; the wide mean of it is taken off. Values count in that mean up to a limit,
+    so that a lesion, which is large where it is, hardly takes part.
+
+    Args:
+        values: (N, H, W).
+        mask: (N, H, W) bool; outside it the result is 0.
+        sigma: of the Gaussian mean, in voxels.
+        limit: largest absolute value that counts.
+    """
+    wide = masked_smooth(np.clip(values, -limit, limit), mask, sigma)
+    return np.where(mask, values - wide, 0.0).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class MapRule:
     """How the anomaly map and the sample score come from the maps of a method.
@@ -113,6 +132,9 @@ class ModeSettings:
         tile_codes: of a masked prior, the side of a tile.
         hole_percentile: of a masked prior, the healthy percentile of the NLL of the brain's codes
             above which a code is drawn anew.
+        expected_sigma_mm: Gaussian over the difference of the scan and what is expected.
+        wide_sigma_mm, wide_limit: of the wide mean that is taken off it; the limit in the scan's
+            robust standard deviations.
         peak_ml: the sample score is the mean of the map over its hottest so many millilitres.
     """
 
@@ -124,6 +146,9 @@ class ModeSettings:
     intensity_weight: float = 0.5
     tile_codes: int = 4
     hole_percentile: float = 95.0
+    expected_sigma_mm: float = 5.0
+    wide_sigma_mm: float = 20.0
+    wide_limit: float = 0.5
     peak_ml: float = 1.0
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..averages import Averages
-from ..scoring import MapRule, ModeSettings
+from ..scoring import MapRule, ModeSettings, without_wide_mean
 from .evidence import Case, Evidence
 from .nll import upsampled
 
@@ -39,14 +39,15 @@ class MaskedRestoration:
         networks, expected = case.expect(self.settings.tile_codes)
         prepared, course, reading = case.prepared, case.course, expected.reading
         x = prepared.slices
-        maps = case.smoothed(
-            {
-                "difference": x - expected.image,
-                "residual": np.abs(x - expected.reconstruction),
-                "nll": upsampled(reading.nll, x.shape),
-            },
-            self.settings.difference_sigma_mm,
-        )
+        maps = {
+            "difference": self._difference(case, x - expected.image),
+            **case.smoothed(
+                {
+                    "residual": np.abs(x - expected.reconstruction),
+                    "nll": upsampled(reading.nll, x.shape),
+                }
+            ),
+        }
         with course.step("restore", "Looking into what is unlikely", 0.45) as report:
             unlikely = reading.brain & (reading.nll > self.restore_threshold)
             holes = networks.look_into(prepared, reading, unlikely, report)
@@ -69,3 +70,10 @@ class MaskedRestoration:
                 case.restorations,
                 is_last=group is None,
             )
+
+    def _difference(self, case: Case, difference: np.ndarray) -> np.ndarray:
+        """Of the scan and what is expected, less what is so in all of the surroundings."""
+        settings, spacing = self.settings, case.spacing_mm
+        near = case.smoothed({"difference": difference}, settings.expected_sigma_mm)["difference"]
+        sigma = settings.wide_sigma_mm / spacing
+        return without_wide_mean(near, case.prepared.mask, sigma, settings.wide_limit)

@@ -11,7 +11,7 @@ from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.methods.nll import upsampled
 from LatentSpaceRestorationLib.preprocessing import Prepared
-from LatentSpaceRestorationLib.scoring import PAPER, ModeSettings, paper_filter
+from LatentSpaceRestorationLib.scoring import PAPER, ModeSettings, paper_filter, without_wide_mean
 
 #: Sides of the tiles that the masked prior is tried with, in codes.
 TILES = (2, 4, 6)
@@ -76,6 +76,11 @@ def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[st
         raw[f"absolute-tile{tile}"] = np.abs(x - expected.image)
         raw[f"reconstruction-tile{tile}"] = back - expected.image
     smooth = case.smoothed(raw)
+    spacing = case.spacing_mm
+    for tile in TILES:
+        wider = case.smoothed({"": raw[f"difference-tile{tile}"]}, 5.0)[""]
+        local = without_wide_mean(wider, prepared.mask, 20.0 / spacing, 0.5)
+        smooth[f"local-tile{tile}"] = local
     settings = ModeSettings.of(detector.bundle.config, "pixelsnail")
     threshold = detector.calibration("pixelsnail").restore_threshold
     smooth |= case.smoothed({"restored": x - _restored(detector, prepared, settings, threshold)})

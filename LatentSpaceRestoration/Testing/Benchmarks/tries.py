@@ -72,7 +72,7 @@ COSTS = {
     "pixelsnail": "VQ-VAE and PixelSNAIL: 1,600 more steps, some 25 min more",
     "masked": "VQ-VAE and masked prior: 3,000 more steps, some 35 min more",
 }
-_THREE = ("difference-tile4", "residual", "nll-tile4")
+_THREE = ("local-tile4", "residual", "nll-tile4")
 TRIES = (
     Try("intensity", ("intensity",), needs="none"),
     Try("intensity, without zones", ("intensity",), "product", False, needs="none"),
@@ -93,7 +93,9 @@ TRIES = (
     Try("... absolute, then smoothed", ("absolute-tile4",)),
     Try("... of the reconstruction", ("reconstruction-tile4",)),
     Try("... times intensity", ("difference-tile4", "intensity"), "product", False),
-    Try("three properties, the rarest", _THREE),
+    Try("... less its wide mean", ("local-tile4",)),
+    Try("three, with the wide mean", ("difference-tile4", "residual", "nll-tile4")),
+    Try("three properties, the rarest (default)", _THREE),
     Try("... without zones", _THREE, by_zone=False),
     Try("... their sum", _THREE, "sum of rarities"),
     Try("... with intensity", (*_THREE, "intensity")),

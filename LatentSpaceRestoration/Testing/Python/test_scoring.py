@@ -21,6 +21,7 @@ from LatentSpaceRestorationLib.scoring import (
     paper_filter,
     peak_score,
     slice_nll_scores,
+    without_wide_mean,
 )
 from LatentSpaceRestorationLib.usual import Usual
 
@@ -151,6 +152,20 @@ def test_maps_may_be_added_and_count_on_one_side_only() -> None:
     # The order is that of the values themselves, high above the usual and below.
     order = np.argsort(a[prepared.mask])
     assert (np.diff(alone[prepared.mask][order]) >= 0).all()
+
+
+def test_what_is_so_far_and_wide_is_taken_off_and_a_lesion_is_not() -> None:
+    mask = np.zeros((40, 40, 40), bool)
+    mask[4:36, 4:36, 4:36] = True
+    field = np.linspace(-0.3, 0.3, 40)[None, None] * np.ones((40, 40, 1))
+    lesion = np.zeros(mask.shape)
+    lesion[16:22, 16:22, 16:22] = 2.0
+    found = without_wide_mean(field + lesion, mask, 10.0, 0.5)
+    inside = lesion > 0
+    assert np.abs(found[inside] - 2.0).max() < 0.15
+    healthy = mask & ~inside
+    assert np.abs(found[healthy]).mean() < 0.5 * np.abs(field + 0 * lesion)[healthy].mean()
+    assert (found[~mask] == 0.0).all()
 
 
 def test_the_rarest_map_counts_by_what_is_healthy_at_that_distance_from_the_edge() -> None:
