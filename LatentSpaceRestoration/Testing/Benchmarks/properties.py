@@ -14,7 +14,7 @@ from LatentSpaceRestorationLib.preprocessing import Prepared
 from LatentSpaceRestorationLib.scoring import PAPER, ModeSettings, paper_filter, without_wide_mean
 
 #: Sides of the tiles that the masked prior is tried with, in codes.
-TILES = (2, 4, 6)
+TILES = (4, 6)
 #: Maps of which only high values are unusual.
 ONE_SIDED = frozenset(
     ("residual", "nll", *(f"{kind}-tile{t}" for kind in ("nll", "absolute") for t in TILES))
