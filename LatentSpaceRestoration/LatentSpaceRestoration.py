@@ -77,7 +77,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
         self.logic = LatentSpaceRestorationLogic()
-        self.resultSection = ResultSection(self.ui, self.logic.setThreshold)
+        self.resultSection = ResultSection(self.ui, partial(stored.cutAt, surface=False))
 
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import slicer
 from slicer import (
     vtkMRMLScalarVolumeNode,
@@ -18,6 +19,10 @@ SEGMENT_COLOUR = (0.2, 0.85, 0.95)
 #: Colour maps of Slicer that a map can be drawn in; each grows evenly brighter.
 COLOURS = ("Inferno", "Plasma", "Viridis", "Cividis")
 _SPREAD_COLOURS = "Viridis"
+#: Percentile of the restored voxels that gets the brightest colour, and the share of it from which
+#: on a spread is drawn.
+_SPREAD_TOP = 99.5
+_SPREAD_SHOWN = 0.35
 #: Of a map over its scan.
 OPACITY = 0.5
 
@@ -53,14 +58,19 @@ def showFrom(anomalyMap: vtkMRMLScalarVolumeNode, threshold: float) -> None:
 
 
 def showSpread(spread: vtkMRMLScalarVolumeNode) -> None:
-    """Colour a spread, but not where there is none, as around the brain."""
-    _, high = spread.GetImageData().GetScalarRange()
-    top = max(high, 1e-6)
+    """Colour a spread where it is notable; it is a little above 0 nearly everywhere in the brain.
+
+    Args:
+        spread: values from 0, which is where nothing was restored.
+    """
+    values = slicer.util.arrayFromVolume(spread)
+    restored = values[values > 0]
+    top = float(np.percentile(restored, _SPREAD_TOP)) if restored.size else 1.0
     setColours(spread, _SPREAD_COLOURS)
     node = spread.GetDisplayNode()
     node.AutoWindowLevelOff()
     node.SetWindowLevelMinMax(0.0, top)
-    node.SetThreshold(1e-6 * top, top)
+    node.SetThreshold(_SPREAD_SHOWN * top, max(top, float(values.max())))
     node.ApplyThresholdOn()
 
 

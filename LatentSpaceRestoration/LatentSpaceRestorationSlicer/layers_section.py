@@ -120,6 +120,13 @@ class LayersSection:
             segmentation.RemoveClosedSurfaceRepresentation()
         segmentation.GetDisplayNode().SetVisibility3D(shown)
 
+    def buildSurface(self) -> None:
+        """Make the surface again that a cut took away, if one is wanted."""
+        result = self._result
+        wanted = self._shown is not None and self._shown.show3D
+        if wanted and result is not None and result.isInScene():
+            result.segmentation.CreateClosedSurfaceRepresentation()
+
     def onFlickerButton(self, checked: bool) -> None:
         """Alternate between the scan and its restoration, or stop at the scan."""
         if checked:

@@ -74,6 +74,8 @@ def writeSegment(
 ) -> None:
     """Write a mask into the segment of anomalies, which is made if it is not there.
 
+    A surface that the segmentation had is gone afterwards.
+
     Args:
         node: other segments of it stay as they are.
         mask: (I, J, K) on the reference's grid.
@@ -88,7 +90,6 @@ def writeSegment(
         segmentation.AddEmptySegment(SEGMENT_ID, _("Anomaly"), display.SEGMENT_COLOUR)
         segment = segmentation.GetSegment(SEGMENT_ID)
         segment.SetTag(segment.GetTerminologyEntryTagName(), _TERMINOLOGY)
-    # A surface that is there follows by itself.
     slicer.util.updateSegmentBinaryLabelmapFromArray(
         mask.transpose(2, 1, 0).astype(np.uint8), node, SEGMENT_ID, reference
     )

@@ -30,7 +30,11 @@ class RegionSection:
         self._result: StoredResult | None = None
         self.regions: list[Region] = []
         table = ui.regionsTable
-        table.horizontalHeader().setStretchLastSection(True)
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        rows = table.verticalHeader()
+        rows.setDefaultSectionSize(rows.minimumSectionSize)
         table.connect("itemSelectionChanged()", self.onRegionChosen)
         table.connect("cellClicked(int,int)", self.onRegionChosen)
         ui.exportButton.connect("clicked(bool)", self.onExportButton)
@@ -59,16 +63,12 @@ class RegionSection:
         table.rowCount = min(len(self.regions), _MOST_ROWS)
         for row, region in enumerate(self.regions[:_MOST_ROWS]):
             place = ", ".join(f"{x:+.0f}" for x in region.position_mm)
-            texts = (
-                region.words,
-                f"{region.volume_ml:.2f}",
-                f"{region.peak:.2f}",
-                f"{region.mean:.2f}",
-                place,
-            )
+            numbers = (region.volume_ml, region.peak, region.mean)
+            texts = (region.words, *(f"{number:.3g}" for number in numbers), place)
             for column, text in enumerate(texts):
-                table.setItem(row, column, qt.QTableWidgetItem(text))
-        table.resizeColumnsToContents()
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(text)
+                table.setItem(row, column, item)
         table.blockSignals(blocked)
 
     def onRegionChosen(self, row: int = 0, column: int = 0) -> None:

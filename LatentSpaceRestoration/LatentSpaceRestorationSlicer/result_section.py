@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _POINTS_SELECTED = "dataSelected(vtkStringArray*, vtkCollection*)"
 #: Moving the slider cuts the segmentation again, but not at every step on its way.
 _SETTLE_MILLISECONDS = 150
+#: The surface takes longer than all else, so that it waits until the slider is left alone.
+_SURFACE_MILLISECONDS = 700
 
 
 class ResultSection:
@@ -28,7 +30,7 @@ class ResultSection:
 
     Args:
         ui: the panel's widgets.
-        setThreshold: cuts a result at a healthy percentile.
+        cut: cuts a result at a healthy percentile, without making its surface again.
 
     Attributes:
         shown: the result, or None.
@@ -36,9 +38,9 @@ class ResultSection:
         regions: what it found.
     """
 
-    def __init__(self, ui: Any, setThreshold: Callable[[StoredResult, float], None]) -> None:
+    def __init__(self, ui: Any, cut: Callable[[StoredResult, float], None]) -> None:
         self._ui = ui
-        self._setThreshold = setThreshold
+        self._cut = cut
         self.shown: StoredResult | None = None
         self.layers = LayersSection(ui)
         self.regions = RegionSection(ui)
@@ -48,6 +50,10 @@ class ResultSection:
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)
         self._timer.connect("timeout()", self._settle)
+        self._surfaceTimer = qt.QTimer()
+        self._surfaceTimer.setSingleShot(True)
+        self._surfaceTimer.setInterval(_SURFACE_MILLISECONDS)
+        self._surfaceTimer.connect("timeout()", self.layers.buildSurface)
         ui.thresholdSlider.connect("valueChanged(double)", self.onThresholdChanged)
         ui.smallestSpinBox.connect("valueChanged(double)", self._startTimer)
         ui.scoresButton.connect("clicked(bool)", self.onScoresButton)
@@ -58,6 +64,7 @@ class ResultSection:
     def close(self) -> None:
         """The panel is about to be destroyed."""
         self._timer.stop()
+        self._surfaceTimer.stop()
         self.layers.close()
         if self._plotView is not None:
             self._plotView.disconnect(_POINTS_SELECTED, self.onPointsSelected)
@@ -66,6 +73,9 @@ class ResultSection:
     def show(self, result: StoredResult | None) -> None:
         """Show a result, or that there is none."""
         self._timer.stop()
+        if self._surfaceTimer.active:
+            self._surfaceTimer.stop()
+            self.layers.buildSurface()  # of the result that was shown
         self.shown = result
         hasResult = result is not None
         warnings = () if result is None else result.record.warnings
@@ -105,6 +115,7 @@ class ResultSection:
 
     def onThresholdChanged(self, percentile: float) -> None:
         """The slider moved."""
+        self._surfaceTimer.stop()
         self._ui.rarityLabel.text = scores.rarityInWords(percentile)
         self._startTimer()
 
@@ -120,8 +131,9 @@ class ResultSection:
         with slicer.util.tryWithErrorDisplay(_("The threshold cannot be applied.")):
             percentile = self._ui.thresholdSlider.value
             if percentile != self._settled:
-                self._setThreshold(result, percentile)
+                self._cut(result, percentile)
                 self._settled = percentile
+            self._surfaceTimer.start()
             self.regions.show(result, self._ui.smallestSpinBox.value)
 
     def onPeakButton(self, checked: bool = False) -> None:

@@ -137,12 +137,14 @@ def latest(inputVolume: vtkMRMLScalarVolumeNode | None) -> StoredResult | None:
     return max(found, key=lambda result: result.record.made, default=None)
 
 
-def cutAt(result: StoredResult, percentile: float) -> None:
+def cutAt(result: StoredResult, percentile: float, surface: bool = True) -> None:
     """Cut a result's segmentation, and what is shown of its map, at another healthy percentile.
 
     Args:
         result: whose nodes are in the scene.
         percentile: of healthy brain voxels, above 0 and below 100.
+        surface: make the segmentation's surface again, if it had one. That may take seconds;
+            without, it has none afterwards.
 
     Raises:
         ValueError: not between 0 and 100.
@@ -152,9 +154,18 @@ def cutAt(result: StoredResult, percentile: float) -> None:
             f"the threshold is a healthy percentile between 0 and 100, not {percentile:g}"
         )
     result.anomalyMap.SetAttribute(_PERCENTILE, repr(float(percentile)))
+    hadSurface = hasSurface(result.segmentation)
     writeSegment(result.segmentation, result.flagged(), result.anomalyMap)
+    if surface and hadSurface:
+        result.segmentation.CreateClosedSurfaceRepresentation()
     display.showSegment(result.segmentation, SEGMENT_ID)
     display.showFrom(result.anomalyMap, result.threshold)
+
+
+def hasSurface(segmentation: vtkMRMLSegmentationNode) -> bool:
+    """Whether a segmentation has closed surfaces."""
+    name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    return bool(segmentation.GetSegmentation().ContainsRepresentation(name))
 
 
 def _cut(record: Record, percentile: float) -> float:

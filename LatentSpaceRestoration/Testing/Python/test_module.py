@@ -160,6 +160,21 @@ class TestResultNodes(LogicTestCase):
         grey = result.restoration.GetDisplayNode()
         self.assertEqual((grey.GetWindowLevelMin(), grey.GetWindowLevelMax()), (7.0, 177.0))
 
+    def test_a_little_spread_is_not_drawn(self) -> None:
+        spread = np.full(SHAPE, 0.1, np.float32)
+        spread[:10] = 0.0
+        spread[12:16, 8:16, 6:12] = 5.0  # more than the share that is brighter than the window
+        node = add_volume(spread, GEOMETRIES["LPS"], "Spread")
+        display.showSpread(node)
+        shown = node.GetDisplayNode()
+        self.assertTrue(shown.GetApplyThreshold())
+        self.assertGreater(shown.GetLowerThreshold(), 0.1)
+        self.assertLess(shown.GetLowerThreshold(), 5.0)
+        self.assertEqual(shown.GetUpperThreshold(), 5.0)
+        node = add_volume(np.zeros(SHAPE, np.float32), GEOMETRIES["LPS"], "None")
+        display.showSpread(node)
+        self.assertGreater(node.GetDisplayNode().GetLowerThreshold(), 0.0)
+
     def test_overlay_in_the_slice_views(self) -> None:
         views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
         if not views:

@@ -13,7 +13,7 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from LatentSpaceRestorationSlicer import distribution, nodes  # noqa: E402
+from LatentSpaceRestorationSlicer import distribution, nodes, stored  # noqa: E402
 from panel_case import PanelTestCase, click, click_cell, press, wait_for  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,
@@ -113,10 +113,9 @@ class TestScore(ReadingTestCase):
         )
 
     def test_moving_the_slider_cuts_once_it_rests(self) -> None:
-        points = self.points_of_surface()
         asked: list[float] = []
-        cut = self.widget.resultSection._setThreshold
-        self.widget.resultSection._setThreshold = lambda result, percentile: (
+        cut = self.widget.resultSection._cut
+        self.widget.resultSection._cut = lambda result, percentile: (
             asked.append(percentile),
             cut(result, percentile),
         )
@@ -127,7 +126,17 @@ class TestScore(ReadingTestCase):
         np.testing.assert_array_equal(self.cut(), ijk(self.result.anomalyMap) >= 97.0)
         self.assertEqual(len(self.stub.asked), 1, "it detected again")
         self.assertEqual(len(self.cells()), 0, "a single voxel is smaller than the smallest")
-        self.assertLess(self.points_of_surface(), points)
+
+    def test_the_surface_follows(self) -> None:
+        before = self.points_of_surface()
+        self.ui.thresholdSlider.value = 85.0
+        wait_for(lambda: self.result.percentile == 85.0)
+        wait_for(lambda: stored.hasSurface(self.result.segmentation))
+        after = self.points_of_surface()
+        self.assertGreater(after, 0)
+        self.assertLess(after, before)
+        self.widget.logic.setThreshold(self.result, 70.0)
+        self.assertEqual(self.points_of_surface(), before)
 
 
 class TestRegions(ReadingTestCase):
@@ -135,8 +144,8 @@ class TestRegions(ReadingTestCase):
         self.parameters.smallest = 0.03
         wait_for(lambda: len(self.cells()) == 2)
         first, second = self.cells()
-        self.assertEqual(first[1:4], ["0.32", "100.00", f"{(26 * 90 + 100) / 27:.2f}"])
-        self.assertEqual(second[1:4], ["0.05", "95.00", f"{(3 * 80 + 95) / 4:.2f}"])
+        self.assertEqual(first[1:4], ["0.324", "100", f"{(26 * 90 + 100) / 27:.3g}"])
+        self.assertEqual(second[1:4], ["0.048", "95", f"{(3 * 80 + 95) / 4:.3g}"])
         place = to_world(self.volume, (14, 7, 11))
         self.assertEqual(first[4], ", ".join(f"{x:+.0f}" for x in place))
         self.assertRegex(first[0], "^(left|midline|right), (back|middle|front), ")
@@ -146,7 +155,7 @@ class TestRegions(ReadingTestCase):
         wait_for(lambda: len(self.cells()) == 3)
         self.ui.thresholdSlider.value = 90.0
         wait_for(lambda: len(self.cells()) == 2)
-        self.assertEqual([row[2] for row in self.cells()], ["100.00", "95.00"])
+        self.assertEqual([row[2] for row in self.cells()], ["100", "95"])
 
     def test_choosing_one_moves_the_views(self) -> None:
         self.parameters.smallest = 0.0
@@ -266,10 +275,9 @@ class TestLayers(ReadingTestCase):
         self.area.ensureWidgetVisible(self.ui.show3DCheckBox)
         self.ui.show3DCheckBox.checked = False
         self.assertFalse(segmentation.GetDisplayNode().GetVisibility3D())
-        has = segmentation.GetSegmentation().ContainsRepresentation
-        self.assertFalse(has("Closed surface"))
+        self.assertFalse(stored.hasSurface(segmentation))
         self.ui.show3DCheckBox.checked = True
-        self.assertTrue(has("Closed surface"))
+        self.assertTrue(stored.hasSurface(segmentation))
 
 
 class TestOpening(PanelTestCase):
