@@ -33,7 +33,7 @@ class Piece:
     slices: Tensor
     brain: Tensor
     position: Tensor
-    numbers: range
+    numbers: Sequence[int]
     report: Step
 
 
@@ -70,33 +70,36 @@ class VAENetworks:
         prepared: Prepared,
         compute: Callable[[Piece], Sequence[Tensor]],
         step: Step,
+        every: int = 1,
     ) -> list[np.ndarray]:
-        """Compute something of every slice.
+        """Compute something of every slice, or of every n-th, and what lies between linearly.
 
         Args:
             prepared: the scan in model space.
             compute: gives (B, ...) tensors of a piece; of a slice the same in any piece.
             step: called with the fraction done.
+            every: n; the last slice is computed in any case.
 
         Returns:
             (N, ...) float32 arrays, as many as ``compute`` gives.
         """
-        count, done = len(prepared.slices), 0
+        last = len(prepared.slices) - 1
+        chosen = np.unique(np.append(np.arange(0, last, every), last))
+        count, done = len(chosen), 0
         parts: list[list[np.ndarray]] = []
 
         def some(size: int, device: str) -> list[np.ndarray]:
-            numbers = range(done, min(count, done + size))
+            numbers = chosen[done : done + size]
 
             def here(array: np.ndarray) -> Tensor:
-                part = np.ascontiguousarray(array[numbers.start : numbers.stop])
-                return torch.from_numpy(part).to(device)
+                return torch.from_numpy(np.ascontiguousarray(array[numbers])).to(device)
 
             piece = Piece(
                 self.vae.to(device),
                 here(prepared.slices)[:, None],
                 here(prepared.mask)[:, None],
                 here(prepared.position),
-                numbers,
+                numbers.tolist(),
                 lambda share: step((done + share * len(numbers)) / count),
             )
             return [tensor.detach().float().cpu().numpy() for tensor in compute(piece)]
@@ -105,4 +108,17 @@ class VAENetworks:
             parts.append(self.placement.run("slices", some))
             done += len(parts[-1][0])
             step(done / count)
-        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        computed = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        return computed if every == 1 else [_between(a, chosen) for a in computed]
+
+
+def _between(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """(N, ...) values of all slices from (n, ...) of the chosen ones, 0 and N - 1 among them."""
+    if len(chosen) == 1:
+        return values
+    every = np.arange(chosen[-1] + 1)
+    after = np.clip(np.searchsorted(chosen, every), 1, len(chosen) - 1)
+    share = (every - chosen[after - 1]) / (chosen[after] - chosen[after - 1])
+    share = share.reshape(-1, *[1] * (values.ndim - 1))
+    mixed = (1.0 - share) * values[after - 1] + share * values[after]
+    return np.asarray(mixed, np.float32)

@@ -7,7 +7,7 @@ auto-encoders". beta is that of the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -64,7 +64,7 @@ def gradient(energy: Callable[[Tensor], Tensor], slices: Tensor) -> Tensor:
     return with_gradient(lambda x: (energy(x), x), slices)[1]
 
 
-def latent_noise(seed: int, numbers: range, draw: int, latents: int) -> Tensor:
+def latent_noise(seed: int, numbers: Sequence[int], draw: int, latents: int) -> Tensor:
     """Standard normal noise of a draw, by slice: a function of seed, slice and draw alone.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -375,3 +376,28 @@ def test_descent_lowers_the_energy_in_the_brain_alone(name: str) -> None:
     else:
         held, _ = MAPRestoration(steps=8, weight=100.0).restore(piece)
     assert float((held - slices).abs().mean()) < 0.2 * float(changed.mean())
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_of_every_third_slice_what_lies_between_follows(
+    detectors: dict[str, Detector], scan: Volume, count: int
+) -> None:
+    prepared, _ = detectors["vae"].prepare(scan)
+    part = replace(
+        prepared,
+        slices=prepared.slices[:count],
+        mask=prepared.mask[:count],
+        position=prepared.position[:count],
+    )
+    networks = detectors["vae"].case(part).with_vae()
+    seen: list[int] = []
+
+    def numbers(piece: Piece) -> tuple[torch.Tensor]:
+        seen.extend(piece.numbers)
+        values = torch.tensor([float(n) ** 2 for n in piece.numbers])
+        return (values[:, None, None].expand(-1, 2, 2),)
+
+    (found,) = networks.by_pieces(part, numbers, lambda _: None, every=3)
+    assert seen == sorted({*range(0, count, 3), count - 1})
+    expected = np.interp(np.arange(count), seen, np.square(seen, dtype=float))
+    np.testing.assert_allclose(found[:, 1, 0], expected, rtol=1e-6)
