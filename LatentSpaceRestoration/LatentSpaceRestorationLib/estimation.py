@@ -19,6 +19,10 @@ from .usual import Usual
 from .volume import Volume
 
 
+#: So many times the healthy share of the brain above the threshold is worth a warning.
+_WIDELY = 10.0
+
+
 @dataclass(frozen=True)
 class Request:
     """How a scan is to be examined; see ``Detector.detect``."""
@@ -89,6 +93,7 @@ class Estimator:
                 f"the time budget of {self.course.budget:g} s ended it after {made} of "
                 f"{evidence.wanted} restorations: the result is less certain"
             )
+        warnings += _widely_flagged(values[prepared.mask] >= cut, request.percentile)
         self.course.seconds.setdefault("first_score", self.course.elapsed)
         device, seconds = self.device(), dict(self.course.seconds)
 
@@ -136,6 +141,18 @@ def sample_score(
     if evidence.slice_scores is not None:
         return float(evidence.slice_scores.sum())
     return peak_score(values, prepared.mask, rule.peak_ml, spacing_mm)
+
+
+def _widely_flagged(flagged: np.ndarray, percentile: float) -> list[str]:
+    """A line where far more of the brain is above the threshold than of a healthy one."""
+    share, usual = float(flagged.mean()), 1.0 - percentile / 100.0
+    if share <= _WIDELY * usual:
+        return []
+    return [
+        f"{100 * share:.0f}% of the brain is above the threshold, against {100 * usual:.2g}% of a "
+        "healthy one: a very large lesion, or a scan unlike those that the model knows, whose "
+        "regions mean little"
+    ]
 
 
 def _to_native(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from LatentSpaceRestorationLib import inference
 from LatentSpaceRestorationLib.bundle import read_bundle
+from LatentSpaceRestorationLib.calibration import ModeCalibration
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import Cancelled, InputError
@@ -114,6 +115,20 @@ def test_the_same_seed_gives_the_same_map(
     again = detector.detect(scan, **QUICK)
     np.testing.assert_array_equal(again.anomaly_map, result.anomaly_map)
     assert again.sample_score == result.sample_score
+
+
+def test_a_scan_that_is_flagged_all_over_is_doubted(
+    detector: Detector, scan: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = ModeCalibration.from_json(detector.bundle.calibration["modes"]["default"])
+    level = usual.levels[0]
+    low = replace(level, voxels=replace(level.voxels, values=level.voxels.values * 1e-3))
+    monkeypatch.setattr(Detector, "calibration", lambda *_: replace(usual, levels=(low,)))
+    found = detector.detect(scan, restorations=1)
+    share = 100 * found.anomaly_mask.sum() / found.brain_mask.sum()
+    (line,) = [line for line in found.warnings if "above the threshold" in line]
+    assert abs(float(line.split("%")[0]) - share) < 3.0
+    assert "1% of a healthy one" in line
 
 
 def test_another_seed_gives_another_restoration_and_by_pixelsnail_another_map(
