@@ -138,7 +138,13 @@ def _add_detect(detect: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="made if it is missing")
     add("--model", default="brain-t1", metavar="NAME_OR_FOLDER", help="default: %(default)s")
     add("--brain-mask", metavar="FILE", help="brain on the scan's grid, instead of finding it")
-    add("--mode", choices=MODES, default="default", help="paper: lsr's equations as published")
+    add(
+        "--mode",
+        choices=MODES,
+        default="default",
+        help="of lsr; pixelsnail: by the auto-regressive prior alone, in a model that has a masked "
+        "one as well; paper: the equations as published",
+    )
     add(
         "--method",
         choices=METHODS,

@@ -18,7 +18,6 @@ from .scoring import MapRule, anomaly_map, peak_score
 from .usual import Usual
 from .volume import Volume
 
-
 #: So many times the healthy share of the brain above the threshold is worth a warning.
 _WIDELY = 10.0
 

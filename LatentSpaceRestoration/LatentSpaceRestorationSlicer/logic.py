@@ -79,7 +79,8 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
             device: auto, cpu, cuda or mps.
             progress: called with the fraction done and what is being done.
             isCancelled: asked often; True ends the detection.
-            mode: default, or paper for the published equations.
+            mode: default; pixelsnail for the auto-regressive prior of a model that has a masked one
+                as well; paper for the published equations.
             method: lsr.
             timeBudget: seconds, above 0, from when the model is loaded, after which no more
                 restorations are begun; None waits for all. One is made in any case, and

@@ -47,7 +47,7 @@ class LatentSpaceRestorationParameterNode:
     timeBudget: Annotated[float, WithinRange(0, 3600)] = 0.0
     seed: Annotated[int, WithinRange(0, 999999)] = 0
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
-    mode: Annotated[str, Choice(["default", "paper"])] = "default"
+    mode: Annotated[str, Choice(["default", "pixelsnail", "paper"])] = "default"
     layer: Annotated[str, Choice(list(LAYERS))] = LAYERS[0]
     mapOpacity: Annotated[float, WithinRange(0, 1)] = OPACITY
     fade: Annotated[float, WithinRange(0, 1)] = 1.0
