@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 #: A scan whose voxels off the background fill less than this, in ml, holds a brain without a head.
 EXTRACTED_ML = 2300.0
-#: Brain volumes outside this range, in ml, are suspicious (adults: about 900 to 1,900 ml).
-PLAUSIBLE_ML = (700.0, 2200.0)
+#: Share of a brain's surface that may lie at the edge of the scan, beyond the caps, a voxel high,
+#: that a scan cropped to the brain (a ball of that radius, in mm) leaves on its six sides.
+EDGE_SHARE, _RADIUS_MM = 0.05, 70.0
+#: What a network takes for brain of a brain without a head, at least.
+_SAME_SHARE = 0.8
 #: Less than this, in ml, is no brain, nor is more than the other.
 SMALLEST_ML = 300.0
 LARGEST_ML = 3000.0
@@ -68,7 +71,8 @@ def already_extracted(head: Head, spacing_mm: float) -> np.ndarray | None:
 
 def _most_frequent(values: np.ndarray) -> float:
     """The most frequent intensity, as far as a thousand bins can tell."""
-    counts, edges = np.histogram(values, bins=1000)
+    # In float32, intensities far from 0 lie too close together for so many bins.
+    counts, edges = np.histogram(values.astype(np.float64), bins=1000)
     fullest = int(counts.argmax())
     within = (values >= edges[fullest]) & (values <= edges[fullest + 1])
     return float(np.median(values[within]))
@@ -82,6 +86,24 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return ndimage.binary_fill_holes(labels == sizes.argmax())
+
+
+def edge_share(mask: np.ndarray, inside: np.ndarray) -> float:
+    """Share of a mask's surface that lies where the scan ends.
+
+    Args:
+        mask: (D, H, W) bool.
+        inside: (D, H, W) bool, within the scan; beyond the array there is none.
+    """
+    padded, outside = np.pad(mask, 1), ~np.pad(inside, 1)
+    surface = padded & ~ndimage.binary_erosion(padded)
+    cut = surface & ndimage.binary_dilation(outside)
+    return float(cut.sum()) / max(float(surface.sum()), 1.0)
+
+
+def edge_limit(spacing_mm: float) -> float:
+    """The share above which a brain does not end where the scan does by its own shape."""
+    return EDGE_SHARE + 3.0 * spacing_mm / _RADIUS_MM
 
 
 def network_input(array: np.ndarray) -> np.ndarray:
@@ -144,6 +166,13 @@ def extract_brain(
         InputError: no brain was found.
     """
     extracted = already_extracted(head, spacing_mm)
+    # Part of a head has no more voxels than a brain, but it ends where the scan does.
+    cut = extracted is not None and edge_share(extracted, head.inside) > edge_limit(spacing_mm)
+    if extracted is not None and cut and network is not None:
+        found = largest_piece(brain_probability(network, head, device) > 0.5) & head.inside
+        least = SMALLEST_ML / (spacing_mm**3 / 1000.0)
+        if least <= found.sum() and (found & extracted).sum() < _SAME_SHARE * extracted.sum():
+            return BrainMask(found, "network")
     if extracted is not None:
         return BrainMask(
             extracted, "extracted scan", ("the scan is already brain-extracted and taken as it is",)
@@ -157,11 +186,4 @@ def extract_brain(
             f"no brain was found (what looks most like one has {volume:.0f} ml); "
             "check that this is a T1-weighted head scan, or give a brain mask"
         )
-    low, high = PLAUSIBLE_ML
-    warnings: tuple[str, ...] = ()
-    if not low <= volume <= high:
-        warnings = (
-            f"the brain found has {volume:.0f} ml, outside {low:.0f} to {high:.0f} ml: "
-            "look at the brain mask, or give one",
-        )
-    return BrainMask(mask, "network", warnings)
+    return BrainMask(mask, "network")

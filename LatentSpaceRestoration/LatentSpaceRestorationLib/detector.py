@@ -18,6 +18,7 @@ from .course import Course, IsCancelled, Progress
 from .detection import Detection, Estimate
 from .errors import BundleError
 from .estimation import Estimator, Request, Yardstick
+from .fitness import doubts, usual_intensity
 from .methods import BY_KIND, METHODS, MODES, baseline, calibration_key
 from .methods.evidence import Case, Method
 from .methods.lsr import LatentSpaceRestoration
@@ -301,7 +302,8 @@ class Detector:
     ) -> Iterator[Estimate]:
         with course.step("brain", "Finding the brain", 0.1):
             prepared, found = self.prepare(volume, brain_mask)
-        warnings = [*self._warnings, *found.warnings]
+            unfit = doubts(volume, prepared, self.grid.spacing_mm, usual_intensity(self.bundle))
+        warnings = [*self._warnings, *unfit, *found.warnings]
         if prepared.cropped > 0.01:
             warnings.append(
                 f"{100 * prepared.cropped:.0f}% of the brain lies outside the model's field of "
