@@ -229,6 +229,7 @@ def _percentile(text: str) -> float:
 
 def _detect(options: argparse.Namespace) -> int:
     from .bundle import find_bundle
+    from .interruption import stop_requests
     from .outputs import check_names, detect_file, results_folder
 
     if options.mode != "default" and options.method != "lsr":
@@ -243,7 +244,8 @@ def _detect(options: argparse.Namespace) -> int:
         detector.calibration(options.mode, options.method)  # refuses what it cannot do, at once
         for scan in options.scans:
             try:
-                with _progress(Path(scan).name) as progress:
+                # Ctrl-C in the middle of numpy's or torch's own code can come out as another error.
+                with _progress(Path(scan).name) as progress, stop_requests() as is_cancelled:
                     result = detect_file(
                         detector,
                         scan,
@@ -257,6 +259,7 @@ def _detect(options: argparse.Namespace) -> int:
                         time_budget=options.time_budget,
                         estimate=None if progress is None else progress.estimate,
                         progress=progress,
+                        is_cancelled=is_cancelled,
                     )
             except InputError as error:
                 _complain(str(error), options.debug)

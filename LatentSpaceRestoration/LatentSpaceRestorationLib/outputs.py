@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .course import IsCancelled, Progress
 from .detection import Detection, Estimate
 from .detector import Detector
 from .errors import InputError, OutputError
@@ -122,7 +123,8 @@ def detect_file(
     seed: int = 0,
     time_budget: float | None = None,
     estimate: Callable[[Estimate], None] | None = None,
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress | None = None,
+    is_cancelled: IsCancelled | None = None,
 ) -> Result:
     """Read a scan, find what is unusual in it, and write the results.
 
@@ -131,12 +133,13 @@ def detect_file(
         scan: image file.
         folder: where the results go; it exists.
         brain_mask: image file on the scan's grid.
-        mode, method, threshold, restorations, seed, time_budget, estimate, progress: as for
-            ``Detector.detect``.
+        mode, method, threshold, restorations, seed, time_budget, estimate, progress,
+            is_cancelled: as for ``Detector.detect``.
 
     Raises:
         InputError: the scan or the mask cannot be used; the line names the file.
         OutputError: the results cannot be written.
+        Cancelled: ``is_cancelled`` said so.
     """
     volume, geometry = read_volume(scan), read_geometry(scan)
     mask = None if brain_mask is None else read_mask(brain_mask, volume)
@@ -152,6 +155,7 @@ def detect_file(
             time_budget=time_budget,
             estimate=estimate,
             progress=progress,
+            is_cancelled=is_cancelled,
         )
     except InputError as error:
         raise InputError(f"{scan}: {error}") from error

@@ -30,12 +30,14 @@ def run_jobs(
     Args:
         jobs: each yields, after each of its steps, the work which that was, in any unit.
         workers: how many run at a time. With one, they run in the calling thread.
-        report: called from the calling thread with the work done so far; what it raises stops the
-            jobs after their current steps, and is raised again.
+        report: called from the calling thread with the work done so far, at first with 0; what it
+            raises stops the jobs after their current steps, and is raised again.
 
     Raises:
         Whatever a job or ``report`` raises.
     """
+    if report is not None and jobs:
+        report(0)
     if workers < 2 or len(jobs) < 2:
         done = 0
         with torch.inference_mode():

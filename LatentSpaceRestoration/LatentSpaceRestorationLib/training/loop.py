@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import Cancelled
+from ..interruption import stop_requests
 from ..networks import processes
 from .checkpoint import read_checkpoint, write_checkpoint
-from .interruption import stop_requests
 from .log import Log
 from .run import Run, generator_of
 

@@ -12,6 +12,7 @@ from LatentSpaceRestorationLib.bundle import read_bundle, write_bundle
 from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError, InputError
+from LatentSpaceRestorationLib.methods import MODES
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.scoring import ModeSettings, anomaly_map, peak_score
 from LatentSpaceRestorationLib.training.calibrate import (
@@ -71,7 +72,7 @@ def test_a_calibrated_model_detects(
 
     readings = [detector.read(scan.prepared) for scan in scans]
     codes = np.concatenate([r.nll[r.brain] for r in readings])
-    calibration = loaded.calibration()
+    calibration = loaded.calibration("pixelsnail")
     assert (codes > calibration.restore_threshold).mean() == pytest.approx(0.3, abs=0.01)
     assert (codes > calibration.slice_threshold).mean() == pytest.approx(0.05, abs=0.01)
     assert [level.restorations for level in calibration.levels] == [1, 2]
@@ -79,7 +80,7 @@ def test_a_calibrated_model_detects(
     assert loaded.bundle.calibration["scans"] == [f"H{seed}" for seed in range(5)]
     assert "code_nll" in loaded.bundle.calibration
 
-    for mode in ("default", "paper"):
+    for mode in MODES:
         found = loaded.detect(healthy(9), mode=mode, restorations=2)
         assert found.healthy_scans == 5
         assert 1 / 6 <= found.p_value <= 1.0
@@ -130,7 +131,7 @@ def test_methods_are_added_to_a_calibration_of_the_same_scans(
     assert found[1] is None  # no codes were needed
     data, places = added_to(read_bundle(model), *to_files(*found))
     both = Detector.load(with_calibration(model, tmp_path / "both", data, places), "cpu")
-    assert set(both.bundle.calibration["modes"]) == {"default", "paper", "intensity"}
+    assert set(both.bundle.calibration["modes"]) == {*MODES, "intensity"}
     assert "code_nll" in both.bundle.calibration
     for method in ("lsr", "intensity"):
         result = both.detect(healthy(7), method=method, restorations=1)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a training ends after its step, and keeps it."""
+"""Ctrl-C and SIGTERM as a wish that long work asks for between its steps, where it can end well."""
 
 from __future__ import annotations
 
