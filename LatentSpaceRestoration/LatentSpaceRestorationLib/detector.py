@@ -20,17 +20,17 @@ from .errors import BundleError
 from .estimation import Estimator, Request, Yardstick
 from .fitness import doubts, usual_intensity
 from .methods import BY_KIND, METHODS, MODES, baseline, calibration_key
-from .methods.evidence import Case, Method
+from .methods.evidence import Case, Known, Method
 from .methods.lsr import LatentSpaceRestoration
 from .methods.masked import MaskedRestoration
-from .preparation import BrainFinder, given_brain
+from .preparation import BrainFinder, Opened, given_brain
 from .preprocessing import Grid, Prepared, prepare, to_head
 from .scoring import ModeSettings
 from .usual import Usual, read_usual
 from .volume import Volume, check
 
 if TYPE_CHECKING:
-    from .inference import Expected, Networks, Reading
+    from .inference import Networks
     from .networks.unet import UNet3D
     from .vae_inference import VAENetworks
 
@@ -57,8 +57,8 @@ class Detector:
         self._networks = networks
         self._brain = BrainFinder(brain_network, brain_spacing_mm, lambda: networks.placement)
         self._warnings = warnings
-        grid = bundle.config["grid"]
-        self.grid = Grid(int(grid[0]), int(grid[1]), float(bundle.config["spacing_mm"]))
+        rows, columns = map(int, bundle.config["grid"])
+        self.grid = Grid(rows, columns, float(bundle.config["spacing_mm"]))
 
     @property
     def device(self) -> str:
@@ -187,9 +187,25 @@ class Detector:
             found = given_brain(volume, head, brain_mask)
         return prepare(volume, head, found.mask, self.grid), found
 
+    def open(self, volume: Volume, brain_mask: np.ndarray | None = None) -> Opened:
+        """Find the brain, for several methods to go on from; args and errors as of :meth:`prepare`.
+
+        Returns:
+            the scan, to be given to :meth:`detect` in place of the volume.
+        """
+        prepared, found = self.prepare(volume, brain_mask)
+        usual = usual_intensity(self.bundle)
+        warnings = [*doubts(volume, prepared, self.grid.spacing_mm, usual), *found.warnings]
+        if prepared.cropped > 0.01:
+            warnings.append(
+                f"{100 * prepared.cropped:.0f}% of the brain lies outside the model's field of "
+                "view and was not scored"
+            )
+        return Opened(volume, prepared, tuple(warnings))
+
     def detect(
         self,
-        volume: Volume,
+        volume: Volume | Opened,
         *,
         brain_mask: np.ndarray | None = None,
         mode: str = "default",
@@ -205,7 +221,8 @@ class Detector:
         """Find what is unusual in a scan.
 
         Args:
-            volume: (I, J, K) T1-weighted head or brain, any orientation and spacing.
+            volume: (I, J, K) T1-weighted head or brain, any orientation and spacing, or what
+                :meth:`open` of this detector made of it.
             brain_mask: (I, J, K), above 0 is brain; None finds it.
             mode: of the method ``lsr``: ``default``; ``pixelsnail`` for the auto-regressive prior
                 in a model that has a masked one as well; ``paper`` for the published equations.
@@ -250,7 +267,7 @@ class Detector:
 
     def stream(
         self,
-        volume: Volume,
+        volume: Volume | Opened,
         *,
         brain_mask: np.ndarray | None = None,
         mode: str = "default",
@@ -293,7 +310,7 @@ class Detector:
 
     def _stream(
         self,
-        volume: Volume,
+        volume: Volume | Opened,
         brain_mask: np.ndarray | None,
         request: Request,
         way: Method,
@@ -301,17 +318,11 @@ class Detector:
         course: Course,
     ) -> Iterator[Estimate]:
         with course.step("brain", "Finding the brain", 0.1):
-            prepared, found = self.prepare(volume, brain_mask)
-            unfit = doubts(volume, prepared, self.grid.spacing_mm, usual_intensity(self.bundle))
-        warnings = [*self._warnings, *unfit, *found.warnings]
-        if prepared.cropped > 0.01:
-            warnings.append(
-                f"{100 * prepared.cropped:.0f}% of the brain lies outside the model's field of "
-                "view and was not scored"
-            )
+            scan = volume if isinstance(volume, Opened) else self.open(volume, brain_mask)
+        warnings = (*self._warnings, *scan.warnings)
         estimator = Estimator(
-            volume=volume,
-            prepared=prepared,
+            volume=scan.volume,
+            prepared=scan.prepared,
             request=request,
             yardstick=yardstick,
             model=self.bundle.name,
@@ -319,9 +330,8 @@ class Detector:
             device=lambda: self.device,
             warnings=lambda: (*warnings, *self._networks.placement.warnings),
         )
-        for evidence in way.evidence(
-            self.case(prepared, request.restorations, request.seed, course)
-        ):
+        case = self.case(scan.prepared, request.restorations, request.seed, course, scan.known)
+        for evidence in way.evidence(case):
             with course.step("score", "Scoring", 0.0):
                 estimate = estimator.estimate(evidence, self.grid.spacing_mm)
             yield estimate
@@ -332,8 +342,7 @@ class Detector:
         restorations: int = 15,
         seed: int = 0,
         course: Course | None = None,
-        reading: Reading | None = None,
-        expected: Expected | None = None,
+        known: Known | None = None,
     ) -> Case:
         """A prepared scan and this model, for a method.
 
@@ -341,26 +350,19 @@ class Detector:
             prepared: from :meth:`prepare`.
             restorations, seed: as in :meth:`detect`.
             course: takes progress and times, and has the time budget.
-            reading, expected: of the networks, if they are known.
+            known: what the networks have read in it so far.
         """
-        course = course or Course()
-        spacing_mm, kind = self.grid.spacing_mm, self.bundle.kind
         networks: Any = self._networks
         return Case(
             prepared,
-            spacing_mm,
-            networks=networks if kind == "anomaly" else None,
-            vae=networks if kind == "vae" else None,
+            self.grid.spacing_mm,
+            networks=networks if self.bundle.kind == "anomaly" else None,
+            vae=networks if self.bundle.kind == "vae" else None,
             restorations=restorations,
             seed=seed,
-            course=course,
-            reading=reading,
-            expected=expected,
+            course=course or Course(),
+            known=known or Known(),
         )
-
-    def read(self, prepared: Prepared) -> Reading:
-        """Codes of a prepared scan and how likely they are, by an ``anomaly`` model."""
-        return self.case(prepared).read()[1]
 
     def method(self, method: str, mode: str, calibration: ModeCalibration) -> Method:
         """A method, ready to be given a :meth:`case`.

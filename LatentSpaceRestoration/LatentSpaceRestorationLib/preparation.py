@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .brain import BrainMask, extract_brain
 from .errors import InputError
-from .preprocessing import MINIMUM_BRAIN_ML, Head, mask_to_head, to_head
+from .methods.evidence import Known
+from .preprocessing import MINIMUM_BRAIN_ML, Head, Prepared, mask_to_head, to_head
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -61,6 +62,23 @@ class BrainFinder:
         return self.placement().run(
             "brain", lambda _, device: extract_brain(head, spacing_mm, self.network, device)
         )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A scan that a detector has found the brain of, and what its networks read in it.
+
+    Attributes:
+        volume: the scan.
+        prepared: the scan in model space.
+        warnings: what the user should know of it.
+        known: what the networks have read so far; a second method goes on from there.
+    """
+
+    volume: Volume
+    prepared: Prepared
+    warnings: tuple[str, ...]
+    known: Known = field(default_factory=Known)
 
 
 def given_brain(volume: Volume, head: Head, mask: np.ndarray) -> BrainMask:

@@ -47,9 +47,8 @@ class Measured:
 
     Attributes:
         numbers: ``sample_score``, ``percentile``, ``p_value``, ``threshold``, ``flagged_ml``,
-            ``brain_ml``, ``seconds``, and of a scan with a label ``label_ml``, ``ap``, ``auroc``,
-            ``dice`` (at the calibrated threshold), ``dice_oracle`` and ``hit`` (the map's peak
-            lies in the label).
+            ``brain_ml``, and of a scan with a label ``label_ml``, ``ap``, ``auroc``, ``dice`` (at
+            the calibrated threshold), ``dice_oracle`` and ``hit`` (the map's peak lies in it).
         voxels: of the whole scan, on its own grid.
         regions: at many thresholds.
     """
@@ -75,7 +74,6 @@ def measure(found: Detection, label: np.ndarray, voxel_ml: float) -> Measured:
         "threshold": found.threshold,
         "flagged_ml": float((found.anomaly_mask > 0).sum()) * voxel_ml,
         "brain_ml": float((found.brain_mask > 0).sum()) * voxel_ml,
-        "seconds": sum(s for step, s in found.seconds.items() if step != "first_score"),
     }
     if label.any():
         table = Table.of([voxels])

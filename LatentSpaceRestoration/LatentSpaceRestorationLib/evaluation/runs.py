@@ -6,10 +6,15 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from ..detector import Detector
 from ..errors import InputError
+from ..preparation import Opened
+from ..volume import Volume
 from . import store
 from .design import Case
 from .measures import Measured, measure
@@ -108,6 +113,7 @@ def run(
     results, troubles = [], []
     unusable: set[str] = set()
     for case in cases:
+        made = _Made(case, source)
         try:
             for candidate in candidates:
                 if case.subject in unusable:
@@ -124,7 +130,7 @@ def run(
                 path = folder / candidate.folder / f"{case.name}.npz"
                 measured = None if settings.afresh else store.load(path, key)
                 if measured is None:
-                    measured = _look(case, candidate, source, settings, path, key)
+                    measured = _look(made, candidate, settings, path, key)
                     report(pace.line(case, candidate.name, measured))
                 else:
                     pace.skip(candidate.name)
@@ -137,12 +143,29 @@ def run(
     return [result for result in results if result.case.subject not in unusable], troubles
 
 
-def _look(
-    case: Case, candidate: Candidate, source: Source, settings: Settings, path: Path, key: str
-) -> Measured:
-    volume, label = source.make(case)
+class _Made:
+    """A case, made and opened when a candidate first asks for it."""
+
+    def __init__(self, case: Case, source: Source) -> None:
+        self._case, self._source = case, source
+        self._opened: dict[int, Opened] = {}
+
+    @cached_property
+    def volume_and_label(self) -> tuple[Volume, np.ndarray]:
+        """The scan and its (I, J, K) bool label."""
+        return self._source.make(self._case)
+
+    def opened(self, detector: Detector) -> Opened:
+        """The scan as a detector sees it: what one of its methods read, the next has at hand."""
+        if id(detector) not in self._opened:
+            self._opened[id(detector)] = detector.open(self.volume_and_label[0])
+        return self._opened[id(detector)]
+
+
+def _look(made: _Made, candidate: Candidate, settings: Settings, path: Path, key: str) -> Measured:
+    volume, label = made.volume_and_label
     found = candidate.detector.detect(
-        volume,
+        made.opened(candidate.detector),
         method=candidate.method,
         mode=candidate.mode,
         restorations=settings.restorations,

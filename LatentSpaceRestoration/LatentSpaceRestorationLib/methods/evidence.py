@@ -51,6 +51,19 @@ class Evidence:
         return cls(maps, image, np.zeros_like(image), restorations, restorations)
 
 
+@dataclass
+class Known:
+    """What networks have read in a scan, kept for the next method that asks for it.
+
+    Attributes:
+        reading: codes and likelihoods, once they are known.
+        expected: what a masked prior expects, once it is known.
+    """
+
+    reading: Reading | None = None
+    expected: Expected | None = None
+
+
 @dataclass(frozen=True)
 class Case:
     """A prepared scan, and what there is to examine it with.
@@ -63,8 +76,7 @@ class Case:
         restorations: how many are wanted, of methods that draw.
         seed: of the draws.
         course: takes progress and times, and says when to stop.
-        reading: codes and likelihoods, if they are known.
-        expected: what a masked prior expects, if it is known.
+        known: what the networks have read in it so far.
     """
 
     prepared: Prepared
@@ -74,16 +86,15 @@ class Case:
     restorations: int = 15
     seed: int = 0
     course: Course = field(default_factory=Course)
-    reading: Reading | None = None
-    expected: Expected | None = None
+    known: Known = field(default_factory=Known)
 
     def read(self) -> tuple[Networks, Reading]:
         """VQ-VAE and prior, and what they read in the scan."""
         networks = self.with_networks()
-        if self.reading is not None:
-            return networks, self.reading
-        with self.course.step("encode", "Reading the slices", 0.2) as report:
-            return networks, networks.read(self.prepared, report)
+        if self.known.reading is None:
+            with self.course.step("encode", "Reading the slices", 0.2) as report:
+                self.known.reading = networks.read(self.prepared, report)
+        return networks, self.known.reading
 
     def smoothed(
         self, maps: Mapping[str, np.ndarray], sigma_mm: float = SMOOTHING_MM
@@ -96,10 +107,10 @@ class Case:
     def expect(self, tile: int) -> tuple[Networks, Expected]:
         """VQ-VAE and priors, and what the masked one expects, with tiles of so many codes."""
         networks = self.with_networks()
-        if self.expected is not None:
-            return networks, self.expected
-        with self.course.step("encode", "Reading the slices", 0.35) as report:
-            return networks, networks.expect(self.prepared, tile, report)
+        if self.known.expected is None:
+            with self.course.step("encode", "Reading the slices", 0.35) as report:
+                self.known.expected = networks.expect(self.prepared, tile, report)
+        return networks, self.known.expected
 
     def with_networks(self) -> Networks:
         """VQ-VAE and priors."""

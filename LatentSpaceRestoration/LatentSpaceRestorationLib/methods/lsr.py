@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class LatentSpaceRestoration:
         """After 1, 3, 7, 15 restorations, and after every 8 further ones."""
         prepared, settings = case.prepared, self.settings
         _, reading = case.read()
-        for averages, is_last in self.restorations(replace(case, reading=reading)):
+        for averages, is_last in self.restorations(case):
             with case.course.step("score", "Scoring", 0.0):
                 evidence = Evidence(
                     feature_maps(prepared, averages, settings, case.spacing_mm),

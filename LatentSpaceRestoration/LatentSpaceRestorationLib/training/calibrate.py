@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ..calibration import (
 from ..errors import BundleError, InputError
 from ..estimation import sample_score
 from ..methods import calibration_key
-from ..methods.evidence import Evidence, Method
+from ..methods.evidence import Evidence, Known, Method
 from ..methods.masked import MaskedRestoration
 from ..rarity import Rarity, RarityCounts, zones
 from ..scoring import MapRule, ModeSettings, anomaly_map
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..bundle import Bundle
     from ..detector import Detector
-    from ..inference import Expected, Reading
+    from ..inference import Reading
     from ..preprocessing import Prepared
 
 #: What is usual, by map; empty for the paper mode.
@@ -54,14 +54,12 @@ class HealthyScan:
     Attributes:
         name: of the scan.
         prepared: the scan.
-        reading: its codes, once they are known.
-        expected: what a masked prior expects, once it is known.
+        known: what the networks have read in it so far.
     """
 
     name: str
     prepared: Prepared
-    reading: Reading | None = None
-    expected: Expected | None = None
+    known: Known = field(default_factory=Known)
 
 
 def calibrate(
@@ -105,8 +103,9 @@ def calibrate(
     codes = None
     if any(method in _READERS for method in wanted):
         report("reading the healthy scans")
-        scans = [_read(detector, scan) for scan in scans]
-        codes = code_quantiles([scan.reading for scan in scans if scan.reading])
+        for scan in scans:
+            _read(detector, scan)
+        codes = code_quantiles([scan.known.reading for scan in scans if scan.known.reading])
     modes: Modes = {}
     for method in wanted:
         for mode in detector.modes(method):
@@ -129,14 +128,12 @@ def calibrate(
     return [scan.name for scan in scans], codes, modes
 
 
-def _read(detector: Detector, scan: HealthyScan) -> HealthyScan:
-    """The scan with what the networks say of it."""
-    reading = scan.reading or detector.read(scan.prepared)
-    expected = scan.expected
-    if expected is None and detector.has_masked_prior:
-        tile = ModeSettings.of(detector.bundle.config, "default").tile_codes
-        expected = detector.case(scan.prepared).expect(tile)[1]
-    return replace(scan, reading=reading, expected=expected)
+def _read(detector: Detector, scan: HealthyScan) -> None:
+    """Have the networks read a scan."""
+    case = detector.case(scan.prepared, known=scan.known)
+    case.read()
+    if detector.has_masked_prior:
+        case.expect(ModeSettings.of(detector.bundle.config, "default").tile_codes)
 
 
 def _thresholds(
@@ -147,9 +144,9 @@ def _thresholds(
         return 0.0, 0.0
     settings = ModeSettings.of(detector.bundle.config, mode)
     if mode == "default" and detector.has_masked_prior:
-        seen = code_quantiles([scan.expected.reading for scan in scans if scan.expected])
+        seen = code_quantiles([s.known.expected.reading for s in scans if s.known.expected])
         return seen.value(settings.hole_percentile), 0.0
-    seen = code_quantiles([scan.reading for scan in scans if scan.reading])
+    seen = code_quantiles([s.known.reading for s in scans if s.known.reading])
     return seen.value(settings.restore_percentile), seen.value(settings.slice_percentile)
 
 
@@ -185,9 +182,7 @@ def healthy_levels(
     found: list[list[Evidence]] = []
     sums: list[dict[str, PlaceSums]] = []
     for scan in scans:
-        case = detector.case(
-            scan.prepared, restorations, seed, reading=scan.reading, expected=scan.expected
-        )
+        case = detector.case(scan.prepared, restorations, seed, known=scan.known)
         # Maps alone are kept: images of every scan and step would fill the memory.
         nothing = np.zeros(0, np.float32)
         found.append([replace(e, mean=nothing, sd=nothing) for e in way.evidence(case)])

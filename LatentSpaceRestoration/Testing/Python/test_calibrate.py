@@ -70,7 +70,7 @@ def test_a_calibrated_model_detects(
         with_calibration(detector.bundle.folder, tmp_path / "mine", data, places), "cpu"
     )
 
-    readings = [detector.read(scan.prepared) for scan in scans]
+    readings = [detector.case(scan.prepared).read()[1] for scan in scans]
     codes = np.concatenate([r.nll[r.brain] for r in readings])
     calibration = loaded.calibration("pixelsnail")
     assert (codes > calibration.restore_threshold).mean() == pytest.approx(0.3, abs=0.01)

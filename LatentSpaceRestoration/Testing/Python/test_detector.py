@@ -17,6 +17,7 @@ from LatentSpaceRestorationLib.calibration import ModeCalibration
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import Cancelled, InputError
+from LatentSpaceRestorationLib.methods.evidence import Known
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
 from LatentSpaceRestorationLib.preprocessing import Prepared
@@ -304,14 +305,14 @@ def test_only_the_brains_codes_are_replaced_and_every_restoration_is_its_own(
     detector: Detector, scan: Volume
 ) -> None:
     prepared, _ = detector.prepare(scan)
-    reading = detector.read(prepared)
+    reading = detector.case(prepared).read()[1]
     assert reading.brain.any()
     assert not reading.brain.all()
     below = np.arange(len(reading.brain))[:, None, None] < 5
     part = replace(reading, brain=reading.brain & below)
     # All codes of the brain are drawn anew, so that each restoration differs.
     way = LatentSpaceRestoration(ModeSettings(), -1.0, 0.0)
-    steps = way.restorations(detector.case(prepared, 3, reading=part))
+    steps = way.restorations(detector.case(prepared, 3, known=Known(part)))
     after_one, _ = next(steps)
     first = after_one.mean.copy()
     averages, is_last = next(steps)
@@ -324,7 +325,7 @@ def test_only_the_brains_codes_are_replaced_and_every_restoration_is_its_own(
     assert not np.allclose(averages.mean[:5], first[:5])
     assert averages.sd[:5].max() > 0.0
     no_brain = replace(reading, brain=np.zeros_like(reading.brain))
-    *_, (averages, _) = way.restorations(detector.case(prepared, 2, reading=no_brain))
+    *_, (averages, _) = way.restorations(detector.case(prepared, 2, known=Known(no_brain)))
     assert averages.resampled == 0.0
     np.testing.assert_allclose(averages.mean, untouched, atol=1e-5)
 

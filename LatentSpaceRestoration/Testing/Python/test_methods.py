@@ -220,7 +220,7 @@ def test_maps_of_intensity_and_codes(detectors: dict[str, Detector], scan: Volum
     expected = masked_smooth(prepared.slices, prepared.mask, 4.0 / SPACING)
     np.testing.assert_array_equal(found.maps["intensity"], expected)
     (found,) = baseline("nll").evidence(case)
-    fine = upsampled(detector.read(prepared).nll, prepared.slices.shape)
+    fine = upsampled(detector.case(prepared).read()[1].nll, prepared.slices.shape)
     expected = masked_smooth(fine, prepared.mask, 4.0 / SPACING)
     np.testing.assert_array_equal(found.maps["nll"], expected)
     (found,) = baseline("vqvae-residual").evidence(case)
