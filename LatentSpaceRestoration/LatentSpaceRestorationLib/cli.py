@@ -127,16 +127,20 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
 
 
 def _add_detect(detect: argparse.ArgumentParser) -> None:
-    from .detector import METHODS, MODES
+    from .methods import METHODS, MODES, SHIPPED
 
     detect.description = (
-        "Writes for each SCAN into DIR: the anomaly map, its mask, the restoration, the spread of "
-        "the restorations, a picture and the figures. Nothing is written for a scan that fails."
+        "Writes for each SCAN into DIR: anomaly map, mask, restoration, spread of the "
+        "restorations, a picture and the figures. Nothing is written for a scan that fails."
     )
     add = detect.add_argument
     add("scans", nargs="+", metavar="SCAN", help="T1-weighted brain scan (.nii, .nii.gz, .mgz)")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="made if it is missing")
-    add("--model", default="brain-t1", metavar="NAME_OR_FOLDER", help="default: %(default)s")
+    add(
+        "--model",
+        metavar="NAME_OR_FOLDER",
+        help=f"default: {SHIPPED['anomaly']}, or for the methods of a VAE {SHIPPED['vae']}",
+    )
     add("--brain-mask", metavar="FILE", help="brain on the scan's grid, instead of finding it")
     add(
         "--mode",
@@ -150,8 +154,7 @@ def _add_detect(detect: argparse.ArgumentParser) -> None:
         choices=METHODS,
         default="lsr",
         metavar="METHOD",
-        help=f"one of {', '.join(METHODS)}; default: %(default)s; those of a VAE need a model of "
-        "that kind",
+        help=f"one of {', '.join(METHODS)}; default: %(default)s",
     )
     add("--restorations", type=_count, default=15, metavar="N", help="default: %(default)s")
     add("--seed", type=_seed, default=0, metavar="N", help="of the restorations, default: 0")
@@ -230,12 +233,13 @@ def _percentile(text: str) -> float:
 def _detect(options: argparse.Namespace) -> int:
     from .bundle import find_bundle
     from .interruption import stop_requests
+    from .methods import shipped_model
     from .outputs import check_names, detect_file, results_folder
 
     if options.mode != "default" and options.method != "lsr":
         raise LSRError(f"--mode {options.mode} is of method lsr, not of {options.method}")
     check_names(options.scans, options.output)
-    model = find_bundle(options.model)
+    model = find_bundle(options.model or shipped_model(options.method))
     status = 0
     with results_folder(options.output) as folder:
         from .detector import Detector

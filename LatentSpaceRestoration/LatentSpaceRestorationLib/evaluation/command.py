@@ -46,7 +46,12 @@ def add_evaluate(
         help="healthy scans: a subjects table (.tsv, .csv), a folder, or a BIDS data set",
     )
     add("-o", "--output", type=Path, default=Path("lsr-evaluation"), metavar="DIR")
-    add("--model", action="append", metavar="NAME_OR_FOLDER", help="repeat; default: brain-t1")
+    add(
+        "--model",
+        action="append",
+        metavar="NAME_OR_FOLDER",
+        help="repeat; default: those that ship",
+    )
     add(
         "--method",
         action="append",
@@ -159,9 +164,10 @@ def _families(options: argparse.Namespace) -> tuple[list[Family], list[str]]:
 def _detectors(options: argparse.Namespace) -> list[Detector]:
     from ..bundle import find_bundle
     from ..detector import Detector
+    from ..methods import SHIPPED
 
-    models = list(dict.fromkeys(options.model or ["brain-t1"]))
-    folders = [find_bundle(model) for model in models]
+    models = options.model or [SHIPPED["anomaly"], SHIPPED["vae"]]
+    folders = [find_bundle(model) for model in dict.fromkeys(models)]
     detectors = [Detector.load(folder, options.device) for folder in folders]
     names = [detector.bundle.name for detector in detectors]
     for name in names:

@@ -47,6 +47,7 @@ def candidates_of(
     candidates, notes, done = [], [], set()
     for detector in detectors:
         able, uncalibrated = _able(detector)
+        alike = sum(d.bundle.kind == detector.bundle.kind for d in detectors) > 1
         if comparison == "paper":
             wanted = methods or [PAPER, "vae"]
         elif comparison == "beta":
@@ -60,7 +61,7 @@ def candidates_of(
                     f"(lsr calibrate --methods {method})"
                 )
             elif method in able:
-                candidates.append(_candidate(detector, method, len(detectors) > 1, comparison))
+                candidates.append(_candidate(detector, method, alike, comparison))
             if method in able or method in uncalibrated:
                 done.add(method)
     for method in methods:
@@ -83,11 +84,12 @@ def _able(detector: Detector) -> tuple[list[str], list[str]]:
     return able, [name for name in names if name not in able]
 
 
-def _candidate(detector: Detector, method: str, several: bool, comparison: str | None) -> Candidate:
+def _candidate(detector: Detector, method: str, alike: bool, comparison: str | None) -> Candidate:
+    """A method, named with its model where another model of the kind takes part."""
     name = method
     if comparison == "beta":
         name = f"{method} beta={beta_of(detector):g}"
-    elif several:
+    elif alike:
         name = f"{detector.bundle.name} {method}"
     return Candidate(name, detector, *_method_and_mode(method))
 

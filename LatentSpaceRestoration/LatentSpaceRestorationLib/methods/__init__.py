@@ -20,10 +20,17 @@ BY_KIND: dict[str, tuple[str, ...]] = {
         "map-restoration",
     ),
 }
+#: The model that ships for each kind.
+SHIPPED = {"anomaly": "brain-t1", "vae": "brain-t1-vae"}
 METHODS = tuple(name for names in BY_KIND.values() for name in names)
 #: Of the method ``lsr``: as measured to be best; that with the auto-regressive prior alone, which
 #: is the default of a model that has no other; as published.
 MODES = ("default", "pixelsnail", "paper")
+
+
+def shipped_model(method: str) -> str:
+    """Name of the model that a method takes unless another is given."""
+    return next(SHIPPED[kind] for kind, names in BY_KIND.items() if method in names)
 
 
 def calibration_key(method: str, mode: str = "default") -> str:
