@@ -57,8 +57,7 @@ def add_evaluate(
         action="append",
         metavar="NAME",
         help="as of lsr detect, or lsr-paper and lsr-pixelsnail for modes of lsr; repeat; default: "
-        "all that a model "
-        "is calibrated for",
+        "all that a model is calibrated for, but lsr-pixelsnail",
     )
     add("--family", action="append", metavar="NAME", help="of anomalies; repeat; default: all")
     add("--sizes", type=float, nargs="+", metavar="S", help="instead of each family's own")

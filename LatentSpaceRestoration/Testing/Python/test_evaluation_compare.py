@@ -102,7 +102,6 @@ def test_candidates_are_what_models_can_do_and_are_calibrated_for(
     candidates, notes = candidates_of([lsr], [])
     assert [(c.name, c.method, c.mode) for c in candidates] == [
         ("lsr", "lsr", "default"),
-        ("lsr-pixelsnail", "lsr", "pixelsnail"),
         ("lsr-paper", "lsr", "paper"),
     ]
     assert notes == []
