@@ -57,11 +57,11 @@ class Known:
 
     Attributes:
         reading: codes and likelihoods, once they are known.
-        expected: what a masked prior expects, once it is known.
+        expected: what a masked prior expects, by the side of the tiles.
     """
 
     reading: Reading | None = None
-    expected: Expected | None = None
+    expected: dict[int, Expected] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class Case:
     def expect(self, tile: int) -> tuple[Networks, Expected]:
         """VQ-VAE and priors, and what the masked one expects, with tiles of so many codes."""
         networks = self.with_networks()
-        if self.known.expected is None:
+        if tile not in self.known.expected:
             with self.course.step("encode", "Reading the slices", 0.35) as report:
-                self.known.expected = networks.expect(self.prepared, tile, report)
-        return networks, self.known.expected
+                self.known.expected[tile] = networks.expect(self.prepared, tile, report)
+        return networks, self.known.expected[tile]
 
     def with_networks(self) -> Networks:
         """VQ-VAE and priors."""

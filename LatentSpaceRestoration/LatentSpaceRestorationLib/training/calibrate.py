@@ -144,7 +144,7 @@ def _thresholds(
         return 0.0, 0.0
     settings = ModeSettings.of(detector.bundle.config, mode)
     if mode == "default" and detector.has_masked_prior:
-        seen = code_quantiles([s.known.expected.reading for s in scans if s.known.expected])
+        seen = code_quantiles([e.reading for scan in scans for e in scan.known.expected.values()])
         return seen.value(settings.hole_percentile), 0.0
     seen = code_quantiles([s.known.reading for s in scans if s.known.reading])
     return seen.value(settings.restore_percentile), seen.value(settings.slice_percentile)

@@ -337,3 +337,19 @@ def decoded(detector: Detector, prepared: Prepared, reading: inference.Reading) 
     with torch.inference_mode():
         codes, position = torch.from_numpy(reading.codes), torch.from_numpy(prepared.position)
         return vqvae.decode(codes, position)[:, 0].numpy()
+
+
+def test_what_was_read_in_an_opened_scan_is_there_for_the_next_method(
+    detector: Detector, scan: Volume
+) -> None:
+    opened = detector.open(scan)
+    for mode in ("default", "pixelsnail", "paper"):
+        expected = detector.detect(scan, mode=mode, restorations=1)
+        found = detector.detect(opened, mode=mode, restorations=1)
+        np.testing.assert_array_equal(found.anomaly_map, expected.anomaly_map)
+        assert found.warnings == expected.warnings
+    case = detector.case(opened.prepared, known=opened.known)
+    assert case.read()[1] is opened.known.reading
+    # Tiles of another size are another question.
+    (known,) = opened.known.expected
+    assert case.expect(known)[1] is not case.expect(known + 1)[1]
