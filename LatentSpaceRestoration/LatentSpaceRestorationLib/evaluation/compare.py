@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..detector import Detector
 from ..errors import LSRError
-from ..methods import MODES, calibration_key
+from ..methods import MODES, SHIPPED, calibration_key
 from .figures import FIGURES, MEAN, Row
 from .runs import Candidate
 
@@ -40,7 +40,7 @@ def candidates_of(
     if comparison == "paper" and kinds != {"anomaly", "vae"}:
         raise LSRError(
             "the paper's comparison needs a model of each kind; "
-            "give --model brain-t1 --model and the folder of a VAE"
+            f"give --model {SHIPPED['anomaly']} --model {SHIPPED['vae']}, or folders of your own"
         )
     if comparison == "beta" and (kinds != {"vae"} or len(detectors) < 2):
         raise LSRError("the beta sweep needs VAEs; give the folders of two or more with --model")

@@ -155,7 +155,7 @@ class BaselineSettings:
     """The VAE that the method is compared with."""
 
     network: VAENetwork = VAENetwork()
-    training: Schedule = Schedule(1100, batch=32, learning_rate=1.5e-3, average=0.99)
+    training: Schedule = Schedule(2000, batch=32, learning_rate=1.5e-3, average=0.99)
 
 
 @dataclass(frozen=True)
