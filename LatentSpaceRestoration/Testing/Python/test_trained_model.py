@@ -30,7 +30,7 @@ def tune_subjects() -> list[Subject]:
 
 def test_the_shipped_models_are_whole_small_and_documented() -> None:
     size = 0
-    for name in ("brain-t1", "brain-extraction"):
+    for name in ("brain-t1", "brain-t1-vae", "brain-extraction"):
         bundle = read_bundle(default_models_folder() / name)
         size += bundle.size
         for words in ("CC BY-SA 3.0", "IXI", "Not for diagnosis"):
