@@ -18,8 +18,9 @@ from .scoring import MapRule, anomaly_map, peak_score
 from .usual import Usual
 from .volume import Volume
 
-#: So many times the healthy share of the brain above the threshold is worth a warning.
-_WIDELY = 10.0
+#: A share of the brain above the threshold that is worth a warning, if it is also so many times the
+#: healthy share.
+_WIDELY, _TIMES = 0.05, 10.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def sample_score(
 def _widely_flagged(flagged: np.ndarray, percentile: float) -> list[str]:
     """A line where far more of the brain is above the threshold than of a healthy one."""
     share, usual = float(flagged.mean()), 1.0 - percentile / 100.0
-    if share <= _WIDELY * usual:
+    if share <= max(_WIDELY, _TIMES * usual):
         return []
     return [
         f"{100 * share:.0f}% of the brain is above the threshold, against {100 * usual:.2g}% of a "

@@ -80,16 +80,18 @@ def save(path: Path, key: str, measured: Measured, picture: bytes) -> None:
 
 def load(path: Path, key: str) -> Measured | None:
     """A result that was saved; None if there is none, it is damaged, or its key is another."""
-    if not (path.is_file() and path.with_suffix(".webp").is_file()):
-        return None
+    found = read(path) if path.with_suffix(".webp").is_file() else None
+    return found[1] if found is not None and found[0] == key else None
+
+
+def read(path: Path) -> tuple[str, Measured] | None:
+    """The key and the result of a file (.npz); None if there is none, or it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as data:
             text = json.loads(str(data["text"]))
-            if text["key"] != key:
-                return None
             voxels = Histogram(data["keys"], data["normal"], data["anomalous"])
             regions = Regions(int(text["first"]), data["false"], data["found"])
-            return Measured(dict(text["numbers"]), voxels, regions)
+            return str(text["key"]), Measured(dict(text["numbers"]), voxels, regions)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None  # cut short or changed: it is made again
 

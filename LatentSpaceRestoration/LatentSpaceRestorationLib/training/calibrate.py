@@ -42,7 +42,7 @@ Report = Callable[[str], None]
 #: Fewer healthy scans than this say nothing about a percentile.
 FEWEST = 5
 #: Healthy voxels below the default threshold of the mask, percent.
-THRESHOLD_PERCENTILE = 99.0
+THRESHOLD_PERCENTILE = 99.8
 #: Methods that use the codes of the VQ-VAE.
 _READERS = ("lsr", "nll", "vqvae-residual")
 
