@@ -74,7 +74,7 @@ class TestWithNetworks(unittest.TestCase):
         self.assertEqual(fractions, sorted(fractions))
         self.assertEqual(fractions[-1], 1.0)
         # The threshold that the model was calibrated with, and another.
-        self.assertEqual(result.detection.threshold_percentile, 99.8)
+        self.assertEqual(result.detection.threshold_percentile, 99.0)
         self.logic.setThreshold(result, 70.0)
         value = result.detector.threshold_value(70.0, mode="default", restorations=2)
         inside = segment_ijk(result.segmentation, nodes.SEGMENT_ID, volume)
