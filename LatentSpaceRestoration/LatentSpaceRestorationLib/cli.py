@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__
+from .arguments import add_detection_options, count, seed
 from .errors import BundleError, Cancelled, InputError, LSRError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from .outputs import Result
 
 FAULT, UNUSABLE_ARGUMENTS, UNUSABLE_INPUT, CANCELLED = 1, 2, 3, 130
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -100,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("-o", "--output", type=Path, default=Path("lsr-demo"), metavar="DIR")
     demo.set_defaults(command=_demo)
+    _add_cohort(
+        commands.add_parser("cohort", parents=[shared], help="find anomalies in many scans")
+    )
     _add_evaluate(
         commands.add_parser(
             "evaluate", parents=[shared], help="measure models on anomalies that are known"
@@ -120,15 +123,19 @@ def _add_training(commands: argparse._SubParsersAction[_Parser], shared: _Parser
     )
 
 
+def _add_cohort(cohort: argparse.ArgumentParser) -> None:
+    from .cohort.command import add_cohort
+
+    add_cohort(cohort)
+
+
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     from .evaluation.command import add_evaluate
 
-    add_evaluate(evaluate, _count, _seed)
+    add_evaluate(evaluate, count, seed)
 
 
 def _add_detect(detect: argparse.ArgumentParser) -> None:
-    from .methods import METHODS, MODES, SHIPPED
-
     detect.description = (
         "Writes for each SCAN into DIR: anomaly map, mask, restoration, spread of the "
         "restorations, a picture and the figures. Nothing is written for a scan that fails."
@@ -136,42 +143,8 @@ def _add_detect(detect: argparse.ArgumentParser) -> None:
     add = detect.add_argument
     add("scans", nargs="+", metavar="SCAN", help="T1-weighted brain scan (.nii, .nii.gz, .mgz)")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="made if it is missing")
-    add(
-        "--model",
-        metavar="NAME_OR_FOLDER",
-        help=f"default: {SHIPPED['anomaly']}, or for the methods of a VAE {SHIPPED['vae']}",
-    )
     add("--brain-mask", metavar="FILE", help="brain on the scan's grid, instead of finding it")
-    add(
-        "--mode",
-        choices=MODES,
-        default="default",
-        help="of lsr; pixelsnail: by the auto-regressive prior alone, in a model that has a masked "
-        "one as well; paper: the equations as published",
-    )
-    add(
-        "--method",
-        choices=METHODS,
-        default="lsr",
-        metavar="METHOD",
-        help=f"one of {', '.join(METHODS)}; default: %(default)s",
-    )
-    add("--restorations", type=_count, default=15, metavar="N", help="default: %(default)s")
-    add("--seed", type=_seed, default=0, metavar="N", help="of the restorations, default: 0")
-    add(
-        "--time-budget",
-        type=_seconds,
-        metavar="SECONDS",
-        help="begin no more restorations of a scan after so long; one is made in any case",
-    )
-    add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
-    add(
-        "--threshold",
-        type=_percentile,
-        metavar="P",
-        help="percentile of healthy brain voxels above which a voxel is flagged, between 0 and "
-        "100; default: the model's own",
-    )
+    add_detection_options(detect)
     add("--json", action="store_true", help="print each result's figures, one JSON object a line")
     detect.set_defaults(command=_detect)
 
@@ -186,48 +159,6 @@ def _add_models(models: argparse.ArgumentParser, shared: _Parser) -> None:
     verify.add_argument("models", nargs="*", metavar="NAME_OR_FOLDER", help="default: all")
     for action, command in ((listing, _list_models), (show, _show_model), (verify, _verify)):
         action.set_defaults(command=command)
-
-
-def _count(text: str) -> int:
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = _whole(text)
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2^63 - 1")
-    return value
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-
-
-def _seconds(text: str) -> float:
-    value = _number(text)
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a time above 0")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
-def _percentile(text: str) -> float:
-    value = _number(text)
-    if not 0.0 < value < 100.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
-    return value
 
 
 def _detect(options: argparse.Namespace) -> int:

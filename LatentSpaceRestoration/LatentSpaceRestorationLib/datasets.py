@@ -69,7 +69,11 @@ class Splits:
 
 
 def read_subjects(
-    source: Path, *, splits: Splits | None = None, report: Callable[[str], None] | None = None
+    source: Path,
+    *,
+    splits: Splits | None = None,
+    report: Callable[[str], None] | None = None,
+    must_exist: bool = True,
 ) -> list[Subject]:
     """Read which scans there are.
 
@@ -81,6 +85,7 @@ def read_subjects(
             or of DICOM series.
         splits: how to share out the persons if the source does not; None leaves their split empty.
         report: takes a line of text, on a draw that was made.
+        must_exist: whether a table that names a missing file is refused.
 
     Raises:
         InputError: in one line: nothing there, not one of these layouts, a missing file, or a
@@ -90,7 +95,7 @@ def read_subjects(
     from . import layouts
 
     source = Path(source)
-    subjects = layouts.read_folder(source) if source.is_dir() else read_table(source)
+    subjects = layouts.read_folder(source) if source.is_dir() else read_table(source, must_exist)
     if splits is not None and any(not subject.split for subject in subjects):
         subjects = _share_out(source, subjects, splits, report or (lambda _: None))
     _check(source, subjects)
@@ -102,7 +107,7 @@ def of_split(subjects: Iterable[Subject], split: str) -> Iterator[Subject]:
     return (subject for subject in subjects if subject.split == split)
 
 
-def read_table(table: Path) -> list[Subject]:
+def read_table(table: Path, must_exist: bool = True) -> list[Subject]:
     """Read a table of subjects; see :func:`read_subjects`."""
     rows = _rows(table)
     subjects: list[Subject] = []
@@ -114,7 +119,7 @@ def read_table(table: Path) -> list[Subject]:
             raise InputError(f"{table}: subject {name} has split {split!r}; use one of {SPLITS}")
         files = [table.parent / row[key] if row.get(key) else None for key in _COLUMNS[3:]]
         for file in files:
-            if file is not None and not file.exists():
+            if must_exist and file is not None and not file.exists():
                 raise InputError(f"{table}: {file} of subject {name} does not exist")
         image, mask, lesion = files
         assert image is not None

@@ -47,12 +47,13 @@ def scan_name(path: str | Path) -> str:
     return Path(name).stem
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, *, series: str = "") -> Volume:
     """Read a three-dimensional scan.
 
     Args:
         path: image file, or folder of a DICOM series (the longest, if there are several). Further
             axes of length one are dropped.
+        series: UID of one of the folder's series instead of the longest.
 
     Returns:
         (I, J, K) float32 voxels, slope and intercept applied, with the IJK -> RAS affine.
@@ -62,7 +63,7 @@ def read_volume(path: str | Path) -> Volume:
             numbers (four-dimensional, RGB, complex, a single slice), empty, constant, has NaN or
             infinite voxels, or an affine that cannot be inverted.
     """
-    volume = _read(path)
+    volume = _read(path, series)
     try:
         check(volume)
     except InputError as error:
@@ -155,9 +156,9 @@ def reason(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def _read(path: str | Path) -> Volume:
+def _read(path: str | Path, series: str = "") -> Volume:
     if is_itk(Path(path)) and (os.path.isfile(path) or os.path.isdir(path)):
-        return read_itk(Path(path), scan_name(path))
+        return read_itk(Path(path), scan_name(path), series)
     image = _open(path)
     shape = tuple(int(n) for n in image.shape)
     while len(shape) > 3 and shape[-1] == 1:

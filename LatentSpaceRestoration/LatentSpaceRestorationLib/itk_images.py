@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ def is_itk(path: Path) -> bool:
     return os.path.isdir(path) or path.name.lower().endswith(ENDINGS)
 
 
-def read_itk(path: Path, name: str) -> Volume:
-    """Read a NRRD or MetaImage file, or the longest DICOM series of a folder.
+def read_itk(path: Path, name: str, series: str = "") -> Volume:
+    """Read a NRRD or MetaImage file, or a DICOM series of a folder.
 
     Args:
         path: file or folder.
         name: of the volume.
+        series: UID of the folder's series; empty takes the longest.
 
     Returns:
         (I, J, K) float32 voxels; nothing is checked of them.
@@ -33,16 +35,9 @@ def read_itk(path: Path, name: str) -> Volume:
         InputError: naming the file, if SimpleITK is missing, it cannot be read, holds no series or
             not one real number a voxel, or slices of the series are missing.
     """
+    itk = _itk(path)
     try:
-        import SimpleITK
-    except ImportError as error:
-        raise InputError(
-            f"{path}: NRRD and DICOM are read by SimpleITK, which is not installed; install the "
-            "package SimpleITK, or convert the scan to NIfTI"
-        ) from error
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        image = _read_series(SimpleITK, path) if path.is_dir() else SimpleITK.ReadImage(str(path))
+        image = _read_series(itk, path, series) if path.is_dir() else itk.ReadImage(str(path))
     except (RuntimeError, MemoryError) as error:
         raise InputError(
             f"{path}: is damaged, or not an image that can be read; copy or export it again"
@@ -53,7 +48,7 @@ def read_itk(path: Path, name: str) -> Volume:
         raise InputError(f"{path}: has {image.GetDimension()} axes; give one 3-D volume")
     if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
         raise InputError(f"{path}: gives several numbers a voxel; give one real value a voxel")
-    array = SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0)
+    array = itk.GetArrayFromImage(image).transpose(2, 1, 0)
     # ITK's axes are the patient's left, back and head; ours right, front and head.
     flip = np.diag([-1.0, -1.0, 1.0])
     affine = np.eye(4)
@@ -63,15 +58,68 @@ def read_itk(path: Path, name: str) -> Volume:
     return Volume(np.ascontiguousarray(array, dtype=np.float32), affine, name)
 
 
-def _read_series(itk: Any, folder: Path) -> Any:
+@dataclass(frozen=True)
+class Series:
+    """A DICOM series of a folder.
+
+    Attributes:
+        uid: its SeriesInstanceUID.
+        number: its SeriesNumber; empty if it has none.
+        files: in the order of the slices.
+    """
+
+    uid: str
+    number: str
+    files: tuple[str, ...]
+
+
+def series_in(folder: Path) -> list[Series]:
+    """The DICOM series whose files lie in a folder, by number; those of folders in it do not count.
+
+    Raises:
+        InputError: SimpleITK is missing.
+    """
+    itk = _itk(folder)
     reader = itk.ImageSeriesReader()
-    names = reader.GetGDCMSeriesIDs(str(folder))
-    if not names:
+    found = []
+    for uid in reader.GetGDCMSeriesIDs(str(folder)):
+        files = tuple(reader.GetGDCMSeriesFileNames(str(folder), uid))
+        found.append(Series(uid, _series_number(itk, files[0]), files))
+    return sorted(found, key=lambda one: (len(one.number), one.number, one.uid))
+
+
+def _series_number(itk: Any, file: str) -> str:
+    reader = itk.ImageFileReader()
+    reader.SetFileName(file)
+    try:
+        reader.ReadImageInformation()
+        return str(reader.GetMetaData("0020|0011")).strip()
+    except RuntimeError:
+        return ""
+
+
+def _itk(path: Path) -> Any:
+    """SimpleITK, silenced."""
+    try:
+        import SimpleITK
+    except ImportError as error:
         raise InputError(
-            f"{folder}: is a folder without a DICOM series; give an image file, or such a folder"
+            f"{path}: NRRD and DICOM are read by SimpleITK, which is not installed; install the "
+            "package SimpleITK, or convert the scan to NIfTI"
+        ) from error
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    return SimpleITK
+
+
+def _read_series(itk: Any, folder: Path, wanted: str) -> Any:
+    series = [one for one in series_in(folder) if wanted in ("", one.uid)]
+    if not series:
+        what = f"the DICOM series {wanted}" if wanted else "a DICOM series"
+        raise InputError(
+            f"{folder}: is a folder without {what}; give an image file, or a folder of a series"
         )
-    series = [reader.GetGDCMSeriesFileNames(str(folder), name) for name in names]
-    reader.SetFileNames(max(series, key=len))
+    reader = itk.ImageSeriesReader()
+    reader.SetFileNames(max(series, key=lambda one: len(one.files)).files)
     image = reader.Execute()
     if image.HasMetaDataKey("ITK_non_uniform_sampling_deviation"):
         raise InputError(

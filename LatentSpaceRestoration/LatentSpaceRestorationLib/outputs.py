@@ -54,7 +54,12 @@ class Result:
 
 def result_files(scan: str | Path, folder: str | Path) -> dict[str, Path]:
     """The paths that a scan's results have in a folder, by what follows the scan's name."""
-    return {ending: Path(folder) / f"{scan_name(scan)}_{ending}" for ending in ENDINGS}
+    return named_files(scan_name(scan), folder)
+
+
+def named_files(name: str, folder: str | Path) -> dict[str, Path]:
+    """The paths that results of this name have in a folder, by what follows the name."""
+    return {ending: Path(folder) / f"{name}_{ending}" for ending in ENDINGS}
 
 
 def check_names(scans: Sequence[str | Path], folder: str | Path) -> None:
@@ -125,23 +130,27 @@ def detect_file(
     estimate: Callable[[Estimate], None] | None = None,
     progress: Progress | None = None,
     is_cancelled: IsCancelled | None = None,
+    name: str | None = None,
+    series: str = "",
 ) -> Result:
     """Read a scan, find what is unusual in it, and write the results.
 
     Args:
         detector: a loaded model.
-        scan: image file.
-        folder: where the results go; it exists.
+        scan: image file, or folder of a DICOM series.
+        folder: where the results go; it is made if it is missing.
         brain_mask: image file on the scan's grid.
         mode, method, threshold, restorations, seed, time_budget, estimate, progress,
             is_cancelled: as for ``Detector.detect``.
+        name: of the results; None takes the scan's.
+        series: UID of the series, of a folder with several; empty takes the longest.
 
     Raises:
         InputError: the scan or the mask cannot be used; the line names the file.
         OutputError: the results cannot be written.
         Cancelled: ``is_cancelled`` said so.
     """
-    volume, geometry = read_volume(scan), read_geometry(scan)
+    volume, geometry = read_volume(scan, series=series), read_geometry(scan)
     mask = None if brain_mask is None else read_mask(brain_mask, volume)
     try:
         detection = detector.detect(
@@ -160,22 +169,23 @@ def detect_file(
     except InputError as error:
         raise InputError(f"{scan}: {error}") from error
     figures = {"scan": Path(scan).name, **detection.to_json()}
-    files = _write(Path(scan), Path(folder), volume, geometry, detection, figures)
+    files = named_files(name or scan_name(scan), folder)
+    _write(Path(scan), files, volume, geometry, detection, figures)
     return Result(Path(scan), volume, detection, figures, files)
 
 
 def _write(
     scan: Path,
-    folder: Path,
+    files: dict[str, Path],
     volume: Volume,
     geometry: Nifti1Pair | None,
     detection: Detection,
     figures: dict[str, Any],
-) -> dict[str, Path]:
-    """The files in the folder; what became of the scan and of the folder meanwhile is no matter."""
+) -> None:
+    """The files of a result; what became of the scan and of the folder meanwhile is no matter."""
     from .picture import draw
 
-    files = result_files(scan, folder)
+    folder = files[FIGURES].parent
     picture = draw(volume, detection, scan.name)
     text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
@@ -196,7 +206,6 @@ def _write(
             f"{folder}: the results of {scan.name} cannot be written ({reason(cause)}); "
             "make room, or choose another folder"
         ) from error
-    return files
 
 
 def _move(moves: Sequence[tuple[Path, Path]], parts: Path) -> None:

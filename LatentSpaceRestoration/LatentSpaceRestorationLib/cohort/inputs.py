@@ -1,0 +1,110 @@
+"""Which scans a cohort has: files, globs, folders, BIDS data sets, DICOM folders and tables."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..datasets import Subject, read_subjects
+from ..errors import InputError
+from ..io import ENDINGS, scan_name
+from ..itk_images import series_in
+from .names import Place, places, tell_apart
+
+_TABLES = (".tsv", ".csv", ".txt")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan of a cohort.
+
+    Attributes:
+        name: no other has it.
+        file: image, or folder of a DICOM series; absolute.
+        series: UID of the folder's series, where it has several.
+        mask: brain mask on the scan's grid, absolute; None finds the brain.
+        place: of its results.
+    """
+
+    name: str
+    file: Path
+    series: str = ""
+    mask: Path | None = None
+    place: Place = Place("", "")
+
+
+def find_scans(
+    inputs: Sequence[str | Path], *, leave_out: Path, with_masks: bool = False
+) -> list[Scan]:
+    """The scans that are meant, each once, with names and places for their results.
+
+    Args:
+        inputs: image files, which need not exist; tables of subjects; folders of images or DICOM
+            series, BIDS data sets (see ``datasets.read_subjects``); globs of these. Each DICOM
+            series of a folder is a scan.
+        leave_out: folder whose files are no scans: the results.
+        with_masks: take brain masks that lie beside scans or in a data set's derivatives. Those
+            that a table names are taken anyway.
+
+    Raises:
+        InputError: an input is nothing of these, or there is no scan in all of them.
+    """
+    found: dict[tuple[str, str], Scan] = {}
+    leave_out = leave_out.absolute()
+    for given in inputs:
+        for scan in _scans_of(str(given), with_masks):
+            if not scan.file.is_relative_to(leave_out):
+                found.setdefault((os.path.realpath(scan.file), scan.series), scan)
+    if not found:
+        raise InputError(
+            f"{', '.join(map(str, inputs))}: no scans there; give images, a folder of them, a BIDS "
+            "data set, a DICOM folder or a table"
+        )
+    scans = list(found.values())
+    names = tell_apart([(scan.name, scan.file) for scan in scans])
+    where = places([(name, scan.file) for name, scan in zip(names, scans, strict=True)])
+    return [
+        replace(scan, name=name, place=place)
+        for name, scan, place in zip(names, scans, where, strict=True)
+    ]
+
+
+def _scans_of(given: str, with_masks: bool) -> Iterator[Scan]:
+    path = Path(os.path.abspath(Path(given).expanduser()))
+    if not os.path.lexists(path) and glob.has_magic(given):
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise InputError(f"{given}: nothing fits this pattern; check it")
+        for match in matches:
+            yield from _scans_at(Path(match), given, with_masks)
+    else:
+        yield from _scans_at(path, given, with_masks)
+
+
+def _scans_at(path: Path, given: str, with_masks: bool) -> Iterator[Scan]:
+    is_table = path.name.lower().endswith(_TABLES)
+    if path.is_dir() or (is_table and path.is_file()):
+        for subject in read_subjects(path, must_exist=False):
+            yield from _scans_of_subject(subject, with_masks or is_table)
+    elif path.exists() or path.name.lower().endswith(ENDINGS):
+        # One that is missing is a row that says so: it is an image among others.
+        yield Scan(scan_name(path), path)
+    else:
+        raise InputError(f"{given}: there is no such file or folder; check the path")
+
+
+def _scans_of_subject(subject: Subject, with_mask: bool) -> Iterator[Scan]:
+    mask = subject.mask.absolute() if subject.mask and with_mask else None
+    scan = Scan(subject.name, subject.scan.absolute(), mask=mask)
+    series = series_in(scan.file) if scan.file.is_dir() else []
+    if len(series) < 2:
+        yield scan
+        return
+    alike = Counter(one.number for one in series)
+    for count, one in enumerate(series, 1):
+        number = one.number if one.number and alike[one.number] == 1 else f"n{count}"
+        yield replace(scan, name=f"{scan.name}_series-{number}", series=one.uid)

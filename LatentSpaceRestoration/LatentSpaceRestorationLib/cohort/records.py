@@ -1,0 +1,119 @@
+"""What was found in each scan, one small file a scan, so that a run that was broken off goes on.
+
+A record is written by whoever did the scan, after its results, whole or not at all. It is believed
+only if it was made of the same bytes with the same settings, model and program.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from ..errors import InputError, OutputError
+from ..evaluation.store import digest_of_file
+from ..io import reason
+from ..itk_images import series_in
+from ..outputs import named_files
+from .inputs import Scan
+from .scores import DONE, Row, write_text
+
+#: Hidden, so that no BIDS tool takes it for data.
+_FOLDER = ".cohort"
+#: Images whose voxels lie in another file.
+_HEADERS = (".hdr", ".nhdr", ".mhd")
+
+
+def key_of(scan: Scan, made_with: str) -> str:
+    """A digest of a scan's bytes, its brain mask's, and how it is looked at.
+
+    Args:
+        scan: an image, its second file (``.img``, ``.raw``) included; or a DICOM series.
+        made_with: ``Settings.digest``.
+
+    Raises:
+        InputError: a file cannot be read; in one line.
+    """
+    digest = hashlib.sha256(made_with.encode())
+    try:
+        for file in _files(scan):
+            digest.update(digest_of_file(file).encode())
+        digest.update(digest_of_file(scan.mask).encode() if scan.mask else b"-")
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: there is no such file; check the path") from error
+    except OSError as error:
+        raise InputError(f"{scan.file}: cannot be read ({reason(error)})") from error
+    return digest.hexdigest()
+
+
+def save(folder: Path, scan: Scan, row: Row, key: str = "") -> None:
+    """Keep a row.
+
+    Args:
+        folder: of the run.
+        key: of what was done; empty for a scan that failed, which is tried again.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    file = _file(folder, scan)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{file.parent}: cannot be made ({reason(error)}); choose another folder"
+        ) from error
+    write_text(file, json.dumps({"key": key, "row": asdict(row)}, ensure_ascii=False) + "\n")
+
+
+def is_recorded(folder: Path, scan: Scan) -> bool:
+    """Whether anything is known of a scan: only then its bytes need to be looked at."""
+    return _file(folder, scan).is_file()
+
+
+def load(folder: Path, scan: Scan) -> tuple[str, Row] | None:
+    """The key and the row of a scan; None if there is none, or none that can be read."""
+    return _read(_file(folder, scan))
+
+
+def done(folder: Path, scan: Scan, key: str) -> Row | None:
+    """The row of a scan that was done with this key and whose results are all there."""
+    known = load(folder, scan)
+    if known is None or known[0] != key or known[1].status != DONE:
+        return None
+    results = named_files(scan.place.stem, folder / scan.place.folder).values()
+    return known[1] if all(file.is_file() for file in results) else None
+
+
+def all_rows(folder: Path) -> Iterator[tuple[str, Row]]:
+    """The stem and the row of every scan that is known in a run's folder, by stem."""
+    for file in sorted((folder / _FOLDER).glob("*.json")):
+        known = _read(file)
+        if known is not None:
+            yield file.stem, known[1]
+
+
+def _read(file: Path) -> tuple[str, Row] | None:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return str(record["key"]), Row.from_json(record["row"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _file(folder: Path, scan: Scan) -> Path:
+    return folder / _FOLDER / f"{scan.place.stem}.json"
+
+
+def _files(scan: Scan) -> list[Path]:
+    if scan.series:
+        (files,) = [one.files for one in series_in(scan.file) if one.uid == scan.series] or [()]
+        if not files:
+            raise InputError(f"{scan.file}: the DICOM series {scan.series} is gone")
+        return list(map(Path, files))
+    if scan.file.name.lower().endswith(_HEADERS):
+        return sorted(scan.file.parent.glob(f"{glob.escape(scan.file.stem)}.*"))
+    return [scan.file]

@@ -1,0 +1,77 @@
+"""How the scans of a cohort are looked at, and what tells one way from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import LSRError
+
+if TYPE_CHECKING:
+    from ..detector import Detector
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of every detection; see ``Detector.detect``.
+
+    Attributes:
+        model: name or folder; on every machine that works, it must be the same model.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``. Results do not depend on it.
+    """
+
+    model: str = "brain-t1"
+    mode: str = "default"
+    method: str = "lsr"
+    threshold: float | None = None
+    restorations: int = 15
+    seed: int = 0
+    time_budget: float | None = None
+    device: str = "auto"
+
+    def check(self, detector: Detector) -> None:
+        """Refuse, before there is work, what the model cannot do.
+
+        Raises:
+            LSRError: in one line.
+        """
+        if self.mode != "default" and self.method != "lsr":
+            raise LSRError(f"mode {self.mode} is of method lsr, not of {self.method}")
+        detector.calibration(self.mode, self.method)
+
+    def digest(self, detector: Detector) -> str:
+        """Of everything but the scan that a result depends on: settings, model and program."""
+        from ..bundle import find_bundle
+        from ..detector import BRAIN_BUNDLE
+        from ..errors import BundleError
+        from ..evaluation.store import digest_of_file, key_of
+
+        try:
+            brain = digest_of_file(find_bundle(BRAIN_BUNDLE) / "model.json")
+        except BundleError:
+            brain = ""
+        return key_of(
+            # A model's settings hold the hash of each of its files.
+            model=digest_of_file(detector.bundle.folder / "model.json"),
+            brain=brain,
+            mode=self.mode,
+            method=self.method,
+            threshold=self.threshold,
+            restorations=self.restorations,
+            seed=self.seed,
+            time_budget=self.time_budget,
+        )
+
+
+def portable(model: str | Path) -> str:
+    """A model as other processes find it: the name of a shipped one, the folder of another.
+
+    Raises:
+        BundleError: there is none.
+    """
+    from ..bundle import default_models_folder, find_bundle
+
+    folder = find_bundle(model).resolve()
+    shipped = folder.parent == default_models_folder().resolve()
+    return folder.name if shipped else str(folder)

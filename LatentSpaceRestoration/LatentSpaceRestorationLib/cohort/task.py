@@ -1,0 +1,130 @@
+"""What a worker does: one scan, from its file to its results and its row.
+
+The model is loaded when the first scan needs it and stays for the next: once a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..course import IsCancelled, Progress
+from ..errors import Cancelled, LSRError, OutputError
+from . import records
+from .inputs import Scan
+from .scores import Row
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..detector import Detector
+
+#: A process looks at one scan at a time, also where it is asked from several threads: a detector
+#: belongs to one detection, and so does the memory.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A scan to be done.
+
+    Attributes:
+        folder: of the run; absolute.
+        made_with: digest of the settings where the run was started.
+    """
+
+    scan: Scan
+    folder: Path
+    settings: Settings
+    made_with: str
+
+
+def look(
+    job: Job, progress: Progress | None = None, is_cancelled: IsCancelled | None = None
+) -> Row:
+    """Do a scan, unless that was done, and keep its row.
+
+    Whatever is wrong with it ends in the row. Doing it again, or twice at the same time, gives the
+    same files and the same row.
+
+    Args:
+        progress, is_cancelled: as for ``Detector.detect``.
+
+    Raises:
+        Cancelled: ``is_cancelled`` said so.
+    """
+    try:
+        with _ONE_AT_A_TIME:
+            return _look(job, progress, is_cancelled)
+    except Cancelled:
+        raise
+    except LSRError as error:
+        return failed(job, str(error))
+    except MemoryError:
+        return failed(job, f"{job.scan.file}: does not fit into memory; resample it")
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        return failed(job, f"{job.scan.file}: a fault of the program ({why}); report it")
+
+
+def failed(job: Job, why: str) -> Row:
+    """The row of a scan that could not be done; it is kept if that can be."""
+    row = Row.of_failure(job.scan, why, job.settings)
+    with contextlib.suppress(OutputError):  # it is in the table anyway
+        records.save(job.folder, job.scan, row)
+    return row
+
+
+def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None) -> Row:
+    from ..outputs import FIGURES, detect_file
+
+    scan, settings = job.scan, job.settings
+    key = records.key_of(scan, job.made_with)
+    known = records.done(job.folder, scan, key)
+    if known is not None:
+        return known
+    detector = _detector(settings, job.made_with)
+    started = time.perf_counter()
+    result = detect_file(
+        detector,
+        scan.file,
+        job.folder / scan.place.folder,
+        brain_mask=scan.mask,
+        mode=settings.mode,
+        method=settings.method,
+        threshold=settings.threshold,
+        restorations=settings.restorations,
+        seed=settings.seed,
+        time_budget=settings.time_budget,
+        progress=progress,
+        is_cancelled=is_cancelled,
+        name=scan.place.stem,
+        series=scan.series,
+    )
+    flagged = float((result.detection.anomaly_mask > 0).sum()) * result.volume.voxel_volume_ml
+    row = Row.of_figures(
+        scan,
+        result.figures,
+        flagged,
+        time.perf_counter() - started,
+        result.files[FIGURES].relative_to(job.folder).as_posix(),
+    )
+    records.save(job.folder, scan, row, key)
+    return row
+
+
+@lru_cache(maxsize=1)
+def _detector(settings: Settings, made_with: str) -> Detector:
+    from ..detector import Detector
+
+    detector = Detector.load(settings.model, settings.device)
+    if settings.digest(detector) != made_with:
+        raise LSRError(
+            f"model {settings.model} or the program is another one on this machine than where the "
+            "run was started; install the same"
+        )
+    return detector
