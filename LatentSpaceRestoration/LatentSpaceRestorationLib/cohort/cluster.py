@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,8 @@ def local(jobs: int | None, device: str, count: int) -> Iterator[Client]:
                 **shared,
                 "nthreads": 1,
                 "memory_limit": chosen.memory,
+                "silence_logs": logging.CRITICAL,
+                "preload": [f"{__package__}.uninterrupted"],
                 "env": _environment(chosen, number),
             },
         }
@@ -101,7 +104,9 @@ def local(jobs: int | None, device: str, count: int) -> Iterator[Client]:
     scheduler = {"cls": Scheduler, "options": {**shared, "dashboard_address": None, "port": 0}}
     with (
         dask.config.set(_CONFIG),
-        SpecCluster(workers, scheduler, security=security, silence_logs=False) as cluster,
+        SpecCluster(
+            workers, scheduler, security=security, silence_logs=logging.CRITICAL
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -118,11 +123,12 @@ _CONFIG = {
 
 
 @contextmanager
-def existing(address: str) -> Iterator[Client]:
+def existing(address: str, count: int) -> Iterator[Client]:
     """A cluster that is there.
 
     Args:
         address: of its scheduler.
+        count: of the scans; it has as many workers as it has.
 
     Raises:
         LSRError: it does not answer, has no workers, or they lack this program.
@@ -130,7 +136,7 @@ def existing(address: str) -> Iterator[Client]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=10)
     except (OSError, ValueError, TypeError) as error:
         raise LSRError(
             f"{address}: no scheduler answers there; start one (dask scheduler), and give its "

@@ -1,0 +1,173 @@
+"""Cohorts on a real Dask cluster of worker processes, of which some come to an early end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import cohort_tasks
+import pytest
+from conftest import ROOT, save_scan
+from LatentSpaceRestorationLib.cohort import cluster
+from LatentSpaceRestorationLib.cohort.engine import ATTEMPTS, Failure, OnCluster
+from LatentSpaceRestorationLib.cohort.run import prepared, run
+from LatentSpaceRestorationLib.cohort.scores import read_scores
+from LatentSpaceRestorationLib.cohort.settings import Settings
+from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.errors import Cancelled, LSRError
+from LatentSpaceRestorationLib.io import read_volume
+from tiny_model import generated_brain
+
+pytest.importorskip("distributed")
+pytest.importorskip("cryptography")
+
+SCANS = 6
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT / "LatentSpaceRestoration"),
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A folder of scans that can be used, and one that cannot."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for seed in range(SCANS):
+        brain = generated_brain(seed=seed)
+        save_scan(folder / f"s{seed}.nii.gz", brain.array, brain.affine)
+    (folder / "bad.nii.gz").write_bytes(b"no image")
+    return folder
+
+
+def check_table(table: Path, scans: Path, model: Path) -> None:
+    """Every scan has one row, with the score that it has alone."""
+    rows = {row["id"]: row for row in read_scores(table.parent)}
+    assert len(table.read_text().splitlines()) == 1 + len(rows) == 2 + SCANS
+    assert rows.pop("bad")["status"] == "failed"
+    detector = Detector.load(model, "cpu")
+    for name, row in rows.items():
+        alone = detector.detect(read_volume(scans / f"{name}.nii.gz"), restorations=1)
+        assert row["score"] == repr(alone.sample_score)
+        assert row["p"] == repr(alone.p_value)
+        figures = json.loads((table.parent / row["result"]).read_text())
+        assert figures["sample_score"] == alone.sample_score
+
+
+def test_a_worker_that_ends_is_replaced_and_its_scan_done_once(
+    scans: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("LatentSpaceRestorationLib.cohort.run.look", cohort_tasks.marked_look)
+    settings = Settings(str(tiny_model), restorations=1, device="cpu")
+    engine = OnCluster(partial(cluster.local, 2, "cpu"))
+    marks, killed = tmp_path / "run" / "marks", threading.Event()
+
+    def kill_one() -> None:
+        """The first worker that is seen to be at its second scan, in the midst of it."""
+        while not killed.is_set():
+            begun = [mark.name.split(".") for mark in marks.glob("*")]
+            for pid, count in Counter(pid for _, pid in begun).items():
+                if count == 2:
+                    os.kill(int(pid), signal.SIGKILL)
+                    killed.set()
+                    return
+            time.sleep(0.005)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    try:
+        with prepared(tmp_path / "run", [scans], settings) as plan:
+            given = Counter(row.id for row in run(plan, engine))
+    finally:
+        done_in_time = killed.is_set()
+        killed.set()
+        killer.join()
+    assert done_in_time
+    assert given == Counter([*(f"s{seed}" for seed in range(SCANS)), "bad"])
+    begun = Counter(mark.name.split(".")[0] for mark in marks.glob("*"))
+    assert sorted(begun.values()) == [*[1] * SCANS, 2], "one scan was begun by two processes"
+    check_table(tmp_path / "run" / "scores.tsv", scans, tiny_model)
+
+
+def test_a_job_that_ends_its_workers_is_given_up_and_the_others_done(tmp_path: Path) -> None:
+    jobs = [(str(tmp_path), number) for number in range(6)]
+    engine = OnCluster(partial(cluster.local, 2, "cpu"))
+    results = dict(engine.results(cohort_tasks.poison, jobs))
+    assert results.keys() == set(jobs)
+    failure = results.pop(jobs[3])
+    assert isinstance(failure, Failure)
+    assert failure.reason.startswith(f"{ATTEMPTS} workers ended while they did it")
+    assert results == {job: f"did {job[1]}" for job in jobs if job[1] != 3}
+    assert len(list(tmp_path.glob("ended.*"))) == ATTEMPTS
+
+    answers = iter([False, True])
+    with pytest.raises(Cancelled):
+        list(engine.results(cohort_tasks.poison, jobs[:1], lambda: next(answers)))
+
+
+def test_a_run_whose_main_process_is_killed_goes_on(
+    scans: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        *(sys.executable, "-m", "LatentSpaceRestorationLib", "cohort", tmp_path / "run", scans),
+        *("--model", tiny_model, "--restorations", 1, "--device", "cpu", "--jobs"),
+    ]
+    command = [str(argument) for argument in arguments]
+    first = subprocess.Popen([*command, "2"], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    try:
+        results = tmp_path / "run" / ".cohort"
+        while first.poll() is None and not list(results.glob("sub-s*")):
+            time.sleep(0.01)
+        assert first.poll() is None, "it was done before it could be killed"
+    finally:
+        first.kill()
+        first.wait()
+    again = subprocess.run(
+        [*command, "0"], env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 3
+    assert f"of {SCANS + 1} scans were done before and are kept" in again.stderr
+    assert again.stderr.count("lsr: error: ") == 1
+    check_table(tmp_path / "run" / "scores.tsv", scans, tiny_model)
+
+
+@pytest.fixture
+def scheduler() -> Iterator[str]:
+    """Address of a scheduler with one worker, both programs of their own, as on other machines."""
+    script = (
+        "from distributed import LocalCluster\n"
+        "if __name__ == '__main__':\n"
+        "    cluster = LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None)\n"
+        "    print(cluster.scheduler_address, flush=True)\n"
+        "    input()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.communicate("\n")
+
+
+def test_a_cluster_that_is_there(scheduler: str, tmp_path: Path) -> None:
+    engine = OnCluster(partial(cluster.existing, scheduler))
+    jobs = [(str(tmp_path), number) for number in range(3)]
+    assert dict(engine.results(cohort_tasks.poison, jobs)) == {job: f"did {job[1]}" for job in jobs}
+    nobody = OnCluster(partial(cluster.existing, "tcp://127.0.0.1:9"))
+    with pytest.raises(LSRError, match="no scheduler answers there"):
+        list(nobody.results(cohort_tasks.poison, jobs))
