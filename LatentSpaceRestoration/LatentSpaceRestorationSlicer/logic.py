@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from . import stored
+from . import cohorts, stored
+from .cohorts import CohortResult
 from .installation import Packages
 from .models import DEFAULT_MODEL
 from .parameters import LatentSpaceRestorationParameterNode
@@ -19,6 +20,8 @@ from .task import DetectionTask, LoadDetector, Options, Outputs, loadInstalledDe
 
 if TYPE_CHECKING:
     from LatentSpaceRestorationLib.detection import Estimate
+
+_RESOURCES = Path(__file__).parents[1] / "Resources"
 
 
 class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
@@ -35,9 +38,8 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
         packages: Packages | None = None,
     ) -> None:
         super().__init__()
-        requirements = Path(__file__).parents[1] / "Resources" / "requirements.txt"
         self.loadDetector = loadDetector
-        self.packages = packages or Packages(requirements)
+        self.packages = packages or Packages(_RESOURCES / "requirements.txt")
 
     def getParameterNode(self) -> LatentSpaceRestorationParameterNode:
         return LatentSpaceRestorationParameterNode(super().getParameterNode())
@@ -99,6 +101,60 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
             inputVolume, brainMask, Outputs(anomalyMap, segmentation, restoration), options
         )
         return task.write(*task.compute(progress, isCancelled, onEstimate))
+
+    def detectCohort(
+        self,
+        runFolder: str | Path,
+        inputs: str | Path | Sequence[str | Path],
+        model: str = DEFAULT_MODEL,
+        threshold: float | None = None,
+        restorations: int = 15,
+        seed: int = 0,
+        device: str = "auto",
+        progress: Callable[[float, str], None] | None = None,
+        isCancelled: Callable[[], bool] | None = None,
+        mode: str = "default",
+        method: str = "lsr",
+        timeBudget: float | None = None,
+        jobs: int = 0,
+        scheduler: str | None = None,
+    ) -> CohortResult:
+        """Find what is unusual in many scans on disk, as ``lsr cohort`` does.
+
+        Runs to its end, and never opens a dialog. Of the scene nothing changes but that a table
+        ``scores`` is added. A scan that fails is a row with its reason. What is done is kept if it
+        ends early, and a second call goes on from there.
+
+        Args:
+            runFolder: gets the results of each scan and ``scores.tsv``; made if it is missing.
+            inputs: image files, folders of them, BIDS data sets, DICOM folders, tables, or globs.
+            model, threshold, restorations, seed, device, mode, method, timeBudget: as for
+                ``detect``.
+            progress: called with the fraction done and what is being done.
+            isCancelled: asked often; True ends the run.
+            jobs: worker processes; 0 takes one scan after the other in this process.
+            scheduler: address of a Dask cluster to use instead.
+
+        Raises:
+            LatentSpaceRestorationLib.errors.LSRError: there are no scans, the model or the folder
+                cannot be used, or it was cancelled.
+            MissingPackagesError: a package is not installed; more are needed than for ``detect``.
+        """
+        self.packages.check()
+        onCluster = jobs > 0 or scheduler is not None
+        cohorts.checkPackages(_RESOURCES / "cohort-requirements.txt", onCluster)
+        settings = cohorts.settingsOf(
+            model,
+            mode=mode,
+            method=method,
+            threshold=threshold,
+            restorations=restorations,
+            seed=seed,
+            time_budget=timeBudget,
+            device=device,
+        )
+        given = [inputs] if isinstance(inputs, str | Path) else inputs
+        return cohorts.runCohort(runFolder, given, settings, jobs, scheduler, progress, isCancelled)
 
     def task(
         self,

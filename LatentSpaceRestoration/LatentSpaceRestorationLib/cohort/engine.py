@@ -156,7 +156,8 @@ def _result(future: Future) -> Any:
             "runs out; give workers more memory (--jobs 1), or resample the scan"
         )
     except Exception as error:
-        return Failure(f"a worker could not do it ({type(error).__name__}: {error})")
+        why = next(iter(str(error).splitlines()), "")
+        return Failure(f"a worker could not do it ({type(error).__name__}: {why})")
 
 
 @contextmanager
