@@ -73,7 +73,7 @@ def read_subjects(
     *,
     splits: Splits | None = None,
     report: Callable[[str], None] | None = None,
-    must_exist: bool = True,
+    strict: bool = True,
 ) -> list[Subject]:
     """Read which scans there are.
 
@@ -85,7 +85,7 @@ def read_subjects(
             or of DICOM series.
         splits: how to share out the persons if the source does not; None leaves their split empty.
         report: takes a line of text, on a draw that was made.
-        must_exist: whether a table that names a missing file is refused.
+        strict: whether a table is refused that names a missing file, or leaves a split empty.
 
     Raises:
         InputError: in one line: nothing there, not one of these layouts, a missing file, or a
@@ -95,7 +95,7 @@ def read_subjects(
     from . import layouts
 
     source = Path(source)
-    subjects = layouts.read_folder(source) if source.is_dir() else read_table(source, must_exist)
+    subjects = layouts.read_folder(source) if source.is_dir() else read_table(source, strict)
     if splits is not None and any(not subject.split for subject in subjects):
         subjects = _share_out(source, subjects, splits, report or (lambda _: None))
     _check(source, subjects)
@@ -107,19 +107,19 @@ def of_split(subjects: Iterable[Subject], split: str) -> Iterator[Subject]:
     return (subject for subject in subjects if subject.split == split)
 
 
-def read_table(table: Path, must_exist: bool = True) -> list[Subject]:
+def read_table(table: Path, strict: bool = True) -> list[Subject]:
     """Read a table of subjects; see :func:`read_subjects`."""
     rows = _rows(table)
     subjects: list[Subject] = []
     for number, row in rows:
         name, split, scan = (row.get(key) or "" for key in ("subject", "split", "t1w"))
-        if not (name and scan and (split or "split" not in row)):
+        if not (name and scan and (split or not strict or "split" not in row)):
             raise InputError(f"{table}: line {number} lacks its subject, split or t1w; fill it in")
         if split and split not in SPLITS:
             raise InputError(f"{table}: subject {name} has split {split!r}; use one of {SPLITS}")
         files = [table.parent / row[key] if row.get(key) else None for key in _COLUMNS[3:]]
         for file in files:
-            if must_exist and file is not None and not file.exists():
+            if strict and file is not None and not file.exists():
                 raise InputError(f"{table}: {file} of subject {name} does not exist")
         image, mask, lesion = files
         assert image is not None

@@ -66,6 +66,7 @@ def add_cohort(parser: argparse.ArgumentParser) -> None:
 
 def cohort(options: argparse.Namespace) -> int:
     """Run the command; the exit status is 0, or 3 if scans failed."""
+    from ..interruption import stop_requests
     from .run import prepared, run
 
     engine = _engine(options)
@@ -74,17 +75,19 @@ def cohort(options: argparse.Namespace) -> int:
     ) as plan:
         if plan.kept:
             _say(f"{len(plan.kept)} of {len(plan.scans)} scans were done before and are kept")
-        failed = _through(run(plan, engine), _progress_bar(plan))
+        with stop_requests() as is_cancelled:
+            failed = _through(run(plan, engine, is_cancelled), _progress_bar(plan))
     total = len(plan.scans)
     print(f"{total - failed} of {total} scans are done: {plan.folder / 'scores.tsv'}")
     return _UNUSABLE_INPUT if failed else 0
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    from ..methods import shipped_model
     from .settings import Settings, portable
 
     return Settings(
-        model=portable(options.model),
+        model=portable(options.model or shipped_model(options.method)),
         mode=options.mode,
         method=options.method,
         threshold=options.threshold,

@@ -88,7 +88,7 @@ def _scans_of(given: str, with_masks: bool) -> Iterator[Scan]:
 def _scans_at(path: Path, given: str, with_masks: bool) -> Iterator[Scan]:
     is_table = path.name.lower().endswith(_TABLES)
     if path.is_dir() or (is_table and path.is_file()):
-        for subject in read_subjects(path, must_exist=False):
+        for subject in read_subjects(path, strict=False):
             yield from _scans_of_subject(subject, with_masks or is_table)
     elif path.exists() or path.name.lower().endswith(ENDINGS):
         # One that is missing is a row that says so: it is an image among others.

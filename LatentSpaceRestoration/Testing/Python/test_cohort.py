@@ -40,7 +40,9 @@ def test_scans_come_from_files_globs_folders_and_tables(tmp_path: Path) -> None:
     touch(tmp_path, "one.nii.gz", "in/two.nii", "in/two_mask.nii", "deep/x/three.mgz", "four.nii")
     touch(tmp_path, "four_brain.nii", "run/sub-old/anat/sub-old_T1w_anomaly-map.nii.gz")
     table = tmp_path / "table.tsv"
-    table.write_text("subject\tt1w\tbrainmask\nD\tfour.nii\tfour_brain.nii\nE\tgone.nii\t\n")
+    table.write_text(
+        "subject\tsplit\tt1w\tbrainmask\nD\t\tfour.nii\tfour_brain.nii\nE\ttest\tgone.nii\t\n"
+    )
     inputs = [
         *(tmp_path / "one.nii.gz", tmp_path / "in", f"{tmp_path}/deep/**/*.mgz", table),
         *(tmp_path / "nowhere.nii", tmp_path / "one.nii.gz", tmp_path / "run" / "sub-old"),
