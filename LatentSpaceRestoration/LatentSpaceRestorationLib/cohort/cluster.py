@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Bytes that a worker may need: the model, PyTorch, and a scan of 1 mm with its maps.
 BYTES_A_WORKER = 2 * 10**9
-#: Seconds to wait for the first worker of a cluster that is there.
-_PATIENCE = 600
+#: Seconds to wait for a scheduler's answer.
+_PATIENCE = 30
 _EXTRA = "dask.distributed is missing; install latent-space-restoration[cohort]"
 
 
@@ -101,7 +101,10 @@ def local(jobs: int | None, device: str, count: int) -> Iterator[Client]:
         }
         for number in range(chosen.workers)
     }
-    scheduler = {"cls": Scheduler, "options": {**shared, "dashboard_address": None, "port": 0}}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {**shared, "dashboard_address": "127.0.0.1:0", "port": 0},
+    }
     with (
         dask.config.set(_CONFIG),
         SpecCluster(
@@ -119,37 +122,33 @@ _CONFIG = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
+    # Nothing is shown to other programs on this machine.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
 
 
 @contextmanager
 def existing(address: str, count: int) -> Iterator[Client]:
-    """A cluster that is there.
+    """A cluster that is there. Its workers may come later, and more of them.
 
     Args:
         address: of its scheduler.
         count: of the scans; it has as many workers as it has.
 
     Raises:
-        LSRError: it does not answer, has no workers, or they lack this program.
+        LSRError: it does not answer, or its workers lack this program.
     """
     from distributed import Client
 
     try:
-        client = Client(address, timeout=10)
+        client = Client(address, timeout=_PATIENCE)
     except (OSError, ValueError, TypeError) as error:
         raise LSRError(
             f"{address}: no scheduler answers there; start one (dask scheduler), and give its "
             "address as it prints it"
         ) from error
     with client:
-        try:
-            client.wait_for_workers(1, timeout=_PATIENCE)
-        except TimeoutError as error:
-            raise LSRError(
-                f"{address}: has no workers after {_PATIENCE // 60} minutes; start some (dask "
-                "worker)"
-            ) from error
         try:
             client.run(_has_program)
         except Exception as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections import deque
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 Work = TypeVar("Work")
 Found = TypeVar("Found")
 
-#: A job whose workers ended so many times is given up.
-ATTEMPTS = 3
-_POLL_SECONDS = 0.2
+#: A job whose workers on this machine ended so many times is done alone, and then given up.
+ATTEMPTS = 2
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Failure:
     """A job that gave no result, and why, in one line."""
 
     reason: str
+
+
+class _Killed(Failure):
+    """A job whose workers ended."""
 
 
 class Engine(Protocol):
@@ -114,46 +119,56 @@ def _feed(
     jobs: Sequence[Work],
     is_cancelled: IsCancelled | None,
 ) -> Iterator[tuple[Work, Found | Failure]]:
-    """Give the workers no more jobs than they can begin.
+    """All jobs, and at the end, one by one, those whose workers ended.
 
-    Dask counts the end of a worker against all jobs that it was given: those that only wait there
-    would be blamed for what another one did.
+    Dask holds the end of a worker against all that the worker was given: only a job that is alone
+    can be told from one that waited behind the culprit.
     """
-    from distributed import wait
+    suspects: list[Work] = []
+    for job, found in _done(client, task, jobs, is_cancelled):
+        if isinstance(found, _Killed):
+            suspects.append(job)
+        else:
+            yield job, found
+    for suspect in suspects:
+        yield from _done(client, task, [suspect], is_cancelled)
 
-    waiting = deque(jobs)
-    running: dict[Future, Work] = {}
+
+def _done(
+    client: Client,
+    task: Callable[..., Found],
+    jobs: Sequence[Work],
+    is_cancelled: IsCancelled | None,
+) -> Iterator[tuple[Work, Found | Failure]]:
+    from distributed import as_completed
+
+    futures = {client.submit(task, job, pure=False): job for job in jobs}
+    completed = as_completed(futures)
     try:
-        while waiting or running:
+        while not completed.is_empty():
             if is_cancelled is not None and is_cancelled():
                 raise Cancelled("cancelled")
-            if client.status not in ("running", "connecting"):
-                raise LSRError(
-                    "the scheduler is gone; start again when it is there: what is done is kept"
-                )
-            for _ in range(max(1, len(client.nthreads())) - len(running)):
-                if waiting:
-                    job = waiting.popleft()
-                    running[client.submit(task, job, pure=False)] = job
-            try:
-                wait(list(running), timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
-            except TimeoutError:
-                continue
-            for future in [future for future in running if future.done()]:
-                yield running.pop(future), _result(future)
+            batch = completed.next_batch(block=False)
+            for future in batch:
+                yield futures.pop(future), _result(future)
+            if not batch:
+                time.sleep(_POLL_SECONDS)
     finally:
-        client.cancel(list(running))
+        with contextlib.suppress(Exception):  # of a client that lost its scheduler
+            client.cancel(list(futures))
 
 
 def _result(future: Future) -> Any:
     from distributed.scheduler import KilledWorker
 
+    if future.cancelled():
+        raise LSRError("the scheduler is gone; start again when it is there: what is done is kept")
     try:
         return future.result()
     except KilledWorker as error:
-        return Failure(
-            f"{error.allowed_failures + 1} workers ended while they did it, as they do when memory "
-            "runs out; give workers more memory (--jobs 1), or resample the scan"
+        return _Killed(
+            f"{error.allowed_failures + 1} workers ended while they did nothing else, as they do "
+            "when memory runs out; give workers more memory (fewer of them), or resample the scan"
         )
     except Exception as error:
         why = next(iter(str(error).splitlines()), "")
