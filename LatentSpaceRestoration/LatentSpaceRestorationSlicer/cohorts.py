@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,10 +81,11 @@ def runCohort(
                 progress((total - left + fraction * left) / total, message)
 
         engine = _engine(jobs, scheduler, settings.device, report)
-        for row in run(plan, engine, isCancelled):
-            rows[row.id] = row
-            text = _("{done} of {total} scans").format(done=len(rows), total=total)
-            report((len(rows) - total + left) / left, text)
+        with closing(run(plan, engine, isCancelled)) as coming:
+            for row in coming:
+                rows[row.id] = row
+                text = _("{done} of {total} scans").format(done=len(rows), total=total)
+                report((len(rows) - total + left) / left, text)
         found = tuple(rows[scan.name] for scan in plan.scans)
         return CohortResult(found, _addTable(found), plan.folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,8 +76,8 @@ def cohort(options: argparse.Namespace) -> int:
     ) as plan:
         if plan.kept:
             _say(f"{len(plan.kept)} of {len(plan.scans)} scans were done before and are kept")
-        with stop_requests() as is_cancelled:
-            failed = _through(run(plan, engine, is_cancelled), _progress_bar(plan))
+        with stop_requests() as is_cancelled, closing(run(plan, engine, is_cancelled)) as rows:
+            failed = _through(rows, _progress_bar(plan))
     total = len(plan.scans)
     print(f"{total - failed} of {total} scans are done: {plan.folder / 'scores.tsv'}")
     return _UNUSABLE_INPUT if failed else 0

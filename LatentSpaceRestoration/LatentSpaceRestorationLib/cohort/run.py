@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Plan:
 
     Attributes:
         folder: of the run; absolute.
+        inputs: as given.
         scans: all of the cohort, in the order of the inputs.
         kept: rows of those that were done before, by name.
         others: rows that stand in the folder of scans which are not of this cohort.
@@ -38,6 +39,7 @@ class Plan:
     """
 
     folder: Path
+    inputs: tuple[Path, ...]
     scans: tuple[Scan, ...]
     kept: dict[str, Row]
     others: tuple[Row, ...]
@@ -76,12 +78,12 @@ def prepared(
     made_with = settings.digest(detector)
     del detector  # the workers load their own
     with results_folder(folder):
-        plan = _plan(folder, scans, settings, made_with)
-        describe(folder, [Path(given) for given in inputs])
-        yield plan
+        yield _plan(folder, inputs, scans, settings, made_with)
 
 
-def run(plan: Plan, engine: Engine, is_cancelled: IsCancelled | None = None) -> Iterator[Row]:
+def run(
+    plan: Plan, engine: Engine, is_cancelled: IsCancelled | None = None
+) -> Generator[Row, None, None]:
     """Do what is left, and write ``scores.tsv`` as rows come and at the end, whatever happens.
 
     Args:
@@ -103,24 +105,29 @@ def run(plan: Plan, engine: Engine, is_cancelled: IsCancelled | None = None) -> 
                 row = result if isinstance(result, Row) else failed(job, result.reason)
                 rows[row.id] = row
                 if time.monotonic() - written > _SECONDS_BETWEEN_TABLES:
-                    write_table(plan, rows)
+                    with suppress(OutputError):  # there may be room at the end
+                        _write(plan, rows)
                     written = time.monotonic()
                 yield row
     finally:
-        write_table(plan, rows)
+        if rows:
+            _write(plan, rows)
 
 
-def write_table(plan: Plan, rows: dict[str, Row]) -> None:
-    """Write ``scores.tsv``: the cohort's scans in their order, and after them the others.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+def _write(plan: Plan, rows: dict[str, Row]) -> None:
+    """Write what is known: the cohort's scans in their order, and after them the others."""
+    describe(plan.folder, plan.inputs)
     own = [rows[scan.name] for scan in plan.scans if scan.name in rows]
     write_scores(plan.folder, [*own, *plan.others])
 
 
-def _plan(folder: Path, scans: Sequence[Scan], settings: Settings, made_with: str) -> Plan:
+def _plan(
+    folder: Path,
+    inputs: Sequence[str | Path],
+    scans: Sequence[Scan],
+    settings: Settings,
+    made_with: str,
+) -> Plan:
     def known(scan: Scan) -> Row | None:
         if not records.is_recorded(folder, scan):
             return None
@@ -139,6 +146,7 @@ def _plan(folder: Path, scans: Sequence[Scan], settings: Settings, made_with: st
     stems = {scan.place.stem for scan in scans}
     return Plan(
         folder,
+        tuple(map(Path, inputs)),
         tuple(scans),
         kept,
         tuple(row for stem, row in records.all_rows(folder) if stem not in stems),

@@ -93,12 +93,13 @@ def test_extension_states_what_slicer_asks_for() -> None:
     assert values["EXTENSION_CATEGORY"]
 
 
-def test_requirements_are_the_projects_own_without_torch() -> None:
+@pytest.mark.parametrize("file", ["requirements.txt", "cohort-requirements.txt"])
+def test_requirements_are_the_projects_own_without_torch(file: str) -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = {
         item.name: item.specifier for item in map(Requirement, declared["project"]["dependencies"])
     }
-    lines = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = (MODULE / "Resources" / file).read_text(encoding="utf-8").splitlines()
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
     assert wanted
     for item in wanted:

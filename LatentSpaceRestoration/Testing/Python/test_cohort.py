@@ -6,12 +6,13 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Lsr, one_line, save_scan
-from LatentSpaceRestorationLib.cohort import cluster
+from LatentSpaceRestorationLib.cohort import cluster, records
 from LatentSpaceRestorationLib.cohort.inputs import Scan, find_scans
 from LatentSpaceRestorationLib.cohort.names import Place, places, tell_apart
 from LatentSpaceRestorationLib.cohort.scores import read_scores
@@ -271,6 +272,21 @@ def test_a_run_goes_on_with_what_is_not_done(
     assert cohort(scans / "c.nii.gz", "--seed", 4)[0] == 0
     assert sorted(row["id"] for row in read_scores(tmp_path / "run")) == ["a", "b", "c"]
     assert len(looked_at) == 6
+
+
+def test_what_a_scan_is_known_by(tmp_path: Path) -> None:
+    """Its bytes, in a second file too, its mask's, and how it is looked at; not its name."""
+    for name in ("one.hdr", "one.img", "two.hdr", "two.img", "mask.nii"):
+        (tmp_path / name).write_bytes(b"same")
+    one, two = (Scan(name, tmp_path / f"{name}.hdr") for name in ("one", "two"))
+    masked = replace(one, mask=tmp_path / "mask.nii")
+    key = records.key_of(one, "settings")
+    assert key == records.key_of(two, "settings")
+    assert len({key, records.key_of(one, "others"), records.key_of(masked, "settings")}) == 3
+    (tmp_path / "two.img").write_bytes(b"other")
+    assert records.key_of(two, "settings") != key
+    with pytest.raises(InputError, match="no such file"):
+        records.key_of(Scan("x", tmp_path / "x.nii"), "settings")
 
 
 def test_a_table_that_cannot_be_written_leaves_the_old_one(
