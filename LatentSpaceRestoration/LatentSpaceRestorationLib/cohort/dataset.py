@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..errors import OutputError
@@ -44,7 +45,7 @@ def describe(folder: Path, inputs: Iterable[Path]) -> None:
         OutputError: they cannot be written.
     """
     sources = [path.resolve() for path in inputs if (path / DESCRIPTION).is_file()]
-    text = {
+    text: dict[str, Any] = {
         "Name": "Anomalies of brain scans, by Latent Space Restoration",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
@@ -55,7 +56,8 @@ def describe(folder: Path, inputs: Iterable[Path]) -> None:
                 "Description": "lsr cohort. For research use. Not for diagnosis.",
             }
         ],
-        "SourceDatasets": [{"URL": source.as_uri()} for source in sources],
     }
+    if sources:
+        text["SourceDatasets"] = [{"URL": source.as_uri()} for source in sources]
     write_text(folder / DESCRIPTION, json.dumps(text, indent=2, ensure_ascii=False) + "\n")
     write_columns(folder)

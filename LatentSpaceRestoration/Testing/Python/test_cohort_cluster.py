@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cohort_tasks
 import pytest
-from conftest import ROOT, save_scan
+from conftest import ROOT, Lsr, save_scan
 from LatentSpaceRestorationLib.cohort import cluster
 from LatentSpaceRestorationLib.cohort.engine import ATTEMPTS, Failure, OnCluster
 from LatentSpaceRestorationLib.cohort.run import prepared, run
@@ -100,6 +100,7 @@ def test_a_worker_that_ends_is_replaced_and_its_scan_done_once(
     check_table(tmp_path / "run" / "scores.tsv", scans, tiny_model)
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_its_workers_is_given_up_and_the_others_done(tmp_path: Path) -> None:
     jobs = [(str(tmp_path), number) for number in range(6)]
     engine = OnCluster(partial(cluster.local, 2, "cpu"))
@@ -116,15 +117,16 @@ def test_a_job_that_ends_its_workers_is_given_up_and_the_others_done(tmp_path: P
         list(engine.results(cohort_tasks.poison, jobs[:1], lambda: next(answers)))
 
 
+@pytest.mark.parametrize("jobs", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_whose_main_process_is_killed_goes_on(
-    scans: Path, tiny_model: Path, tmp_path: Path
+    lsr: Lsr, scans: Path, tiny_model: Path, tmp_path: Path, jobs: int
 ) -> None:
-    arguments = [
-        *(sys.executable, "-m", "LatentSpaceRestorationLib", "cohort", tmp_path / "run", scans),
-        *("--model", tiny_model, "--restorations", 1, "--device", "cpu", "--jobs"),
-    ]
-    command = [str(argument) for argument in arguments]
-    first = subprocess.Popen([*command, "2"], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    arguments = ["cohort", tmp_path / "run", scans, "--model", tiny_model, "--restorations", 1]
+    arguments += ["--device", "cpu", "--jobs"]
+    command = [sys.executable, "-m", "LatentSpaceRestorationLib", *arguments, jobs]
+    first = subprocess.Popen(
+        [str(part) for part in command], env=ENVIRONMENT, stderr=subprocess.DEVNULL
+    )
     try:
         results = tmp_path / "run" / ".cohort"
         while first.poll() is None and not list(results.glob("sub-s*")):
@@ -133,12 +135,10 @@ def test_a_run_whose_main_process_is_killed_goes_on(
     finally:
         first.kill()
         first.wait()
-    again = subprocess.run(
-        [*command, "0"], env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 3
-    assert f"of {SCANS + 1} scans were done before and are kept" in again.stderr
-    assert again.stderr.count("lsr: error: ") == 1
+    status, _, err = lsr(*arguments, 0)
+    assert status == 3
+    assert f"of {SCANS + 1} scans were done before and are kept" in err
+    assert err.count("lsr: error: ") == 1
     check_table(tmp_path / "run" / "scores.tsv", scans, tiny_model)
 
 
@@ -166,6 +166,7 @@ def scheduler() -> Iterator[str]:
     process.communicate("\n")
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_there(scheduler: str, tmp_path: Path) -> None:
     engine = OnCluster(partial(cluster.existing, scheduler))
     jobs = [(str(tmp_path), number) for number in range(3)]
