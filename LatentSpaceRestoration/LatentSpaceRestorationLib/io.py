@@ -19,7 +19,7 @@ from nibabel.spatialimages import SpatialImage
 
 from .errors import InputError, OutputError
 from .itk_images import ENDINGS as ITK_ENDINGS
-from .itk_images import is_itk, read_itk
+from .itk_images import is_dicom, is_itk, read_itk
 from .volume import Volume, check
 
 #: Endings that are taken off a file's name to get the scan's name, longest first.
@@ -41,10 +41,13 @@ _GEOMETRY_FIELDS = (
 def scan_name(path: str | Path) -> str:
     """A scan's name: the file's, less its ending (``scan.nii.gz`` -> ``scan``)."""
     name = Path(path).name
+    if name in ("", ".."):
+        name = Path(path).resolve().name
     for ending in ENDINGS:
         if name.lower().endswith(ending) and len(name) > len(ending):
             return name[: -len(ending)]
-    return Path(name).stem
+    # A folder of a series is often named by its UID, of which the last number is no ending.
+    return name if Path(name).suffix[1:].isdigit() else Path(name).stem
 
 
 def read_volume(path: str | Path, *, series: str = "") -> Volume:
@@ -204,9 +207,8 @@ def _open(path: str | Path) -> SpatialImage:
     except PermissionError as error:
         raise InputError(f"{path}: may not be read; check the file's permissions") from error
     except Exception as error:  # each of nibabel's readers has its own ways to fail
-        raise InputError(
-            f"{path}: is not an image that can be read; give a NIfTI file (.nii or .nii.gz)"
-        ) from error
+        wanted = "the folder of its series" if is_dicom(file) else "a NIfTI file (.nii or .nii.gz)"
+        raise InputError(f"{path}: is not an image that can be read; give {wanted}") from error
     if not isinstance(image, SpatialImage):
         raise InputError(f"{path}: holds no voxels; give a NIfTI file (.nii or .nii.gz)")
     if image.affine is None:

@@ -13,11 +13,25 @@ from .errors import InputError
 from .volume import Volume
 
 ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
+#: Where the letters DICM stand in a DICOM file.
+_DICOM_AT = 128
+#: Distances of slices may differ by this share of them; a missing one makes it a whole.
+_UNEVEN = 0.05
 
 
 def is_itk(path: Path) -> bool:
     """Whether a path is one that this module reads: a folder, or a file with such an ending."""
     return os.path.isdir(path) or path.name.lower().endswith(ENDINGS)
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file says that it is DICOM, which one of a series is that this module reads."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(_DICOM_AT)
+            return stream.read(4) == b"DICM"
+    except OSError:
+        return False
 
 
 def read_itk(path: Path, name: str, series: str = "") -> Volume:
@@ -111,19 +125,47 @@ def _itk(path: Path) -> Any:
     return SimpleITK
 
 
-def _read_series(itk: Any, folder: Path, wanted: str) -> Any:
+def series_files(folder: Path, wanted: str = "") -> tuple[str, ...]:
+    """The files of a DICOM series of a folder, in the order of the slices.
+
+    Args:
+        folder: that they lie in.
+        wanted: UID of the series; empty takes the longest.
+
+    Raises:
+        InputError: there is none, or SimpleITK is missing.
+    """
     series = [one for one in series_in(folder) if wanted in ("", one.uid)]
     if not series:
         what = f"the DICOM series {wanted}" if wanted else "a DICOM series"
         raise InputError(
             f"{folder}: is a folder without {what}; give an image file, or a folder of a series"
         )
+    return max(series, key=lambda one: len(one.files)).files
+
+
+def _read_series(itk: Any, folder: Path, wanted: str) -> Any:
     reader = itk.ImageSeriesReader()
-    reader.SetFileNames(max(series, key=lambda one: len(one.files)).files)
+    reader.SetFileNames(series_files(folder, wanted))
+    reader.MetaDataDictionaryArrayUpdateOn()
     image = reader.Execute()
-    if image.HasMetaDataKey("ITK_non_uniform_sampling_deviation"):
+    if image.HasMetaDataKey("ITK_non_uniform_sampling_deviation") and not _even(reader):
         raise InputError(
             f"{folder}: the slices of the series are not evenly spaced, or some are missing; "
             "export it again"
         )
     return image
+
+
+def _even(reader: Any) -> bool:
+    """Whether the slices that were read are as far apart as each other, but for rounding.
+
+    ITK reports the least difference, and positions in headers are rounded.
+    """
+    count = len(reader.GetFileNames())
+    try:
+        positions = [reader.GetMetaData(k, "0020|0032").split("\\") for k in range(count)]
+        gaps = np.linalg.norm(np.diff(np.array(positions, float), axis=0), axis=1)
+    except (RuntimeError, ValueError):
+        return False
+    return bool(np.abs(gaps - gaps.mean()).max() <= _UNEVEN * gaps.mean())

@@ -12,14 +12,13 @@ from pathlib import Path
 from .datasets import SPLITS, Subject
 from .errors import InputError
 from .io import ENDINGS, scan_name
+from .itk_images import is_dicom
 
 #: Endings of images; the second file of a pair is not one of them.
 _IMAGES = tuple(ending for ending in ENDINGS if not ending.startswith(".img"))
 #: What is written after a scan's name in the name of its mask.
 _MASK = re.compile(r"(?P<scan>.+?)[-_.](brain[-_]?)?mask", re.IGNORECASE)
 _LESION = re.compile(r"(?P<scan>.+?)[-_.](lesions?([-_]?mask)?|label|seg)", re.IGNORECASE)
-#: Where the letters DICM stand in a DICOM file.
-_DICOM_AT = 128
 
 
 def read_folder(folder: Path) -> list[Subject]:
@@ -111,7 +110,7 @@ def _plain(folder: Path) -> list[Subject]:
     Files that are named after a scan and end in ``mask`` or ``lesion`` belong to it.
     """
     images = [file for file in _walk(folder) if _is_image(file)]
-    series = sorted({file.parent for file in _walk(folder) if _is_dicom(file)})
+    series = sorted({file.parent for file in _walk(folder) if _is_slice(file)})
     masks, lesions = (_companions(images, pattern) for pattern in (_MASK, _LESION))
     scans = [file for file in images if not _is_companion(file)] + series
     owner = {scan: _owner(scan, folder) for scan in scans}
@@ -171,12 +170,5 @@ def _is_image(file: Path) -> bool:
     return file.name.lower().endswith(_IMAGES)
 
 
-def _is_dicom(file: Path) -> bool:
-    if _is_image(file) or file.name == "DICOMDIR":
-        return False
-    try:
-        with file.open("rb") as stream:
-            stream.seek(_DICOM_AT)
-            return stream.read(4) == b"DICM"
-    except OSError:
-        return False
+def _is_slice(file: Path) -> bool:
+    return not _is_image(file) and file.name != "DICOMDIR" and is_dicom(file)
