@@ -44,7 +44,7 @@ clean:
 # Each stamp is made last, so that an install that was broken off is taken up again.
 $(VENV)/.test: $(VENV)/.torch-$(TORCH) pyproject.toml
 	@echo "Installing what the tests need ..."
-	@$(PIP) --editable ".[host,training,evaluation,cohort,demo,dev]"
+	@$(PIP) --editable ".[host,training,evaluation,cohort,dicom,demo,dev]"
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.demo: $(VENV)/.torch-$(TORCH) pyproject.toml

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 from . import __version__
 from .arguments import add_detection_options, count, seed
 from .errors import BundleError, Cancelled, InputError, LSRError
+from .extras import add_extras
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -108,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
             "evaluate", parents=[shared], help="measure models on anomalies that are known"
         )
     )
+    _add_mood(
+        commands.add_parser(
+            "mood", parents=[shared], help="scan folders as the MOOD challenge does"
+        )
+    )
     _add_training(commands, shared)
     return parser
 
@@ -129,6 +135,12 @@ def _add_cohort(cohort: argparse.ArgumentParser) -> None:
     add_cohort(cohort)
 
 
+def _add_mood(mood: argparse.ArgumentParser) -> None:
+    from .mood import add_mood
+
+    add_mood(mood)
+
+
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     from .evaluation.command import add_evaluate
 
@@ -141,11 +153,12 @@ def _add_detect(detect: argparse.ArgumentParser) -> None:
         "restorations, a picture and the figures. Nothing is written for a scan that fails."
     )
     add = detect.add_argument
-    add("scans", nargs="+", metavar="SCAN", help="T1-weighted brain scan (.nii, .nii.gz, .mgz)")
+    add("scans", nargs="+", metavar="SCAN", help="T1-weighted scan, or folder of a DICOM series")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="made if it is missing")
     add("--brain-mask", metavar="FILE", help="brain on the scan's grid, instead of finding it")
     add_detection_options(detect)
     add("--json", action="store_true", help="print each result's figures, one JSON object a line")
+    add_extras(detect)
     detect.set_defaults(command=_detect)
 
 
@@ -163,13 +176,15 @@ def _add_models(models: argparse.ArgumentParser, shared: _Parser) -> None:
 
 def _detect(options: argparse.Namespace) -> int:
     from .bundle import find_bundle
+    from .extras import extras_of
     from .interruption import stop_requests
     from .methods import shipped_model
     from .outputs import check_names, detect_file, results_folder
 
     if options.mode != "default" and options.method != "lsr":
         raise LSRError(f"--mode {options.mode} is of method lsr, not of {options.method}")
-    check_names(options.scans, options.output)
+    extras = extras_of(options)
+    check_names(options.scans, options.output, extras)
     model = find_bundle(options.model or shipped_model(options.method))
     status = 0
     with results_folder(options.output) as folder:
@@ -195,6 +210,7 @@ def _detect(options: argparse.Namespace) -> int:
                         estimate=None if progress is None else progress.estimate,
                         progress=progress,
                         is_cancelled=is_cancelled,
+                        extras=extras,
                     )
             except InputError as error:
                 _complain(str(error), options.debug)
@@ -211,6 +227,7 @@ def _detect(options: argparse.Namespace) -> int:
 def in_words(result: Result) -> str:
     """A result as a few lines for a person."""
     from .findings import most_anomalous_place, score_in_words
+    from .outputs import ENDINGS
 
     found = result.detection
     place = most_anomalous_place(
@@ -224,6 +241,7 @@ def in_words(result: Result) -> str:
         f"  flagged: {flagged:.1f} ml, {place.volume_ml:.1f} ml of it there "
         f"(above healthy percentile {found.threshold_percentile:g})",
         f"  picture: {result.files['anomaly.png']}",
+        *(f"  also: {file}" for ending, file in result.files.items() if ending not in ENDINGS),
         *(f"  note: {warning}" for warning in found.warnings),
     ]
     return "\n".join(lines)

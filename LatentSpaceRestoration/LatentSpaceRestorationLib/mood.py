@@ -13,13 +13,13 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .arguments import DEVICES, count, seed
 from .errors import InputError, LSRError, OutputError
 from .io import read_geometry, read_volume, reason, write_volume
 from .volume import Volume
@@ -34,16 +34,9 @@ _ENDINGS = (".nii", ".nii.gz")
 _UNUSABLE_INPUT = 3
 
 
-def add_mood(
-    parser: argparse.ArgumentParser, count: Callable[[str], int], seed: Callable[[str], int]
-) -> None:
-    """Add the arguments of ``lsr mood``.
-
-    Args:
-        parser: of the command.
-        count, seed: types of arguments, from 1 and from 0.
-    """
-    from .detector import METHODS, MODES
+def add_mood(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lsr mood``."""
+    from .methods import METHODS, MODES, SHIPPED
 
     parser.description = (
         "For each NIfTI file of DIR_IN, as the containers of the MOOD challenge do. pixel: writes "
@@ -54,12 +47,12 @@ def add_mood(
     add("task", choices=TASKS, help="what is scored: voxels, or whole scans")
     add("-i", "--input", type=Path, required=True, metavar="DIR_IN")
     add("-o", "--output", type=Path, required=True, metavar="DIR_OUT", help="made if missing")
-    add("--model", default="brain-t1", metavar="NAME_OR_FOLDER", help="default: %(default)s")
+    add("--model", metavar="NAME_OR_FOLDER", help=f"default: {SHIPPED['anomaly']}")
     add("--mode", choices=MODES, default="default", help="of method lsr")
     add("--method", choices=METHODS, default="lsr", metavar="METHOD", help="as of lsr detect")
     add("--restorations", type=count, default=15, metavar="N", help="default: %(default)s")
     add("--seed", type=seed, default=0, metavar="N", help="of the restorations, default: 0")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add("--device", choices=DEVICES, default="auto")
     parser.set_defaults(command=mood)
 
 
@@ -67,10 +60,11 @@ def mood(options: argparse.Namespace) -> int:
     """Run the command; the exit status is 0, or 3 if scans were left out."""
     from .bundle import find_bundle
     from .interruption import stop_requests
+    from .methods import shipped_model
     from .outputs import results_folder
 
     scans = _scans(options.input, options.output)
-    model = find_bundle(options.model)
+    model = find_bundle(options.model or shipped_model(options.method))
     status = 0
     with results_folder(options.output) as folder:
         from .detector import Detector

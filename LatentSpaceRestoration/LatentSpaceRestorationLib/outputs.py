@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from .course import IsCancelled, Progress
 from .detection import Detection, Estimate
 from .detector import Detector
 from .errors import InputError, OutputError
+from .findings import Extent, find_regions
 from .io import read_geometry, read_mask, read_volume, reason, scan_name, write_volume
 from .volume import Volume
 
@@ -31,6 +32,8 @@ IMAGES = {
 }
 PICTURE, FIGURES = "anomaly.png", "anomaly.json"
 ENDINGS = (*IMAGES, PICTURE, FIGURES)
+#: Smaller regions are not listed, in ml.
+SMALLEST_ML = 0.2
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,40 @@ class Result:
     files: dict[str, Path]
 
 
-def result_files(scan: str | Path, folder: str | Path) -> dict[str, Path]:
+#: Writes further files of a result, by what follows the scan's name.
+Writer = Callable[[Result, Mapping[str, Path]], None]
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Further files of a result, for those who ask for them.
+
+    Attributes:
+        endings: of the files, after the scan's name.
+        prepare: called with the scan, and the series as in :func:`detect_file`, before it is read;
+            raises an InputError if it cannot serve, and gives what writes the files.
+    """
+
+    endings: tuple[str, ...]
+    prepare: Callable[[Path, str], Writer]
+
+
+def result_files(
+    scan: str | Path, folder: str | Path, extras: Sequence[Extra] = ()
+) -> dict[str, Path]:
     """The paths that a scan's results have in a folder, by what follows the scan's name."""
-    return named_files(scan_name(scan), folder)
+    return named_files(scan_name(scan), folder, extras)
 
 
-def named_files(name: str, folder: str | Path) -> dict[str, Path]:
+def named_files(name: str, folder: str | Path, extras: Sequence[Extra] = ()) -> dict[str, Path]:
     """The paths that results of this name have in a folder, by what follows the name."""
-    return {ending: Path(folder) / f"{name}_{ending}" for ending in ENDINGS}
+    endings = [*ENDINGS, *(ending for extra in extras for ending in extra.endings)]
+    return {ending: Path(folder) / f"{name}_{ending}" for ending in endings}
 
 
-def check_names(scans: Sequence[str | Path], folder: str | Path) -> None:
+def check_names(
+    scans: Sequence[str | Path], folder: str | Path, extras: Sequence[Extra] = ()
+) -> None:
     """Refuse scans whose results would replace each other's, a scan, or a folder.
 
     Raises:
@@ -80,7 +106,7 @@ def check_names(scans: Sequence[str | Path], folder: str | Path) -> None:
         names[name] = scan
     inputs = {os.path.realpath(scan) for scan in scans}
     for scan in scans:
-        for file in result_files(scan, folder).values():
+        for file in result_files(scan, folder, extras).values():
             if os.path.realpath(file) in inputs:
                 raise OutputError(f"{file}: a result would replace this scan; use another folder")
             if os.path.isdir(file):
@@ -132,6 +158,7 @@ def detect_file(
     is_cancelled: IsCancelled | None = None,
     name: str | None = None,
     series: str = "",
+    extras: Sequence[Extra] = (),
 ) -> Result:
     """Read a scan, find what is unusual in it, and write the results.
 
@@ -144,12 +171,14 @@ def detect_file(
             is_cancelled: as for ``Detector.detect``.
         name: of the results; None takes the scan's.
         series: UID of the series, of a folder with several; empty takes the longest.
+        extras: what else is to be written.
 
     Raises:
         InputError: the scan or the mask cannot be used; the line names the file.
         OutputError: the results cannot be written.
         Cancelled: ``is_cancelled`` said so.
     """
+    writers = [extra.prepare(Path(scan), series) for extra in extras]
     volume, geometry = read_volume(scan, series=series), read_geometry(scan)
     mask = None if brain_mask is None else read_mask(brain_mask, volume)
     try:
@@ -168,24 +197,53 @@ def detect_file(
         )
     except InputError as error:
         raise InputError(f"{scan}: {error}") from error
-    figures = {"scan": Path(scan).name, **detection.to_json()}
-    files = named_files(name or scan_name(scan), folder)
-    _write(Path(scan), files, volume, geometry, detection, figures)
-    return Result(Path(scan), volume, detection, figures, files)
+    level = detector.calibration(mode, method).at(detection.restorations)
+    figures = {
+        "scan": Path(scan).name,
+        **detection.to_json(),
+        "healthy_scores": [float(f"{score:.6g}") for score in level.sample_scores],
+        **_what_is_flagged(volume, detection),
+    }
+    files = named_files(name or scan_name(scan), folder, extras)
+    result = Result(Path(scan), volume, detection, figures, files)
+    _write(result, Path(folder), geometry, writers)
+    return result
+
+
+def _what_is_flagged(volume: Volume, detection: Detection) -> dict[str, Any]:
+    """How much is flagged, and its regions, for the figures; positions are RAS in mm."""
+    regions = find_regions(
+        detection.anomaly_map,
+        detection.anomaly_mask,
+        Extent.of(detection.brain_mask, volume.affine),
+        volume.affine,
+        SMALLEST_ML,
+    )
+    voxel_ml = volume.voxel_volume_ml
+    return {
+        "flagged_ml": round(float((detection.anomaly_mask > 0).sum()) * voxel_ml, 3),
+        "brain_ml": round(float((detection.brain_mask > 0).sum()) * voxel_ml, 3),
+        "regions": [
+            {
+                "place": region.words,
+                "position_mm": [round(mm, 1) for mm in region.position_mm],
+                "volume_ml": round(region.volume_ml, 3),
+                "peak": float(f"{region.peak:.4g}"),
+                "mean": float(f"{region.mean:.4g}"),
+            }
+            for region in regions
+        ],
+    }
 
 
 def _write(
-    scan: Path,
-    files: dict[str, Path],
-    volume: Volume,
-    geometry: Nifti1Pair | None,
-    detection: Detection,
-    figures: dict[str, Any],
+    result: Result, folder: Path, geometry: Nifti1Pair | None, writers: Sequence[Writer]
 ) -> None:
-    """The files of a result; what became of the scan and of the folder meanwhile is no matter."""
+    """The files in the folder; what became of the scan and of the folder meanwhile is no matter."""
     from .picture import draw
 
-    folder = files[FIGURES].parent
+    scan, volume, detection = result.scan, result.volume, result.detection
+    files, figures = result.files, result.figures
     picture = draw(volume, detection, scan.name)
     text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
@@ -197,8 +255,10 @@ def _write(
                 write_volume(new[ending], image, like=geometry)
             picture.save(new[PICTURE])
             new[FIGURES].write_text(text, encoding="utf-8")
+            for write in writers:
+                write(result, new)
             with _uninterrupted():
-                _move([(new[ending], files[ending]) for ending in ENDINGS], Path(parts))
+                _move([(new[ending], file) for ending, file in files.items()], Path(parts))
     except (OSError, OutputError) as error:
         # The other one names a hidden file.
         cause = error.__cause__ if isinstance(error, OutputError) and error.__cause__ else error

@@ -44,7 +44,8 @@ _HEADER = 118
 _FOOTER = 92
 #: mm of surroundings shown about the brain.
 _SURROUND_MM = 8.0
-_COLUMNS = ("Scan", "Anomaly map", "Above threshold", "Restoration (mean)")
+#: What the panes of a row show.
+COLUMNS = ("Scan", "Anomaly map", "Above threshold", "Restoration (mean)")
 #: Plane, its fixed axis in RAS, that axis's letters, and what is left and right in the picture.
 _PLANES = (
     ("Axial", 2, "IS", "RL"),
@@ -87,8 +88,7 @@ def draw(volume: Volume, detection: Detection, title: str = "") -> Image.Image:
         detection.anomaly_map, detection.anomaly_mask, detection.brain_mask, volume.affine
     )
     view = _view(volume, detection, place)
-    width = 2 * _MARGIN + len(_COLUMNS) * _PANE + (len(_COLUMNS) - 1) * _GAP
-    height = _HEADER + len(_PLANES) * (_PANE + _GAP) + _FOOTER
+    width, height = _size()
     canvas = Image.new("RGB", (width, height), _BACKGROUND)
     pen = ImageDraw.Draw(canvas)
     _write_header(pen, width, title or volume.name, detection, place)
@@ -107,6 +107,30 @@ def draw(volume: Volume, detection: Detection, title: str = "") -> Image.Image:
     _draw_colour_bar(canvas, pen, _MARGIN + _PANE + _GAP, bottom + 6, view.heat, detection)
     _write_footer(pen, width, height, detection)
     return canvas
+
+
+def rows(picture: Image.Image) -> list[Image.Image]:
+    """The three planes of a drawn picture, each a row of panes, and the scale of its colours.
+
+    Args:
+        picture: from :func:`draw`, or read from where it was saved.
+
+    Returns:
+        four images, the last the scale; none if the picture is not one that this version draws.
+    """
+    width, height = _size()
+    if picture.size != (width, height):
+        return []
+    tops = [_HEADER + row * (_PANE + _GAP) for row in range(len(_PLANES))]
+    planes = [picture.crop((_MARGIN, top, width - _MARGIN, top + _PANE)) for top in tops]
+    left, top = _MARGIN + _PANE + _GAP, tops[-1] + _PANE + _GAP
+    return [*planes, picture.crop((left - 2, top, left + _PANE + 2, top + 36))]
+
+
+def _size() -> tuple[int, int]:
+    """Width and height of the picture."""
+    width = 2 * _MARGIN + len(COLUMNS) * _PANE + (len(COLUMNS) - 1) * _GAP
+    return width, _HEADER + len(_PLANES) * (_PANE + _GAP) + _FOOTER
 
 
 def inferno(values: np.ndarray) -> np.ndarray:
@@ -232,7 +256,7 @@ def _write_header(
     where = f"Most anomalous place: {place.words}, RAS {place.position()}"
     flagged = f", {place.volume_ml:.1f} ml" if place.volume_ml else "; nothing is above threshold"
     _text(pen, (_MARGIN, 68), where + flagged, 17, _DIM, "ls")
-    for column, heading in enumerate(_COLUMNS):
+    for column, heading in enumerate(COLUMNS):
         middle = _MARGIN + column * (_PANE + _GAP) + _PANE // 2
         _text(pen, (middle, _HEADER - 12), heading, 17, _TEXT, "ms")
 

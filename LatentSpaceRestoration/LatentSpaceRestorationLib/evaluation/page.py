@@ -6,11 +6,11 @@ often it fails, these pictures how.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
+from ..report.page import NOTICE, Strips, page
+from ..report.page import text as escape
 from .design import LESION, UNTOUCHED
 from .families import FAMILIES
 from .figures import FIGURES, MEAN, Row, families_of
@@ -19,23 +19,16 @@ from .runs import Result
 
 #: Methods whose maps are shown beside the first one's.
 _MORE_MAPS = 5
-_STYLE = """
-:root { color-scheme: dark; --pane: %dpx; }
-body { margin: 0 auto; padding: 24px; max-width: 1560px; background: #0e1016; color: #e8ebf0;
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 36px 0 2px; }
-p { color: #a5adba; margin: 2px 0 10px; max-width: 75em; }
-.warning { color: #ffc457; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 12px 0; }
-td, th { padding: 3px 14px 3px 0; text-align: right; font-weight: normal; }
-th { color: #a5adba; } td:first-child, th:first-child { text-align: left; }
-.case { margin: 0 0 18px; } .case > b { display: block; font-weight: 600; }
-.case > b span { font-weight: 400; color: #a5adba; }
-.panes { display: flex; flex-wrap: wrap; gap: 6px; }
-figure { margin: 0; } figcaption { color: #a5adba; font-size: 13px; max-width: var(--pane); }
-.pane { width: var(--pane); height: var(--pane); background-repeat: no-repeat; }
-.truth { color: #5eea8c; } .flagged { color: #40e0ff; }
-nav a { color: #8fb8ff; margin-right: 12px; white-space: nowrap; }
+_STYLE = f"""
+body {{ max-width: 1560px; }} .case {{ margin: 0 0 18px; }}
+.case > b {{ display: block; font-weight: 600; }}
+.case > b span {{ font-weight: 400; color: var(--dim); }}
+.panes {{ display: flex; flex-wrap: wrap; gap: 6px; }} figcaption {{ max-width: {PANE}px; }}
+.pane {{ width: {PANE}px; height: {PANE}px; }}
+td:first-child, th:first-child {{ text-align: left; }}
+.truth, .flagged {{ background: #000; padding: 0 5px; border-radius: 3px; }}
+.truth {{ color: #5eea8c; }} .flagged {{ color: #40e0ff; }}
+nav a {{ margin-right: 12px; white-space: nowrap; }}
 """
 
 
@@ -58,39 +51,32 @@ def write_page(
     sections = [_section(name, results, candidates, pictures) for name in names]
     links = " ".join(f'<a href="#{escape(name)}">{escape(name)}</a>' for name in names)
     parts = [
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width">',
-        f"<title>{escape(title)}</title>",
-        f"<style>{_STYLE % PANE}{pictures.style}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
-        '<p class="warning">Research use, not for diagnosis. Anomalies are synthetic unless they '
-        "are called real.</p>",
-        f"<p>{'<br>'.join(map(escape, notes))}</p>",
+        f'<p class="warning">{NOTICE} Anomalies are synthetic unless they are called real.</p>',
+        f'<p class="dim">{"<br>".join(map(escape, notes))}</p>',
         _table(rows, candidates),
-        "<p>One axial plane of each case, that with most of the anomaly; the patient's right is on "
-        'the left. Outlines: <span class="truth">the truth</span>, '
+        '<p class="dim">One axial plane of each case, that with most of the anomaly; the '
+        'patient’s right is on the left. Outlines: <span class="truth">the truth</span>, '
         '<span class="flagged">what is flagged</span> at the calibrated threshold. Maps are clear '
         "below half of that threshold and brightest at three times it.</p>",
         f"<nav>{links}</nav>",
         *sections,
-        "</body></html>\n",
     ]
-    file.write_text("\n".join(parts), encoding="utf-8")
+    content = page(title, "\n".join(parts), _STYLE + pictures.strips.style)
+    file.write_text(content, encoding="utf-8")
 
 
 class _Pictures:
-    """Each strip of panes once, as a style, of which panes show a part."""
+    """Each strip of panes once, of which panes show a part."""
 
     def __init__(self) -> None:
-        self.style = ""
+        self.strips = Strips()
         self._names: dict[Path, str] = {}
 
     def pane(self, result: Result, number: int, caption: str) -> str:
         name = self._names.get(result.picture)
         if name is None:
-            name = self._names[result.picture] = f"s{len(self._names)}"
-            data = base64.b64encode(result.picture.read_bytes()).decode()
-            self.style += f".{name} {{ background-image: url(data:image/webp;base64,{data}); }}\n"
+            name = self._names[result.picture] = self.strips.add(result.picture.read_bytes())
         place = f"background-position: -{number * PANE}px 0"
         return (
             f'<figure><div class="pane {name}" style="{place}" role="img" '
@@ -108,7 +94,8 @@ def _section(
     ranked = sorted(own, key=lambda r: r.measured.numbers.get(key, 0.0), reverse=True)
     words = ("Best", "Median", "Worst") if key == "ap" else ("Highest score", "Median", "Lowest")
     picked = {0: words[0], len(ranked) // 2: words[1], len(ranked) - 1: words[2]}
-    lines = [f'<h2 id="{escape(name)}">{escape(_heading(name))}</h2>', f"<p>{_about(name)}</p>"]
+    lines = [f'<h2 id="{escape(name)}">{escape(_heading(name))}</h2>']
+    lines.append(f'<p class="dim">{_about(name)}</p>')
     for place, word in sorted(picked.items()):
         result = ranked[place]
         others = [
@@ -189,4 +176,7 @@ def _table(rows: Sequence[Row], candidates: Sequence[str]) -> str:
             cells.append(f"<td>{text}</td>")
         label = f"<b>{name}</b>" if name == MEAN else escape(_heading(name))
         lines.append(f"<tr><td>{label}</td>{''.join(cells)}</tr>")
-    return "".join(lines) + "</table><p>* no voxels to find: AUROC of the sample scores.</p>"
+    return (
+        "".join(lines)
+        + '</table><p class="dim">* no voxels to find: AUROC of the sample scores.</p>'
+    )

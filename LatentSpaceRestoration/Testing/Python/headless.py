@@ -1,0 +1,48 @@
+"""A real browser without a window, for the tests of pages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Chromium, driven by selenium; skips the test where one of them is missing.
+
+    Nothing is fetched: selenium would download a driver if it were not told of one.
+    """
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    from selenium.webdriver.chrome.service import Service
+
+    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("needs the programs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for switch in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+        options.add_argument(f"--{switch}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    window = webdriver.Chrome(options=options, service=Service(driver))
+    try:
+        window.set_window_size(1280, 900)
+        yield window
+    finally:
+        window.quit()
+
+
+def opened(window: Any, page: Path, scheme: str = "light") -> Any:
+    """Open a page of a file, and make sure that it complained of nothing."""
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    window.get(page.as_uri())
+    assert window.get_log("browser") == []
+    return window
