@@ -68,6 +68,7 @@ def add_cohort(parser: argparse.ArgumentParser) -> None:
 def cohort(options: argparse.Namespace) -> int:
     """Run the command; the exit status is 0, or 3 if scans failed."""
     from ..interruption import stop_requests
+    from ..report.cohort import write_cohort_report
     from .run import prepared, run
 
     engine = _engine(options)
@@ -80,6 +81,7 @@ def cohort(options: argparse.Namespace) -> int:
             failed = _through(rows, _progress_bar(plan))
     total = len(plan.scans)
     print(f"{total - failed} of {total} scans are done: {plan.folder / 'scores.tsv'}")
+    print(f"To be looked at: {write_cohort_report(plan.folder)}")
     return _UNUSABLE_INPUT if failed else 0
 
 

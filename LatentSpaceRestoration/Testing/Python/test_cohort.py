@@ -208,6 +208,10 @@ def test_a_row_a_scan_and_the_files_of_lsr_detect(
         ("c", "done"),
     ]
     assert "is not an image that can be read" in rows[1]["reason"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "3 scans: 2 analysed" in page
+    assert page.count("data:image/webp") == 2
+    assert "is not an image that can be read" in page
     assert rows[1]["score"] == rows[1]["result"] == rows[0]["reason"] == "n/a"
     assert rows[0]["warnings"] == "the scan is already brain-extracted and taken as it is"
     assert detect(scans / "a.nii.gz", scans / "c.nii.gz")[0] == 0
