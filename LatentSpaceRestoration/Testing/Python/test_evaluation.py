@@ -90,7 +90,7 @@ def test_an_evaluation_writes_tables_curves_and_a_page_and_goes_on_where_it_was(
     assert 0.0 <= low <= value <= high <= 1.0
     assert whole["bias-field"]["pooled_ap"] == ""
     page = (folder / "page.html").read_text()
-    assert "http" not in page
+    assert "://" not in page
     # Three examples of each family and of the untouched, each of one strip of panes.
     assert page.count("data:image/webp;base64,") == 3 * (1 + len(FAMILIES))
 
