@@ -196,8 +196,9 @@ def markdown(results: Mapping[str, Any]) -> str:
         "How: each way is `lsr cohort` once, from a cold start; CPU time is that of all its "
         "processes, and includes loading PyTorch and the model in each of them. Threads that wait "
         "for each other sleep, so that CPU time is work done. *Cores kept busy* is CPU time over "
-        "wall time. Scores are compared with those of the first way, relatively. Where the load was above the number of cores before it began, other programs "
-        "had their share of the machine, and wall times say little; CPU times say more.",
+        "wall time. Scores are compared with those of the first way, relatively. Where the load "
+        "was above the number of cores before it began, other programs had their share of the "
+        "machine, and wall times say little; CPU times say more.",
     ]
     return "\n\n".join(parts) + "\n"
 
