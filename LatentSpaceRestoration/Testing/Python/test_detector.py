@@ -162,6 +162,16 @@ def test_a_scan_stored_another_way_gives_the_same_map(
     ]
 
 
+def test_a_mirror_image_gives_the_mirrored_map(
+    detector: Detector, scan: Volume, result: Detection
+) -> None:
+    assert (scan.array != scan.array[::-1]).any()
+    mirrored = replace(scan, array=scan.array[::-1].copy())
+    found = detector.detect(mirrored, **QUICK)
+    np.testing.assert_allclose(found.anomaly_map, result.anomaly_map[::-1], atol=1e-5)
+    assert found.sample_score == pytest.approx(result.sample_score, abs=1e-5)
+
+
 @pytest.mark.parametrize("orientation", [ORIENTATIONS[1], ORIENTATIONS[30]])
 def test_oblique_anisotropic_scans_of_odd_sizes(
     detector: Detector, orientation: np.ndarray
