@@ -60,7 +60,11 @@ def doubts(
 def doubts_of_model(unlikely: tuple[float, float] | None, error: float | None) -> tuple[str, ...]:
     """What a model's own statistics say of a scan, beside those of healthy ones.
 
-    MEASURED
+    Measured with brain-t1: 2% of codes are unlikely in a healthy scan of the scanner that was
+    learned from, 4 and 5% in T1 scans with lesions of other scanners, and the error is -0.8 to -0.5
+    in these. Without the mean over the mirror image, which lowers all of them: 4 to 5%, 4 to 8%, 9
+    and 10% back to front and upside down, 11 to 13% in phantoms, 22 to 37% in T2-like contrast, 30%
+    in noise; an error of -1.0 to 0.3 in T1 scans, 1.6 to 7 in phantoms, T2-like contrast and noise.
 
     Args:
         unlikely: share of the brain's codes that are unlikely, and the same of healthy scans; None
