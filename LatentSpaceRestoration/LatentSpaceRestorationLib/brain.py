@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 #: A scan whose voxels off the background fill less than this, in ml, holds a brain without a head.
 EXTRACTED_ML = 2300.0
-#: Share of a brain's surface that may lie at the edge of the scan, beyond the caps, a voxel high,
-#: that a scan cropped to the brain (a ball of that radius, in mm) leaves on its six sides.
-EDGE_SHARE, _RADIUS_MM = 0.05, 70.0
+#: Share of a brain's surface that may lie at one side of the scan, beyond the cap, a voxel high,
+#: that a scan cropped to the brain (a ball of that radius, in mm) leaves there.
+EDGE_SHARE, _RADIUS_MM = 0.03, 70.0
 #: What a network takes for brain of a brain without a head, at least.
 _SAME_SHARE = 0.8
 #: Less than this, in ml, is no brain, nor is more than the other.
@@ -89,7 +89,7 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
 
 
 def edge_share(mask: np.ndarray, inside: np.ndarray) -> float:
-    """Share of a mask's surface that lies where the scan ends.
+    """Share of a mask's surface that lies where the scan ends, in one piece: its largest cut.
 
     Args:
         mask: (D, H, W) bool.
@@ -97,13 +97,14 @@ def edge_share(mask: np.ndarray, inside: np.ndarray) -> float:
     """
     padded, outside = np.pad(mask, 1), ~np.pad(inside, 1)
     surface = padded & ~ndimage.binary_erosion(padded)
-    cut = surface & ndimage.binary_dilation(outside)
-    return float(cut.sum()) / max(float(surface.sum()), 1.0)
+    pieces, count = ndimage.label(surface & ndimage.binary_dilation(outside), np.ones((3, 3, 3)))
+    largest = float(np.bincount(pieces.ravel())[1:].max()) if count else 0.0
+    return largest / max(float(surface.sum()), 1.0)
 
 
 def edge_limit(spacing_mm: float) -> float:
     """The share above which a brain does not end where the scan does by its own shape."""
-    return EDGE_SHARE + 3.0 * spacing_mm / _RADIUS_MM
+    return EDGE_SHARE + spacing_mm / (2.0 * _RADIUS_MM)
 
 
 def network_input(array: np.ndarray) -> np.ndarray:
@@ -136,7 +137,10 @@ def load_network(bundle: Bundle) -> UNet3D:
 
 
 def brain_probability(network: UNet3D, head: Head, device: str = "cpu") -> np.ndarray:
-    """(slices, rows, columns) float32, the network's probability that a voxel is brain."""
+    """(slices, rows, columns) float32, the network's probability that a voxel is brain.
+
+    The mean over the head and its mirror image: left and right must not matter.
+    """
     import torch
     import torch.nn.functional as F
 
@@ -144,11 +148,15 @@ def brain_probability(network: UNet3D, head: Head, device: str = "cpu") -> np.nd
     padding: list[int] = []
     for size in reversed(x.shape[2:]):
         padding += [0, -size % network.multiple]
-    with torch.inference_mode():
-        logits = network.to(device)(F.pad(x, padding).to(device))
-        probability = torch.sigmoid(logits)[0, 0].float().cpu().numpy()
     d, h, w = head.array.shape
-    return probability[:d, :h, :w]
+
+    def look(image: torch.Tensor) -> torch.Tensor:
+        logits = network.to(device)(F.pad(image, padding).to(device))
+        return torch.sigmoid(logits)[0, 0, :d, :h, :w].float().cpu()
+
+    with torch.inference_mode():
+        probability = (look(x) + look(x.flip(4)).flip(2)) / 2.0
+    return np.asarray(probability.numpy())
 
 
 def extract_brain(

@@ -24,8 +24,8 @@ PERCENTILES = (
     100.0,
 )
 #: Size of a cell of the place statistics: voxels in plane, and mm of depth.
-_CELL_VOXELS = 4
-_CELL_DEPTH_MM = 5.0
+CELL_VOXELS = 4
+CELL_DEPTH_MM = 5.0
 
 
 @dataclass(frozen=True)
@@ -195,12 +195,12 @@ class PlaceSums:
             mask: (N, rows, columns) bool; only these voxels count.
             position: (N,) slice positions in [-0.5, 0.5].
         """
-        depths = int(DEPTH_MM / _CELL_DEPTH_MM) + 1
+        depths = int(DEPTH_MM / CELL_DEPTH_MM) + 1
         _, rows, columns = values.shape
-        h, w = -(-rows // _CELL_VOXELS), -(-columns // _CELL_VOXELS)
+        h, w = -(-rows // CELL_VOXELS), -(-columns // CELL_VOXELS)
         slices, r, c = np.nonzero(mask)
         depth = np.round(_depth(position)).astype(int)[slices]
-        cell = (depth * h + r // _CELL_VOXELS) * w + c // _CELL_VOXELS
+        cell = (depth * h + r // CELL_VOXELS) * w + c // CELL_VOXELS
         found = values[mask].astype(np.float64)
         size = depths * h * w
 
@@ -250,6 +250,13 @@ class PlaceStatistics:
         variance = (square + few * whole_square) / count - mean**2
         return cls(mean.astype(np.float32), np.sqrt(np.maximum(variance, 1e-8)).astype(np.float32))
 
+    def symmetric(self) -> PlaceStatistics:
+        """Those of scans and their mirror images together."""
+        mean = (self.mean + self.mean[:, :, ::-1]) / 2.0
+        square = self.sd**2 + self.mean**2
+        variance = (square + square[:, :, ::-1]) / 2.0 - mean**2
+        return PlaceStatistics(mean, np.sqrt(np.maximum(variance, 1e-8)).astype(np.float32))
+
     def normalise(self, values: np.ndarray, position: np.ndarray) -> np.ndarray:
         """(value - usual) / spread at each voxel's place.
 
@@ -259,8 +266,8 @@ class PlaceStatistics:
         """
         _, rows, columns = values.shape
         depth = _depth(position)
-        r = (np.arange(rows) + 0.5) / _CELL_VOXELS - 0.5
-        c = (np.arange(columns) + 0.5) / _CELL_VOXELS - 0.5
+        r = (np.arange(rows) + 0.5) / CELL_VOXELS - 0.5
+        c = (np.arange(columns) + 0.5) / CELL_VOXELS - 0.5
         where = np.meshgrid(depth, r, c, indexing="ij")
         mean = ndimage.map_coordinates(self.mean, where, order=1, mode="nearest")
         sd = ndimage.map_coordinates(self.sd, where, order=1, mode="nearest")
@@ -269,4 +276,4 @@ class PlaceStatistics:
 
 def _depth(position: np.ndarray) -> np.ndarray:
     """Slice positions as fractional indices of depth."""
-    return (0.5 - np.asarray(position, float)) * DEPTH_MM / _CELL_DEPTH_MM
+    return (0.5 - np.asarray(position, float)) * DEPTH_MM / CELL_DEPTH_MM

@@ -23,8 +23,9 @@ from .methods import BY_KIND, METHODS, MODES, baseline, calibration_key
 from .methods.evidence import Case, Known, Method
 from .methods.lsr import LatentSpaceRestoration
 from .methods.masked import MaskedRestoration
-from .preparation import BrainFinder, Opened, given_brain
-from .preprocessing import Grid, Prepared, prepare, to_head
+from .pose import Places
+from .preparation import BrainFinder, Opened, into_model_space
+from .preprocessing import Grid, Prepared
 from .scoring import ModeSettings
 from .usual import Usual, read_usual
 from .volume import Volume, check
@@ -59,6 +60,8 @@ class Detector:
         self._warnings = warnings
         rows, columns = map(int, bundle.config["grid"])
         self.grid = Grid(rows, columns, float(bundle.config["spacing_mm"]))
+        self._intensity = usual_intensity(bundle)
+        self._places = Places.of(self._intensity, self.grid)
 
     @property
     def device(self) -> str:
@@ -180,12 +183,7 @@ class Detector:
             InputError: the scan cannot be used.
         """
         check(volume)
-        head = to_head(volume, self.grid.spacing_mm)
-        if brain_mask is None:
-            found = self._brain.find(volume, head, self.grid.spacing_mm)
-        else:
-            found = given_brain(volume, head, brain_mask)
-        return prepare(volume, head, found.mask, self.grid), found
+        return into_model_space(volume, self.grid, self._brain, self._places, brain_mask)
 
     def open(self, volume: Volume, brain_mask: np.ndarray | None = None) -> Opened:
         """Find the brain, for several methods to go on from; args and errors as of :meth:`prepare`.
@@ -194,8 +192,8 @@ class Detector:
             the scan, to be given to :meth:`detect` in place of the volume.
         """
         prepared, found = self.prepare(volume, brain_mask)
-        usual = usual_intensity(self.bundle)
-        warnings = [*doubts(volume, prepared, self.grid.spacing_mm, usual), *found.warnings]
+        unfit = doubts(volume, prepared, self.grid.spacing_mm, self._intensity)
+        warnings = [*unfit, *found.warnings]
         if prepared.cropped > 0.01:
             warnings.append(
                 f"{100 * prepared.cropped:.0f}% of the brain lies outside the model's field of "

@@ -12,6 +12,7 @@ from . import __version__
 from .calibration import ModeCalibration, p_value
 from .course import Course
 from .detection import Detection, Estimate, SliceScore
+from .fitness import doubts_of_model
 from .methods.evidence import Evidence
 from .preprocessing import Prepared
 from .scoring import MapRule, anomaly_map, peak_score
@@ -21,6 +22,8 @@ from .volume import Volume
 #: A share of the brain above the threshold that is worth a warning, if it is also so many times the
 #: healthy share.
 _WIDELY, _TIMES = 0.05, 10.0
+#: The map of the reconstruction error.
+RESIDUAL = "residual"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Estimator:
                 f"the time budget of {self.course.budget:g} s ended it after {made} of "
                 f"{evidence.wanted} restorations: the result is less certain"
             )
+        warnings += doubts_of_model(evidence.unlikely, self._error(evidence))
         warnings += _widely_flagged(values[prepared.mask] >= cut, request.percentile)
         self.course.seconds.setdefault("first_score", self.course.elapsed)
         device, seconds = self.device(), dict(self.course.seconds)
@@ -132,6 +136,14 @@ class Estimator:
             is_last=evidence.is_last,
             _detection=detection,
         )
+
+    def _error(self, evidence: Evidence) -> float | None:
+        """Mean reconstruction error in healthy spreads, of methods that look at it."""
+        usual = self.yardstick.usual.get(RESIDUAL)
+        if usual is None:
+            return None
+        z = usual.place.normalise(evidence.maps[RESIDUAL], self.prepared.position)
+        return float(z[self.prepared.mask].mean())
 
 
 def sample_score(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,12 +53,22 @@ class Expected:
     Attributes:
         reading: the codes, with the NLL of each given those outside its tile.
         image: (N, rows, columns) float32, decoded from the expected latents.
-        reconstruction: (N, rows, columns) float32, decoded from the codes as they are.
+        residual: (N, rows, columns) float32, absolute difference of the scan and what is decoded
+            from its codes as they are.
     """
 
     reading: Reading
     image: np.ndarray
-    reconstruction: np.ndarray
+    residual: np.ndarray
+
+    def mean_with_mirrored(self, other: Expected) -> Expected:
+        """The mean with that of the scan's mirror image; the codes are those of the scan."""
+
+        def mean(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+            return (mine + theirs[:, :, ::-1]) / np.float32(2.0)
+
+        reading = replace(self.reading, nll=mean(self.reading.nll, other.reading.nll))
+        return Expected(reading, mean(self.image, other.image), mean(self.residual, other.residual))
 
 
 class Networks:
@@ -122,13 +132,24 @@ class Networks:
         return Reading(codes.numpy(), nll.numpy(), _with_brain(prepared, codes))
 
     def expect(self, prepared: Prepared, tile: int, step: Step | None = None) -> Expected:
-        """Encode every slice, and see what each tile of codes should be, from what is around it.
+        """What each tile of codes should be, from what is around it.
+
+        The mean over the scan and its mirror image: networks see blocks of voxels from one corner
+        on, and left and right must not matter.
 
         Args:
             prepared: the scan in model space.
             tile: side of a tile in codes.
             step: called with the fraction done.
         """
+
+        def half(first: float) -> Step | None:
+            return None if step is None else lambda share: step(first + 0.5 * share)
+
+        found = self._expect(prepared, tile, half(0.0))
+        return found.mean_with_mirrored(self._expect(prepared.mirrored(), tile, half(0.5)))
+
+    def _expect(self, prepared: Prepared, tile: int, step: Step | None) -> Expected:
         codes = self._encode(prepared, lambda share: step(0.4 * share) if step else None)
         position = _tensor(prepared.position)
         masked = self.masked
@@ -157,7 +178,8 @@ class Networks:
 
         image = self.placement.run("slices", decode)
         reading = Reading(codes.numpy(), nll.numpy(), _with_brain(prepared, codes))
-        return Expected(reading, image, self.reconstruct(prepared, reading))
+        residual = np.abs(prepared.slices - self.reconstruct(prepared, reading))
+        return Expected(reading, image, residual)
 
     def _encode(self, prepared: Prepared, step: Step | None) -> Tensor:
         slices = torch.from_numpy(prepared.slices)[:, None]

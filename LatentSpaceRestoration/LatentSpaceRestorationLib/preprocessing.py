@@ -6,7 +6,8 @@ position formula (the published code had two of each).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,7 +62,8 @@ class Prepared:
         slices: (N, rows, columns) float32 in [-CLIP, CLIP], -CLIP outside the brain.
         mask: (N, rows, columns) bool, brain.
         position: (N,) float32 in [-0.5, 0.5], slice position relative to the top of the brain.
-        position_mm: (N,) RAS superior coordinate of the slice centres.
+        position_mm: (N,) RAS superior coordinate of the slice centres; of what lies oblique, of the
+            middle of each slice.
         affine: (4, 4) (slice, row, column) -> RAS in mm.
         centre, scale: native intensity = centre + scale * value.
         native_shape, native_affine: the scan's own grid.
@@ -78,6 +80,22 @@ class Prepared:
     native_shape: tuple[int, int, int]
     native_affine: np.ndarray
     cropped: float
+
+    def moved(self, transform: np.ndarray) -> Prepared:
+        """The same, where a scan lies that a rigid transform, (4, 4) in RAS mm, was applied to."""
+        affine = transform @ self.affine
+        middle = (np.array(self.slices.shape[1:]) - 1) / 2.0
+        first = float(affine[2, 1:3] @ middle + affine[2, 3])
+        return replace(
+            self,
+            affine=affine,
+            native_affine=transform @ self.native_affine,
+            position_mm=first + affine[2, 0] * np.arange(len(self.slices)),
+        )
+
+    def mirrored(self) -> Prepared:
+        """Slices and brain with left and right exchanged; the way back is not that of a scan."""
+        return replace(self, slices=_flipped(self.slices), mask=_flipped(self.mask))
 
     def to_native(self, array: np.ndarray, *, order: int = 1, fill: float = 0.0) -> np.ndarray:
         """Bring (N, rows, columns) values in model space to the scan's own grid.
@@ -142,19 +160,27 @@ class Prepared:
         return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), affine
 
 
-def to_head(volume: Volume, spacing_mm: float) -> Head:
+def _flipped(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array[:, :, ::-1])
+
+
+def to_head(
+    volume: Volume, spacing_mm: float, *, through: Sequence[float] | None = None, order: int = 1
+) -> Head:
     """Resample a scan onto the patient's axes at an isotropic spacing.
 
     Args:
         volume: (I, J, K) scan, any orientation, obliquity and spacing.
         spacing_mm: the model's spacing.
+        through: RAS in mm of a point that the grid is to pass through; None takes the scan's own
+            voxels, so that a scan that lies on such a grid is not interpolated.
+        order: spline order.
     """
-    shape, affine = world_grid(volume, spacing_mm)
+    shape, affine = world_grid(volume, spacing_mm, through)
     # (left, back, head) -> (slice, row, column)
-    order = [2, 1, 0]
-    affine = affine[:, [*order, 3]]
+    affine = affine[:, [2, 1, 0, 3]]
     shape = (shape[2], shape[1], shape[0])
-    array = resample(volume, shape, affine, fill=float(np.min(volume.array)))
+    array = resample(volume, shape, affine, order=order, fill=float(np.min(volume.array)))
     inside = np.broadcast_to(covered(volume, shape, affine), shape).copy()
     return Head(array, inside, affine)
 
@@ -203,7 +229,13 @@ def slice_position(height_mm: np.ndarray, top_mm: float) -> np.ndarray:
     return np.clip(0.5 - (top_mm - height_mm) / DEPTH_MM, -0.5, 0.5).astype(np.float32)
 
 
-def prepare(volume: Volume, head: Head, mask: np.ndarray, grid: Grid) -> Prepared:
+def prepare(
+    volume: Volume,
+    head: Head,
+    mask: np.ndarray,
+    grid: Grid,
+    origin: np.ndarray | None = None,
+) -> Prepared:
     """Crop to the brain, normalise, and cut into axial slices: every slice that has brain.
 
     Args:
@@ -211,6 +243,8 @@ def prepare(volume: Volume, head: Head, mask: np.ndarray, grid: Grid) -> Prepare
         head: the scan from :func:`to_head` at ``grid.spacing_mm``.
         mask: (slices, rows, columns) bool, brain on the head's grid.
         grid: the model's grid.
+        origin: (3,) RAS in mm of the middle between the brain's sides and of its top; None takes
+            them from the mask, in whole voxels.
 
     Raises:
         InputError: too little brain, or no contrast in it.
@@ -233,7 +267,10 @@ def prepare(volume: Volume, head: Head, mask: np.ndarray, grid: Grid) -> Prepare
     start = [first]
     for axis, size in ((1, grid.rows), (2, grid.columns)):
         extent = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        start.append(int(extent[0] + extent[-1] + 1 - size) // 2)
+        twice = int(extent[0] + extent[-1] + 1)
+        if origin is not None:
+            twice = round(2.0 * float((np.linalg.inv(head.affine) @ [*origin, 1.0])[axis])) + 1
+        start.append((twice - size) // 2)
     shape = (last - first + 1, grid.rows, grid.columns)
     slices = _crop(values, start, shape, -CLIP)
     inside = _crop(mask, start, shape, False)
@@ -241,6 +278,8 @@ def prepare(volume: Volume, head: Head, mask: np.ndarray, grid: Grid) -> Prepare
     affine[:3, 3] = head.affine[:3, :3] @ start + head.affine[:3, 3]
     position_mm = affine[2, 3] + affine[2, 0] * np.arange(shape[0])
     top_mm = float(head.affine[2, 3] + head.affine[2, 0] * full[-1])
+    if origin is not None:
+        top_mm = float(origin[2])
     return Prepared(
         slices=slices,
         mask=inside,

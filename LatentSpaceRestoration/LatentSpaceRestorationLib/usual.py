@@ -46,7 +46,7 @@ class Usual:
 
 
 def read_usual(bundle: Bundle, key: str) -> dict[str, Usual]:
-    """What is usual of each map.
+    """What is usual of each map, left and right alike.
 
     Args:
         bundle: the model.
@@ -67,7 +67,7 @@ def read_usual(bundle: Bundle, key: str) -> dict[str, Usual]:
 
     return {
         name: Usual(
-            PlaceStatistics(array(name, "mean"), array(name, "sd")),
+            PlaceStatistics(array(name, "mean"), array(name, "sd")).symmetric(),
             Rarity(array(name, "rarity")) if f"{key}.{name}.rarity" in tensors else None,
         )
         for name in names

@@ -69,7 +69,7 @@ def resample(
         volume: (I, J, K) source.
         shape: target shape, three axes.
         affine: (4, 4) target voxel index -> RAS in mm.
-        order: spline order, 0 (nearest) or 1 (linear).
+        order: spline order, 0 (nearest), 1 (linear) or 3 (cubic: keeps fine detail).
         fill: value outside the source's voxels; in the outer half of its border voxels their own
             value holds on, so that a border is neither damped nor cut.
         antialias: low-pass before coarsening; off for labels.
@@ -95,7 +95,7 @@ def resample(
         output=np.float32,
         order=order,
         mode="nearest",
-        prefilter=False,
+        prefilter=order > 1,
     )
     return np.where(covered(volume, target, affine), values, np.float32(fill))
 
@@ -121,7 +121,9 @@ def covered(volume: Volume, shape: Sequence[int], affine: np.ndarray) -> np.ndar
     return within
 
 
-def world_grid(volume: Volume, spacing: float) -> tuple[tuple[int, int, int], np.ndarray]:
+def world_grid(
+    volume: Volume, spacing: float, through: Sequence[float] | None = None
+) -> tuple[tuple[int, int, int], np.ndarray]:
     """The grid along the patient's axes that covers a volume.
 
     Axes: index 0 runs to the patient's left, 1 to the back, 2 to the head. The grid passes through
@@ -132,6 +134,7 @@ def world_grid(volume: Volume, spacing: float) -> tuple[tuple[int, int, int], np
     Args:
         volume: source; only its shape and affine matter.
         spacing: mm.
+        through: RAS in mm of a point that the grid is to pass through instead.
 
     Returns:
         shape, and the (4, 4) affine from index to RAS in mm.
@@ -139,6 +142,8 @@ def world_grid(volume: Volume, spacing: float) -> tuple[tuple[int, int, int], np
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in volume.shape], indexing="ij"))
     points = volume.affine[:3, :3] @ corners.reshape(3, -1) + volume.affine[:3, 3:]
     low = points.min(axis=1)
+    if through is not None:
+        low -= (low - np.asarray(through, float)) % spacing
     steps = np.ceil((points.max(axis=1) - low) / spacing - 1e-3).astype(int)
     n0, n1, n2 = (steps + 1).tolist()
     affine = np.diag([-spacing, -spacing, spacing, 1.0])

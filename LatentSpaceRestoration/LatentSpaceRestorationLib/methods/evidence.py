@@ -33,6 +33,8 @@ class Evidence:
         is_last: whether nothing further comes.
         slice_scores: (N,), where a method scores slices, and by their sum the scan, by other means
             than the map.
+        unlikely: share of the brain's codes that are unlikely, and the same of healthy scans, of
+            methods that know it.
     """
 
     maps: Mapping[str, np.ndarray]
@@ -42,6 +44,7 @@ class Evidence:
     wanted: int
     is_last: bool = True
     slice_scores: np.ndarray | None = None
+    unlikely: tuple[float, float] | None = None
 
     @classmethod
     def of_one(

@@ -43,7 +43,7 @@ class MaskedRestoration:
             "difference": self._difference(case, x - expected.image),
             **case.smoothed(
                 {
-                    "residual": np.abs(x - expected.reconstruction),
+                    "residual": expected.residual,
                     "nll": upsampled(reading.nll, x.shape),
                 }
             ),
@@ -51,6 +51,7 @@ class MaskedRestoration:
         with course.step("restore", "Looking into what is unlikely", 0.45) as report:
             unlikely = reading.brain & (reading.nll > self.restore_threshold)
             holes = networks.look_into(prepared, reading, unlikely, report)
+        share = float(unlikely.sum()) / max(float(reading.brain.sum()), 1.0)
         averages = Averages(x)
         groups = course.groups(case.restorations)
         group = next(groups, None)
@@ -69,6 +70,7 @@ class MaskedRestoration:
                 averages.restorations,
                 case.restorations,
                 is_last=group is None,
+                unlikely=(share, 1.0 - self.settings.hole_percentile / 100.0),
             )
 
     def _difference(self, case: Case, difference: np.ndarray) -> np.ndarray:

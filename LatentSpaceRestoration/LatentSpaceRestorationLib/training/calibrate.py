@@ -216,9 +216,9 @@ def _usual(
     """What is usual for each scan by all others, and by all of them for a new one."""
     total = {name: reduce(add, (s[name] for s in sums)) for name in sums[0]}
     places = [
-        {name: PlaceStatistics.from_sums(total[name] - own[name]) for name in total} for own in sums
+        {n: PlaceStatistics.from_sums(total[n] - own[n]).symmetric() for n in total} for own in sums
     ]
-    every = {name: PlaceStatistics.from_sums(total[name]) for name in total}
+    every = {name: PlaceStatistics.from_sums(total[name]).symmetric() for name in total}
     if rule.combine != "rarest":
         return [{n: Usual(p) for n, p in own.items()} for own in places], {
             n: Usual(p) for n, p in every.items()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from LatentSpaceRestorationLib import inference
+from LatentSpaceRestorationLib import fitness, inference
 from LatentSpaceRestorationLib.bundle import read_bundle
 from LatentSpaceRestorationLib.calibration import ModeCalibration
 from LatentSpaceRestorationLib.detection import Detection
@@ -132,6 +132,23 @@ def test_a_scan_that_is_flagged_all_over_is_doubted(
     assert "1% of a healthy one" in line
 
 
+def test_a_scan_that_the_models_own_statistics_give_away_is_doubted(
+    detector: Detector, scan: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said() -> list[str]:
+        found = detector.detect(scan, restorations=1)
+        return [line for line in found.warnings if "the scans that the model knows" in line]
+
+    monkeypatch.setattr(fitness, "UNLIKELY", 1e3)
+    monkeypatch.setattr(fitness, "ERROR", 1e3)
+    assert said() == []
+    monkeypatch.setattr(fitness, "UNLIKELY", 0.0)
+    monkeypatch.setattr(fitness, "ERROR", -1e3)
+    (line,) = said()
+    assert "of its codes are unlikely, against 5% in healthy scans" in line
+    assert "its reconstruction error" in line
+
+
 def test_another_seed_gives_another_restoration_and_by_pixelsnail_another_map(
     detector: Detector, scan: Volume, result: Detection
 ) -> None:
@@ -160,6 +177,16 @@ def test_a_scan_stored_another_way_gives_the_same_map(
     assert [s.position_mm for s in found.slice_scores] == [
         s.position_mm for s in result.slice_scores
     ]
+
+
+def test_a_mirror_image_gives_the_mirrored_map(
+    detector: Detector, scan: Volume, result: Detection
+) -> None:
+    assert (scan.array != scan.array[::-1]).any()
+    mirrored = replace(scan, array=scan.array[::-1].copy())
+    found = detector.detect(mirrored, **QUICK)
+    np.testing.assert_allclose(found.anomaly_map, result.anomaly_map[::-1], atol=1e-5)
+    assert found.sample_score == pytest.approx(result.sample_score, abs=1e-5)
 
 
 @pytest.mark.parametrize("orientation", [ORIENTATIONS[1], ORIENTATIONS[30]])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from LatentSpaceRestorationLib.bundle import default_models_folder, read_bundle
 from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums
-from LatentSpaceRestorationLib.fitness import doubts, likeness, usual_intensity
+from LatentSpaceRestorationLib.fitness import doubts, doubts_of_model, likeness, usual_intensity
 from LatentSpaceRestorationLib.preprocessing import Grid, Prepared, prepare, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from scipy import ndimage
@@ -134,6 +134,25 @@ def test_a_scan_that_is_cropped_to_the_brain_is_whole() -> None:
     affine = scan.affine.copy()
     affine[:3, 3] += 4.0 * np.array([part.start for part in box])
     assert said(Volume(scan.array[box].copy(), affine)) == ""
+
+
+def test_a_scan_that_ends_in_the_brain_at_one_side_only() -> None:
+    scan = brain()
+    top = int(np.flatnonzero((scan.array > 0).any(axis=(0, 1)))[-1])
+    cut = Volume(scan.array[:, :, : top - 3].copy(), scan.affine)
+    assert "the scan ends within the brain" in said(cut)
+
+
+def test_what_the_models_own_statistics_say() -> None:
+    assert doubts_of_model(None, None) == ()
+    assert doubts_of_model((0.06, 0.05), 0.4) == ()
+    (line,) = doubts_of_model((0.22, 0.05), 0.4)
+    assert "22% of its codes are unlikely, against 5% in healthy scans)" in line
+    assert "not to be trusted" in line
+    (line,) = doubts_of_model((0.22, 0.05), 6.9)
+    assert "healthy scans and its reconstruction error is 6.9 healthy spreads" in line
+    (line,) = doubts_of_model(None, 1.5)
+    assert "(its reconstruction error" in line
 
 
 def test_too_much_or_too_little_brain() -> None:

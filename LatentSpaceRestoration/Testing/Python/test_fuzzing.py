@@ -208,7 +208,10 @@ words = st.one_of(
 
 
 @tries(150)
-@given(st.sampled_from(["detect", "models", "-o", "--version", "x"]), st.lists(words, max_size=7))
+@given(
+    st.sampled_from(["detect", "models", "evaluate", "calibrate", "train", "-o", "--version", "x"]),
+    st.lists(words, max_size=7),
+)
 def test_arguments(
     tmp_path_factory: pytest.TempPathFactory,
     capsys: pytest.CaptureFixture[str],

@@ -1,0 +1,213 @@
+"""How a head lies: what turns it upright, the way the brains that were learned lie on average.
+
+A model sees blocks of voxels, so a head that lies a few degrees or half a voxel otherwise gives
+other codes and another map. Here each is turned until its intensities fit the usual ones best, and
+its slices are cut from there: however the scan lies, the same brain gives the same slices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from .calibration import CELL_DEPTH_MM, CELL_VOXELS
+from .preprocessing import MINIMUM_BRAIN_ML, TOP_AREA_MM2, Grid, Head, normalise
+
+#: A brain that would have to be turned by more, or that fits less (correlation), is left as it is.
+MOST_DEGREES = 30.0
+LEAST_FIT = 0.25
+#: Intensities are compared at these widths, first roughly; what is as wide as the second of a pair
+#: is not, as bias fields.
+_WIDTHS_MM = ((10.0, 30.0), (5.0, 16.0))
+#: Turns are counted in mm at this distance, so that all steps are alike.
+_RADIUS_MM = 70.0
+#: A brain begins where its planes have this area, in mm^2, to the sides.
+_SIDE_AREA_MM2 = 100.0
+
+
+_MOST_STEPS, _LONGEST_STEP_MM, _SHORTEST_STEP_MM = 40, 6.0, 2e-3
+#: Room for a brain, mm: half its size, and its middle from the top.
+_ROOM_MM, _BELOW_TOP_MM = np.array([70.0, 88.0, 68.0]), 66.0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where brains were learned to have which intensity, less what is wide.
+
+    Attributes:
+        points: (n, 3) mm; x and y from the middle between the brain's sides, z from its top.
+        values: (n,) at each of the widths.
+    """
+
+    points: np.ndarray
+    values: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, usual: np.ndarray | None, grid: Grid) -> Places | None:
+        """From a model's mean intensities; left and right are made alike.
+
+        Args:
+            usual: (depths, h, w) from ``fitness.usual_intensity``.
+            grid: of the model.
+
+        Returns:
+            None if there is none, or it is the same all over.
+        """
+        if usual is None:
+            return None
+        depth, row, column = (index.ravel() for index in np.indices(usual.shape))
+
+        def to_side(index: np.ndarray, size: int) -> np.ndarray:
+            return (size / 2.0 - (index + 0.5) * CELL_VOXELS) * grid.spacing_mm
+
+        x, y = to_side(column, grid.columns), to_side(row, grid.rows)
+        points = np.stack([x, y, -depth * CELL_DEPTH_MM], axis=1)
+        room = np.linalg.norm((points + [0.0, 0.0, _BELOW_TOP_MM]) / _ROOM_MM, axis=1) <= 1.0
+        cell = np.array([CELL_DEPTH_MM, *(2 * [CELL_VOXELS * grid.spacing_mm])])
+        mean = (usual + usual[:, :, ::-1]) / 2.0
+        values = []
+        for near, wide in _WIDTHS_MM:
+            # The means are over cells already.
+            sigma = np.sqrt(np.maximum(near**2 - _WIDTHS_MM[-1][0] ** 2, 0.0)) / cell
+            detail = ndimage.gaussian_filter(mean, sigma) - ndimage.gaussian_filter(
+                mean, wide / cell
+            )
+            values.append(detail.ravel()[room])
+        if min(float(v.std()) for v in values) < 1e-3:
+            return None
+        return cls(points[room], tuple(values))
+
+
+def upright(
+    head: Head,
+    mask: np.ndarray,
+    spacing_mm: float,
+    places: Places,
+    start: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """The rigid transform that lays a head as the brains that were learned lay.
+
+    Args:
+        head: a scan along any axes.
+        mask: (slices, rows, columns) bool, brain.
+        spacing_mm: of both.
+        places: what it is to fit.
+        start: (3, 3) rotation, RAS -> the head's axes; None if it lies along RAS.
+
+    Returns:
+        (4, 4) mm along the head's axes -> mm to the right, the front and the top, from the middle
+        between the brain's sides and its top; None if the brain fits nowhere near.
+    """
+    if mask.sum() * spacing_mm**3 / 1000.0 < MINIMUM_BRAIN_ML:
+        return None
+    turn = _turn(head, mask, spacing_mm, places, np.eye(3) if start is None else start)
+    if turn is None:
+        return None
+    laid = (np.argwhere(mask) @ head.affine[:3, :3].T + head.affine[:3, 3]) @ turn.T
+    ends = [
+        _ends(laid[:, axis], spacing_mm, area)
+        for axis, area in enumerate((_SIDE_AREA_MM2, _SIDE_AREA_MM2, TOP_AREA_MM2))
+    ]
+    pose = np.eye(4)
+    pose[:3, :3] = turn
+    # The last plane that counts lies half a voxel lower, on average, than where the area is met.
+    pose[:3, 3] = -sum(ends[0]) / 2.0, -sum(ends[1]) / 2.0, spacing_mm / 2.0 - ends[2][1]
+    return pose
+
+
+def own_axes(affine: np.ndarray) -> np.ndarray:
+    """The rotation from RAS to the axes of RAS that a scan's own lie nearest to.
+
+    Args:
+        affine: (4, 4), voxel index -> RAS in mm.
+
+    Returns:
+        (3, 3); the identity for a scan that is not oblique, or very much so: a head is looked for
+        along these axes, and will rather lie along RAS.
+    """
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    nearest = np.zeros((3, 3))
+    left = np.abs(axes)
+    for _ in range(3):
+        row, column = np.unravel_index(left.argmax(), left.shape)
+        nearest[row, column] = np.sign(axes[row, column])
+        left[row], left[:, column] = -1.0, -1.0
+    u, _, v = np.linalg.svd(nearest @ axes.T)
+    turn = u @ v
+    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1.0) / 2.0, -1.0, 1.0)))
+    oblique = np.linalg.det(turn) > 0 and 1e-4 < angle <= MOST_DEGREES
+    return np.asarray(turn) if oblique else np.eye(3)
+
+
+def _turn(
+    head: Head, mask: np.ndarray, spacing_mm: float, places: Places, start: np.ndarray
+) -> np.ndarray | None:
+    """(3, 3) rotation, to upright: the one of the highest correlation, by Gauss and Newton."""
+    values = np.where(mask, normalise(head.array, mask)[0], 0.0)
+    to_index = np.linalg.inv(head.affine)
+    points = (np.argwhere(mask) @ head.affine[:3, :3].T + head.affine[:3, 3]) @ start
+    low, high = points.min(axis=0), points.max(axis=0)
+    middle = places.points.mean(axis=0)
+    arms = places.points - middle
+    # As in ``prepare``: in the middle between the sides, and at the top.
+    centre = start @ (np.array([*(low + high)[:2] / 2.0, high[2]]) + middle)
+    turn, shift, fit = Rotation.from_matrix(start), np.zeros(3), 0.0
+    for (near, wide), theirs in zip(_WIDTHS_MM, places.values, strict=True):
+        smooth = [ndimage.gaussian_filter(values, mm / spacing_mm) for mm in (near, wide)]
+        field = smooth[0] - smooth[1]
+        slopes = np.gradient(field)
+        unit = theirs - theirs.mean()
+        unit /= np.linalg.norm(unit)
+
+        for _ in range(_MOST_STEPS):
+            turned = turn.apply(arms)
+            where = (turned + centre + shift) @ to_index[:3, :3].T + to_index[:3, 3]
+            mine, *slope = (ndimage.map_coordinates(a, where.T, order=1) for a in (field, *slopes))
+            mine = mine - mine.mean()
+            length = max(float(np.linalg.norm(mine)), 1e-12)
+            mine = mine / length
+            by_mm = np.stack(slope, axis=1) @ to_index[:3, :3]
+            change = np.hstack([np.cross(turned, by_mm) / _RADIUS_MM, by_mm])
+            change = change - change.mean(axis=0)
+            change = (change - np.outer(mine, mine @ change)) / length
+            fit = float(mine @ unit)
+            step = np.linalg.lstsq(change, unit - mine, rcond=None)[0]
+            longest = float(np.abs(step).max())
+            step *= min(1.0, _LONGEST_STEP_MM / max(longest, 1e-12))
+            turn = Rotation.from_rotvec(step[:3] / _RADIUS_MM) * turn
+            shift = shift + step[3:]
+            if longest < _SHORTEST_STEP_MM:
+                break
+    found = np.asarray(turn.as_matrix())
+    by = Rotation.from_matrix(found @ start.T).magnitude()
+    return found.T if fit >= LEAST_FIT and np.degrees(by) <= MOST_DEGREES else None
+
+
+def _ends(along: np.ndarray, spacing_mm: float, area_mm2: float) -> tuple[float, float]:
+    """Where a brain begins and ends along an axis, to less than a voxel.
+
+    Args:
+        along: (n,) mm, of the brain's voxels.
+        spacing_mm: of the voxels.
+        area_mm2: a plane's, from which on it counts; half of the largest, if that is less.
+    """
+    middle = float(along.mean())
+    # Each voxel is shared out between the two planes that it lies between.
+    place = (along - middle) / spacing_mm
+    low = np.floor(place).astype(int)
+    first = int(low.min())
+    upper = place - low
+    size = int(low.max()) - first + 2
+    planes = np.bincount(low - first, 1.0 - upper, size) + np.bincount(low - first + 1, upper, size)
+    area = ndimage.gaussian_filter1d(np.pad(planes, 4) * spacing_mm**2, 1.0)
+    least = min(area_mm2, 0.5 * float(area.max()))
+    inside = np.flatnonzero(area >= least)
+
+    def crossing(outer: int, inner: int) -> float:
+        share = (least - area[outer]) / (area[inner] - area[outer])
+        return middle + (outer + share * (inner - outer) + first - 4) * spacing_mm
+
+    return crossing(inside[0] - 1, inside[0]), crossing(inside[-1] + 1, inside[-1])
