@@ -25,7 +25,8 @@ from .measures import Measured, Regions
 
 #: Parts of the library that no measured figure depends on.
 _BESIDE = (
-    *("training", "cohort", "cli.py", "demo.py", "outputs.py", "picture.py", "findings.py"),
+    *("training", "cohort", "report", "arguments.py", "cli.py", "demo.py", "extras.py", "mood.py"),
+    *("outputs.py", "picture.py", "findings.py", "dicom_objects.py", "dicom_series.py"),
     *(f"evaluation/{name}.py" for name in ("command", "compare", "curves", "figures", "page")),
     *(f"evaluation/{name}.py" for name in ("card", "panes", "runs", "sources", "store", "tables")),
 )
