@@ -166,9 +166,6 @@ class TrainingSection:
 
 
 def guide() -> str:
-    """How to train, in Markdown: the page that comes with the extension."""
-    module = Path(__file__).parents[1]
-    for file in (module / "Resources" / "TRAINING.md", module.parent / "TRAINING.md"):
-        if file.is_file():
-            return file.read_text(encoding="utf-8")
-    return _("The page TRAINING.md of the extension's source tells how to train.")
+    """How to train, in Markdown."""
+    resources = Path(__file__).parents[1] / "Resources"
+    return (resources / "Documentation" / "train-your-own.md").read_text(encoding="utf-8")

@@ -47,7 +47,7 @@ class TestModels(PanelTestCase):
         self.assertEqual(self.names(), [models.DEFAULT_MODEL])
         self.assertIn("Trained on", self.ui.cardBrowser.plainText)
         self.assertRegex(
-            self.ui.modelLabel.text, r"^T1, 2 mm, \d+\.\d MB, calibrated with \d+ healthy scans$"
+            self.ui.modelFiguresLabel.text, r"^T1, 2 mm, \d+\.\d MB, calibrated with \d+ healthy scans$"
         )
         self.assertFalse(self.ui.removeModelButton.enabled)
 
@@ -61,7 +61,7 @@ class TestModels(PanelTestCase):
         self.assertEqual(self.parameters.model, "tiny")
         self.assertEqual(self.ui.modelSelector.currentText, "tiny")
         self.assertIn("random weights", self.ui.cardBrowser.plainText)
-        self.assertIn("added by you", self.ui.modelLabel.text)
+        self.assertIn("added by you", self.ui.modelFiguresLabel.text)
         copied = {path.name for path in (models.userModelsFolder() / "tiny").iterdir()}
         listed = set(json.loads((self.model / "model.json").read_text())["files"])
         self.assertEqual(copied, listed | {"model.json"})
