@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import qt
 import slicer
 import vtk
@@ -26,7 +25,7 @@ from LatentSpaceRestorationSlicer.parameters import (
 from LatentSpaceRestorationSlicer.preview import GrowingMap, Growth, computeTelling
 from LatentSpaceRestorationSlicer.result_section import ResultSection
 from LatentSpaceRestorationSlicer.running import WorkerRun
-from LatentSpaceRestorationSlicer.sample_data import registerSampleData
+from LatentSpaceRestorationSlicer.sample_data import loadSample, registerSampleData
 from LatentSpaceRestorationSlicer.task import Outputs
 from LatentSpaceRestorationSlicer.time_left import TimeLeft
 from LatentSpaceRestorationSlicer.training_section import TrainingSection
@@ -92,6 +91,8 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        self.addObserver(scene, scene.EndUndoEvent, self.onUndone)
+        self.addObserver(scene, scene.EndRedoEvent, self.onUndone)
         self.modelSection = ModelSection(self.ui, self.onModelsChanged)
         self.trainingSection = TrainingSection(
             self.ui, lambda: self.logic.trainingPackages.ensure(), self.modelSection.addTrained
@@ -140,6 +141,12 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onNodeRemoved(self, caller: Any = None, event: Any = None) -> None:
         shown = self.resultSection.shown
         if shown is not None and not slicer.mrmlScene.IsClosing() and not shown.isInScene():
+            self._showResult()
+
+    def onUndone(self, caller: Any = None, event: Any = None) -> None:
+        """Something was undone, or done again: the result is read anew from its nodes."""
+        if self._run is None:
+            self.resultSection.show(None)
             self._showResult()
 
     def initializeParameterNode(self) -> None:
@@ -204,6 +211,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._parameterNode = parameterNode
         if parameterNode is not None:
             self._guiTag = parameterNode.connectGui(self.ui)
+            self.resultSection.layers.nameChoices()
             self.addObserver(parameterNode, modified, self._checkCanApply)
         self._checkCanApply()
 
@@ -357,17 +365,6 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._checkCanApply()
 
 
-def generatedBrain(name: str = "Generated") -> vtkMRMLScalarVolumeNode:
-    """A volume to try the module on: an ellipsoid the size of a brain, with stripes, at 2 mm."""
-    shape, radii = np.array((70, 90, 80)), np.array((32, 42, 30))
-    index = np.indices(shape.tolist()).transpose(1, 2, 3, 0)
-    inside = np.square((index - (shape - 1) / 2) / radii).sum(axis=-1) < 1.0
-    stripes = 100.0 + 30.0 * np.sin(index.sum(axis=-1) / 5.0)
-    array = np.where(inside, stripes, 0.0).astype(np.float32)
-    affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    return slicer.util.addVolumeFromArray(array.transpose(2, 1, 0), affine, name)
-
-
 class LatentSpaceRestorationTest(ScriptedLoadableModuleTest):
     """Self-test, with the model that is installed."""
 
@@ -382,8 +379,8 @@ class LatentSpaceRestorationTest(ScriptedLoadableModuleTest):
         self.assertFalse(widget.ui.detectButton.enabled)
 
     def test_detect(self) -> None:
-        """A generated brain gives a map on its own grid; without torch, a clear error."""
-        volume = generatedBrain()
+        """The sample gives a map on its own grid; without torch, a clear error."""
+        volume = loadSample()
         logic = LatentSpaceRestorationLogic()
         if logic.packages.missing():
             with self.assertRaises(MissingPackagesError):

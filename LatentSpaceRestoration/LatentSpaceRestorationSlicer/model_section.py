@@ -85,9 +85,7 @@ class ModelSection:
         modality = parameters.modality
         for part in (self._ui.modalityLabel, self._ui.modalitySelector):
             part.visible = len(set(kinds.values()) - {""}) > 1
-        offered = [
-            name for name, kind in kinds.items() if modality in (models.ANY_MODALITY, kind)
-        ]
+        offered = [name for name, kind in kinds.items() if modality in (models.ANY_MODALITY, kind)]
         box = self._ui.modelSelector
         for row in range(box.count):
             isOffered = box.itemText(row) in offered

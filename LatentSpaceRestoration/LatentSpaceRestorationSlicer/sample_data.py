@@ -1,12 +1,15 @@
-"""The module's sample in Slicer's list of samples; it comes with the module, and needs no network."""
+"""The module's sample in Slicer's list of samples, which comes with it and needs no network."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
+import slicer
+from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+_RESOURCES = Path(__file__).parents[1] / "Resources"
 CATEGORY = "LatentSpaceRestoration"
 SAMPLE = "GeneratedBrain"
 #: Name of each file and node, and how it is read.
@@ -17,8 +20,7 @@ def registerSampleData() -> None:
     """Offer a generated brain with a painted lesion, and the lesion."""
     from SampleData import SampleDataLogic
 
-    resources = Path(__file__).parents[1] / "Resources"
-    files = [resources / "SampleData" / f"{name}.nii.gz" for name in _FILES]
+    files = [_file(name) for name in _FILES]
     # Titles of categories came with Slicer 5.11.
     if hasattr(SampleDataLogic, "registerCustomSampleDataCategory"):
         SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, _("Latent Space Restoration"))
@@ -30,5 +32,14 @@ def registerSampleData() -> None:
         nodeNames=list(_FILES),
         checksums=[f"SHA256:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files],
         loadFileTypes=list(_FILES.values()),
-        thumbnailFileName=str(resources / "Icons" / f"{SAMPLE}.png"),
+        thumbnailFileName=str(_RESOURCES / "Icons" / f"{SAMPLE}.png"),
     )
+
+
+def loadSample() -> vtkMRMLScalarVolumeNode:
+    """Load the generated brain alone, without the list of samples."""
+    return slicer.util.loadVolume(str(_file(SAMPLE)), {})
+
+
+def _file(name: str) -> Path:
+    return _RESOURCES / "SampleData" / f"{name}.nii.gz"

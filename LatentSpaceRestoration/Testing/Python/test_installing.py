@@ -149,8 +149,8 @@ class Blocked(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Blocked())
 import slicer
-from LatentSpaceRestoration import generatedBrain
-volume = generatedBrain()
+from LatentSpaceRestorationSlicer.sample_data import loadSample
+volume = loadSample()
 """
 
 NO_TORCH = (

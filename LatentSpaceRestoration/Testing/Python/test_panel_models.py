@@ -47,7 +47,8 @@ class TestModels(PanelTestCase):
         self.assertEqual(self.names(), [models.DEFAULT_MODEL])
         self.assertIn("Trained on", self.ui.cardBrowser.plainText)
         self.assertRegex(
-            self.ui.modelFiguresLabel.text, r"^T1, 2 mm, \d+\.\d MB, calibrated with \d+ healthy scans$"
+            self.ui.modelFiguresLabel.text,
+            r"^T1, 2 mm, \d+\.\d MB, calibrated with \d+ healthy scans$",
         )
         self.assertFalse(self.ui.removeModelButton.enabled)
 

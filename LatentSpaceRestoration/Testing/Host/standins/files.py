@@ -39,9 +39,7 @@ class CoreIOManager:
     def fileWriterFileType(self, node: Any) -> str:
         return "NodeFile" if node.IsA("vtkMRMLStorableNode") else ""
 
-    def loadNodes(
-        self, kind: str, properties: Any, loaded: Any, messages: Any = None
-    ) -> bool:
+    def loadNodes(self, kind: str, properties: Any, loaded: Any, messages: Any = None) -> bool:
         name = properties["fileName"]
         if kind == "SceneFile":
             return self._load_scene(name)

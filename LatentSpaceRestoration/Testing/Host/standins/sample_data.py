@@ -1,7 +1,7 @@
 """Stand-in for Slicer's module ``SampleData``: what is registered, and loading of it.
 
-If the checkout that ``LSR_SLICER_PYTHON`` names has that module, Slicer's own is used. It is strict:
-it takes what the module gives and no more, and files of ``file:`` addresses alone.
+If the checkout that ``LSR_SLICER_PYTHON`` names has that module, Slicer's own is used. This one is
+strict: it takes what the module gives and no more, and files of ``file:`` addresses alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import slicer
 import slicer.util
+import vtk
 
 from .scripted import slicer_python
 
@@ -79,12 +80,12 @@ class SampleDataLogic:
     def _load(self, uri: str, fileName: str, nodeName: str, checksum: str, kind: str) -> Any:
         if not uri.startswith("file:"):
             raise ValueError(f"the stand-in host is offline and cannot load {uri}")
-        path = Path(slicer.app.temporaryPath) / fileName
+        path = Path(slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory()) / fileName
         urllib.request.urlretrieve(uri, path)
         algorithm, digest = slicer.util.extractAlgoAndDigest(checksum)
         if slicer.util.computeChecksum(algorithm, str(path)) != digest:
             raise ValueError(f"{fileName} is not what it was registered as")
-        nodes = slicer.vtkCollection()
+        nodes = vtk.vtkCollection()
         properties = {"fileName": str(path), "name": nodeName}
         if not slicer.app.coreIOManager().loadNodes(kind, properties, nodes):
             raise ValueError(f"{fileName} cannot be loaded as {kind}")
