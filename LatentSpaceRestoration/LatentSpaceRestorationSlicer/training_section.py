@@ -53,8 +53,9 @@ class TrainingSection:
         ui.ownNameLineEdit.connect("textChanged(QString)", self.onFieldChanged)
         ui.trainButton.connect("clicked(bool)", self.onTrainButton)
         ui.guideButton.connect("toggled(bool)", self.onGuideButton)
-        ui.guideBrowser.visible = False
+        ui.trainingSection.connect("contentsCollapsed(bool)", self.onFolded)
         self._show()
+        self.onFolded()
 
     @property
     def isRunning(self) -> bool:
@@ -66,6 +67,12 @@ class TrainingSection:
         self._timer.stop()
         if self.training is not None:
             self.training.end()
+
+    def onFolded(self, folded: bool = False) -> None:
+        """What is hidden stays so in a section that is unfolded, which shows all that is in it."""
+        if not folded:
+            self._ui.guideBrowser.visible = self._ui.guideButton.checked
+            self._ui.trainingBar.visible = self.isRunning
 
     def onFieldChanged(self, text: str = "") -> None:
         """What is asked for changed."""

@@ -15,6 +15,7 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 from LatentSpaceRestorationSlicer import models, nodes, parameters, results  # noqa: E402
+from LatentSpaceRestorationSlicer.time_left import TimeLeft  # noqa: E402
 from panel_case import PanelTestCase, click, wait_for  # noqa: E402
 from scene_tools import add_volume, ijk, node_ids, scan, segment_ijk  # noqa: E402
 
@@ -72,6 +73,18 @@ class TestDetecting(PanelTestCase):
         click(self.ui.detectButton)
         self.assertEqual(seen, {"locked": True, "button": "Cancel", "bar": True})
         self.assertIn((0.5, "Step 2"), shown)
+
+    def test_time_left(self) -> None:
+        now = iter((0.0, 1.0, 10.0, 10.0, 400.0, 500.0))
+        left = TimeLeft(lambda: next(now))
+        self.assertEqual(left.inWords(0.5), "", "too early")
+        self.assertEqual(left.inWords(0.01), "", "too little")
+        self.assertEqual(left.inWords(0.25), "about 30 s left")
+        self.assertEqual(left.inWords(0.5), "about 7 min left")
+        self.assertEqual(left.seconds(1.0), 0.0)
+        self.widget._timeLeft = TimeLeft(lambda values=iter((0.0, 20.0)): next(values))
+        self.widget._showProgress(0.5, "Restoring")
+        self.assertEqual(self.ui.statusLabel.text, "Restoring, about 20 s left")
 
     def test_click_again_cancels(self) -> None:
         before = node_ids()

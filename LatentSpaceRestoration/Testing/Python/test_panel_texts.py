@@ -134,9 +134,12 @@ class TestControls(PanelTestCase):
                 self.assertTrue(found, text)
                 led_to.add(buddy)
         self.assertEqual(fields - led_to, set())
-        for section in ("inputsSection", "resultSection"), ("outputsSection",), (
-            "advancedSection",
-        ), ("trainingSection",):
+        for section in (
+            ("inputsSection", "resultSection"),
+            ("outputsSection",),
+            ("advancedSection",),
+            ("trainingSection",),
+        ):
             names = [
                 entry.get("name", "")
                 for name in section
