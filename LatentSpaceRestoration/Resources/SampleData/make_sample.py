@@ -110,7 +110,7 @@ def to_volume(image: np.ndarray, seed: int) -> Volume:
     """The image as a scan without skull, with a scan's noise, 0 outside the brain."""
     share = ndimage.median_filter((image > -2.3).astype(np.float32), (5, 1, 1))
     share = ndimage.gaussian_filter(share, (1.5, 0.8, 0.8))
-    labels, _ = ndimage.label(rounded_off(share > 0.5))
+    labels, _ = ndimage.label(ndimage.binary_opening(rounded_off(share > 0.5), iterations=2))
     brain = labels == 1 + np.bincount(labels.flat)[1:].argmax()
     brain = ndimage.binary_fill_holes(brain)
     noise = np.random.default_rng(seed).normal(0.0, NOISE, image.shape)

@@ -5,8 +5,8 @@
         --python-script LatentSpaceRestoration/Testing/Host/take_screenshots.py FOLDER
 
 The scan is the sample that comes with the module: a generated brain with a painted lesion. The
-pictures are of the stand-in host: the panel is the module's own, drawn by Qt; ``view_pictures`` says
-how views are drawn.
+pictures are of the stand-in host: the panel is the module's own, drawn by Qt; ``view_pictures``
+says how views are drawn.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import qt
 import slicer
 from LatentSpaceRestorationSlicer.nodes import SEGMENT_ID
@@ -46,9 +45,8 @@ def main() -> None:
 
     volume, lesion = SampleDataLogic().downloadSamples(SAMPLE)
     lesion.GetDisplayNode().SetVisibility(False)
-    shown = slicer.util.arrayFromVolume(volume)
     volume.GetDisplayNode().AutoWindowLevelOff()
-    volume.GetDisplayNode().SetWindowLevelMinMax(0.0, float(np.percentile(shown, 99.8)))
+    volume.GetDisplayNode().SetWindowLevelMinMax(30.0, 225.0)
 
     panel, area = openPanel()
     widget = panel.self()
@@ -70,6 +68,7 @@ def main() -> None:
         save(slices(_SIZE), layer)
     parameters.layer = "anomaly map"
     dark()
+    settle()
     widget.resultSection.show(None)
     widget.onUndone()  # draws the healthy scans in the palette's colours
     widget.ui.regionsTable.setCurrentCell(0, 0)

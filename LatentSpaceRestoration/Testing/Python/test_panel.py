@@ -82,7 +82,8 @@ class TestDetecting(PanelTestCase):
         self.assertEqual(left.inWords(0.25), "about 30 s left")
         self.assertEqual(left.inWords(0.5), "about 7 min left")
         self.assertEqual(left.seconds(1.0), 0.0)
-        self.widget._timeLeft = TimeLeft(lambda values=iter((0.0, 20.0)): next(values))
+        later = iter((0.0, 20.0))
+        self.widget._timeLeft = TimeLeft(lambda: next(later))
         self.widget._showProgress(0.5, "Restoring")
         self.assertEqual(self.ui.statusLabel.text, "Restoring, about 20 s left")
 

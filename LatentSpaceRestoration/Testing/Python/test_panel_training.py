@@ -86,7 +86,7 @@ class TestForm(TrainingCase):
         python.chmod(0o755)
         self.does("train", TRAIN)
         self.does("calibrate", CALIBRATE)
-        patcher = mock.patch.object(training_process, "pythonOfSlicer", lambda: str(python))
+        patcher = mock.patch.object(training_process, "pythonOfSlicer", return_value=str(python))
         patcher.start()
         self.addCleanup(patcher.stop)
 

@@ -15,7 +15,7 @@ from LatentSpaceRestorationSlicer.training_process import State  # noqa: E402
 from panel_case import click, wait_for  # noqa: E402
 from test_panel_training import TrainingCase  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 class TestForReal(TrainingCase):
@@ -23,7 +23,7 @@ class TestForReal(TrainingCase):
         from tiny_training import SETTINGS, write_training
 
         write_training(self.folder)
-        settings = SETTINGS.replace('"tiny"', '"mine"').replace("steps = 12", "steps = 400")
+        settings = SETTINGS.replace('"tiny"', '"mine"').replace("steps = 12", "steps = 120")
         source = json.dumps(str(self.folder / "scans"))
         work = self.folder / "work"
         work.mkdir()
@@ -31,7 +31,7 @@ class TestForReal(TrainingCase):
         self.fill()
         click(self.ui.trainButton)
         training = self.widget.trainingSection.training
-        wait_for(lambda: training.progress is not None and training.progress.stage == "vqvae", 200)
+        wait_for(lambda: training.progress is not None and training.progress.stage == "vqvae", 400)
         click(self.ui.trainButton)
         wait_for(lambda: training.state is State.STOPPED)
         stopped = training.log.read_text()
@@ -39,7 +39,7 @@ class TestForReal(TrainingCase):
         self.assertEqual(self.ui.trainButton.text, "Go on training")
         click(self.ui.trainButton)
         training = self.widget.trainingSection.training
-        wait_for(lambda: training.state is not State.RUNNING, 280)
+        wait_for(lambda: training.state is not State.RUNNING, 1200)
         self.assertIs(training.state, State.DONE, training.log.read_text())
         self.assertIn("resumed at step ", training.log.read_text())
         self.assertEqual(self.ui.modelSelector.currentText, "mine")
