@@ -212,6 +212,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if parameterNode is not None:
             self._guiTag = parameterNode.connectGui(self.ui)
             self.resultSection.layers.nameChoices()
+            self.modelSection.filter(parameterNode, anew=True)
             self.addObserver(parameterNode, modified, self._checkCanApply)
         self._checkCanApply()
 

@@ -27,6 +27,7 @@ class ModelSection:
     def __init__(self, ui: Any, onChanged: Callable[[str], None]) -> None:
         self._ui = ui
         self._onChanged = onChanged
+        self._filtered: tuple[str, str] | None = None
         ui.modelsSection.connect("contentsCollapsed(bool)", self.onFolded)
         ui.modelsList.connect("currentTextChanged(QString)", self.onModelChosen)
         ui.addModelButton.connect("clicked(bool)", self.onAddButton)
@@ -79,8 +80,18 @@ class ModelSection:
             self._onChanged(name)
             self._fill(name)
 
-    def filter(self, parameters: LatentSpaceRestorationParameterNode) -> None:
-        """Offer the models of the chosen kind of scan, and choose one of them."""
+    def filter(self, parameters: LatentSpaceRestorationParameterNode, anew: bool = False) -> None:
+        """Offer the models of the chosen kind of scan, and choose one of them.
+
+        Args:
+            parameters: of the panel.
+            anew: the list of models was made anew; otherwise files are read only if the kind or
+                the model changed.
+        """
+        wanted = (parameters.modality, parameters.model)
+        if wanted == self._filtered and not anew:
+            return
+        self._filtered = wanted
         kinds = models.modalities()
         modality = parameters.modality
         for part in (self._ui.modalityLabel, self._ui.modalitySelector):

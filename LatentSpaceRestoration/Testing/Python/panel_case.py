@@ -45,7 +45,7 @@ def press(widget: Any, key: str) -> None:
         from PySide6.QtTest import QTest
     except ImportError as error:
         raise unittest.SkipTest("keys are pressed by hand in Slicer") from error
-    QTest.keyClick(widget, getattr(Qt.Key, key))
+    QTest.keyClick(widget.focusProxy() or widget, getattr(Qt.Key, key))
 
 
 def type_in(field: Any, text: str) -> None:
