@@ -42,6 +42,7 @@ class TestSession(PanelTestCase):
         ui = self.ui
         # A smaller number of restorations, typed; then the button, by key.
         click_title(ui.advancedSection)
+        self.assertFalse(ui.advancedSection.collapsed)
         type_in(ui.restorationsSpinBox, "7")
         self.assertEqual(self.parameters.restorations, 7)
         ui.detectButton.setFocus()
@@ -106,10 +107,10 @@ class TestSession(PanelTestCase):
 
         # A second scan has no result yet; the first keeps its own.
         add_volume(scan((6, 6, 6)), GEOMETRIES["oblique"], "Other")
-        press(ui.inputVolumeSelector, "Key_Down")
+        press(ui.inputVolumeSelector, "Key_End")
         self.assertEqual(self.parameters.inputVolume.GetName(), "Other")
         self.assertEqual(ui.wordsLabel.text, "No result yet.")
-        press(ui.inputVolumeSelector, "Key_Up")
+        press(ui.inputVolumeSelector, "Key_Home")
         self.assertEqual(self.widget.resultSection.shown, result)
         self.assertEqual(ui.thresholdSlider.value, result.percentile)
         self.area.grab().save(str(in_slicer.output_folder() / "panel-session.png"))

@@ -170,6 +170,9 @@ class ctkCollapsibleButton(QWidget):
         self.maximumHeight = self._TITLE if self.collapsed else 16777215
         self.contentsCollapsed.emit(self.collapsed)
 
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Taken, so that the release comes here, too."""
+
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         if event.position().y() <= self._TITLE:
             self.collapsed = not self.collapsed
