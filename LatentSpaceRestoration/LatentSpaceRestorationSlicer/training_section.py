@@ -22,6 +22,7 @@ def stageInWords(stage: str) -> str:
     return {
         "prepare": _("Preparing the scans"),
         "vqvae": _("1 of 3 networks: learning what slices are made of"),
+        "encode": _("Reading altered copies of all slices as codes"),
         "prior": _("2 of 3 networks: learning which code follows which"),
         "masked": _("3 of 3 networks: learning each code from all around it"),
         "calibrate": _("Calibrating with healthy scans that were kept aside"),

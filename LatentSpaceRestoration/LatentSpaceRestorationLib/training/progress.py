@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-#: What is made, in this order.
-STAGES = ("prepare", "vqvae", "prior", "masked", "calibrate")
+#: What is done, in this order; slices are encoded again, as other copies, for the last network.
+STAGES = ("prepare", "vqvae", "encode", "prior", "masked", "calibrate")
 _STEP = re.compile(r"step (\d+)/(\d+) of (\w+)  (.+? left)\b")
 _PREPARED = re.compile(r"preparing \w+: (\d+) of (\d+)")
+_ENCODED = re.compile(r"encoded copy (\d+) of (\d+)")
 _READ = re.compile(r"read .+ \((\d+) of (\d+)\)")
 
 
@@ -18,7 +19,7 @@ class TrainingProgress:
 
     Attributes:
         stage: one of ``STAGES``.
-        done, total: steps or scans of the stage.
+        done, total: steps, copies or scans of the stage.
         left: time left of the stage, in words; empty if it is not known.
     """
 
@@ -33,7 +34,11 @@ def progress_in(line: str) -> TrainingProgress | None:
     found = _STEP.match(line)
     if found and found[3] in STAGES:
         return TrainingProgress(found[3], int(found[1]), int(found[2]), found[4])
-    for pattern, stage in ((_PREPARED, "prepare"), (_READ, "calibrate")):
+    for pattern, stage in (
+        (_PREPARED, "prepare"),
+        (_ENCODED, "encode"),
+        (_READ, "calibrate"),
+    ):
         found = pattern.match(line)
         if found:
             return TrainingProgress(stage, int(found[1]), int(found[2]))

@@ -15,8 +15,10 @@ import in_slicer
 in_slicer.begin()
 
 import slicer  # noqa: E402
+from LatentSpaceRestorationLib.training.progress import STAGES  # noqa: E402
 from LatentSpaceRestorationSlicer import models, training_process  # noqa: E402
 from LatentSpaceRestorationSlicer.training_process import State, pythonOfSlicer  # noqa: E402
+from LatentSpaceRestorationSlicer.training_section import stageInWords  # noqa: E402
 from panel_case import PanelTestCase, click, type_in, wait_for  # noqa: E402
 from stub_detector import NothingMissing  # noqa: E402
 
@@ -193,7 +195,10 @@ class TestForm(TrainingCase):
         self.assertFalse(self.ui.guideBrowser.visible)
 
 
-class TestInterpreter(unittest.TestCase):
+class TestParts(unittest.TestCase):
+    def test_every_stage_has_words(self) -> None:
+        self.assertEqual(len({stageInWords(stage) for stage in STAGES}), len(STAGES))
+
     def test_it_is_slicers_python(self) -> None:
         self.assertIn("PythonSlicer", Path(pythonOfSlicer()).name)
 

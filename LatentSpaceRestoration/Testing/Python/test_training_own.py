@@ -74,6 +74,7 @@ def test_lines_of_a_training_tell_how_far_it_is(tmp_path: Path) -> None:
 
 def test_other_lines() -> None:
     assert progress_in("preparing train: 3 of 12") == TrainingProgress("prepare", 3, 12)
+    assert progress_in("encoded copy 2 of 8") == TrainingProgress("encode", 2, 8)
     assert progress_in("read p01 (2 of 5)") == TrainingProgress("calibrate", 2, 5)
     for line in ("", "left out: p01: no", "step 5  held out: loss 1", "step 5/6 of unet  1 s left"):
         assert progress_in(line) is None, line
