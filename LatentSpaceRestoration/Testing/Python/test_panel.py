@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import threading
+import time
 import unittest
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 
 in_slicer.begin()
 
+import qt  # noqa: E402
 import slicer  # noqa: E402
 from LatentSpaceRestorationSlicer import models, nodes, parameters, results  # noqa: E402
 from LatentSpaceRestorationSlicer.time_left import TimeLeft  # noqa: E402
@@ -96,6 +99,24 @@ class TestDetecting(PanelTestCase):
         self.assertTrue(self.ui.detectButton.enabled)
         self.assertEqual(self.ui.detectButton.text, "Detect anomalies")
         # And it can run again.
+        click(self.ui.detectButton)
+        self.assertIsNotNone(self.widget.resultSection.shown)
+
+    def test_cancel_does_not_wait_for_a_long_step(self) -> None:
+        before, ends = node_ids(), threading.Event()
+        self.stub.before_step = lambda number: number == 1 and ends.wait(20.0)
+        timer = qt.QTimer()
+        timer.connect("timeout()", lambda: self.widget._run and self.widget._cancel())
+        timer.start(50)
+        started = time.monotonic()
+        click(self.ui.detectButton)
+        waited = time.monotonic() - started
+        timer.stop()
+        ends.set()
+        self.assertLess(waited, 5.0)
+        self.assertEqual(self.ui.statusLabel.text, "Cancelled; nothing was changed.")
+        self.assertEqual(node_ids(), before)
+        self.stub.before_step = lambda number: None
         click(self.ui.detectButton)
         self.assertIsNotNone(self.widget.resultSection.shown)
 
