@@ -7,24 +7,28 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
+import qt
 import slicer
 import vtk
 from LatentSpaceRestorationSlicer import computer, scores, stored
 from LatentSpaceRestorationSlicer.installation import MissingPackagesError, offlineInstructions
 from LatentSpaceRestorationSlicer.logic import LatentSpaceRestorationLogic
 from LatentSpaceRestorationSlicer.model_section import ModelSection
-from LatentSpaceRestorationSlicer.models import DEFAULT_MODEL, ModelNames
+from LatentSpaceRestorationSlicer.models import ANY_MODALITY, DEFAULT_MODEL, Modalities, ModelNames
 from LatentSpaceRestorationSlicer.parameters import (
     LAYERS,
     THRESHOLDS,
     LatentSpaceRestorationParameterNode,
+    optionsOf,
     takeModelsThreshold,
 )
 from LatentSpaceRestorationSlicer.preview import GrowingMap, Growth, computeTelling
 from LatentSpaceRestorationSlicer.result_section import ResultSection
 from LatentSpaceRestorationSlicer.running import WorkerRun
-from LatentSpaceRestorationSlicer.task import Options, Outputs
+from LatentSpaceRestorationSlicer.sample_data import loadSample, registerSampleData
+from LatentSpaceRestorationSlicer.task import Outputs
+from LatentSpaceRestorationSlicer.time_left import TimeLeft
+from LatentSpaceRestorationSlicer.training_section import TrainingSection
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -54,6 +58,8 @@ class LatentSpaceRestoration(ScriptedLoadableModule):
             "Method: Naval Marimont and Tarroni, Anomaly detection through latent space restoration"
             " using vector-quantized variational autoencoders, ISBI 2021."
         )
+        # Slicer's sample data module may be loaded after this one.
+        slicer.app.connect("startupCompleted()", registerSampleData)
 
 
 class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -68,6 +74,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._run: WorkerRun | None = None
         self._isGone = False
         self._shownFor: vtkMRMLScalarVolumeNode | None = None
+        self._timeLeft = TimeLeft()
 
     def setup(self) -> None:
         """Build the panel. Needs neither torch nor a main window."""
@@ -84,7 +91,15 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        self.addObserver(scene, scene.EndUndoEvent, self.onUndone)
+        self.addObserver(scene, scene.EndRedoEvent, self.onUndone)
         self.modelSection = ModelSection(self.ui, self.onModelsChanged)
+        self.trainingSection = TrainingSection(
+            self.ui, lambda: self.logic.trainingPackages.ensure(), self.modelSection.addTrained
+        )
+        warning = panel.style().standardIcon(qt.QStyle.SP_MessageBoxWarning).pixmap(16, 16)
+        for icon in (self.ui.installIcon, self.ui.warningsIcon):
+            icon.setPixmap(warning)
         self.ui.detectButton.connect("clicked(bool)", self.onDetectButton)
         self.ui.checkButton.connect("clicked(bool)", self.onCheckButton)
         self._showRunning(False)
@@ -95,6 +110,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._cancel()
         self._isGone = True
         self.resultSection.close()
+        self.trainingSection.close()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -127,10 +143,17 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if shown is not None and not slicer.mrmlScene.IsClosing() and not shown.isInScene():
             self._showResult()
 
+    def onUndone(self, caller: Any = None, event: Any = None) -> None:
+        """Something was undone, or done again: the result is read anew from its nodes."""
+        if self._run is None:
+            self.resultSection.show(None)
+            self._showResult()
+
     def initializeParameterNode(self) -> None:
         """Take the scene's parameter node, and choose the first volume if none is chosen."""
         missing = self.logic.packages.missing()
-        self.ui.installLabel.visible = bool(missing)
+        for part in (self.ui.installIcon, self.ui.installLabel):
+            part.visible = bool(missing)
         self.ui.installLabel.text = _(
             "Not installed yet: {packages}. Click Detect anomalies, and you will be asked whether"
             " to install."
@@ -138,6 +161,8 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         parameterNode = self.logic.getParameterNode()
         if parameterNode.model not in ModelNames():
             parameterNode.model = DEFAULT_MODEL
+        if parameterNode.modality not in Modalities():
+            parameterNode.modality = ANY_MODALITY
         if not parameterNode.inputVolume:
             parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass(
                 "vtkMRMLScalarVolumeNode"
@@ -172,6 +197,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if parameters is not None:
             self.setParameterNode(None)  # lets go of the choices that there were
             parameters.model = model
+            parameters.modality = ANY_MODALITY
             self.setParameterNode(parameters)
 
     def setParameterNode(self, parameterNode: LatentSpaceRestorationParameterNode | None) -> None:
@@ -185,6 +211,8 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._parameterNode = parameterNode
         if parameterNode is not None:
             self._guiTag = parameterNode.connectGui(self.ui)
+            self.resultSection.layers.nameChoices()
+            self.modelSection.filter(parameterNode, anew=True)
             self.addObserver(parameterNode, modified, self._checkCanApply)
         self._checkCanApply()
 
@@ -203,6 +231,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self.ui.detectButton.toolTip = _("Choose a volume first.")
 
     def _followChoices(self, parameters: LatentSpaceRestorationParameterNode) -> None:
+        self.modelSection.filter(parameters)
         if parameters.inputVolume is not self._shownFor:
             self._showResult(lay=True)
         self.resultSection.layers.apply(parameters)
@@ -216,7 +245,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             return
         with slicer.util.tryWithErrorDisplay(_("Anomaly detection failed."), waitCursor=True):
             self.logic.packages.ensure()
-            self.ui.installLabel.visible = False
+            self.ui.installIcon.visible = self.ui.installLabel.visible = False
             self._detect(self._parameterNode)
 
     def _detect(self, parameters: LatentSpaceRestorationParameterNode) -> None:
@@ -259,6 +288,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from LatentSpaceRestorationLib.errors import Cancelled
 
         self._run = WorkerRun(work)
+        self._timeLeft = TimeLeft()
         self._showRunning(True)
         try:
             result = self._run.wait(self._showProgress, showNews)
@@ -308,7 +338,10 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _showProgress(self, fraction: float, message: str) -> None:
         self.ui.progressBar.value = round(100 * fraction)
-        self.ui.statusLabel.text = message
+        left = self._timeLeft.inWords(fraction)
+        self.ui.statusLabel.text = (
+            _("{step}, {left}").format(step=message, left=left) if left else message
+        )
 
     def _showGrowth(self, growingMap: GrowingMap, growth: Growth) -> None:
         self.resultSection.showEstimate(growth.estimate)
@@ -333,33 +366,6 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._checkCanApply()
 
 
-def optionsOf(
-    parameters: LatentSpaceRestorationParameterNode, restorations: int | None = None
-) -> Options:
-    """What is chosen in the panel; with another number of restorations, if one is given."""
-    return Options(
-        parameters.model,
-        parameters.threshold,
-        restorations or parameters.restorations,
-        parameters.seed,
-        parameters.device,
-        parameters.mode,
-        "lsr",
-        parameters.timeBudget or None,
-    )
-
-
-def generatedBrain(name: str = "Generated") -> vtkMRMLScalarVolumeNode:
-    """A volume to try the module on: an ellipsoid the size of a brain, with stripes, at 2 mm."""
-    shape, radii = np.array((70, 90, 80)), np.array((32, 42, 30))
-    index = np.indices(shape.tolist()).transpose(1, 2, 3, 0)
-    inside = np.square((index - (shape - 1) / 2) / radii).sum(axis=-1) < 1.0
-    stripes = 100.0 + 30.0 * np.sin(index.sum(axis=-1) / 5.0)
-    array = np.where(inside, stripes, 0.0).astype(np.float32)
-    affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    return slicer.util.addVolumeFromArray(array.transpose(2, 1, 0), affine, name)
-
-
 class LatentSpaceRestorationTest(ScriptedLoadableModuleTest):
     """Self-test, with the model that is installed."""
 
@@ -374,8 +380,8 @@ class LatentSpaceRestorationTest(ScriptedLoadableModuleTest):
         self.assertFalse(widget.ui.detectButton.enabled)
 
     def test_detect(self) -> None:
-        """A generated brain gives a map on its own grid; without torch, a clear error."""
-        volume = generatedBrain()
+        """The sample gives a map on its own grid; without torch, a clear error."""
+        volume = loadSample()
         logic = LatentSpaceRestorationLogic()
         if logic.packages.missing():
             with self.assertRaises(MissingPackagesError):

@@ -74,15 +74,15 @@ def missingPackages(requirements: Path) -> list[str]:
 
 
 class Packages:
-    """The packages that a detection needs: torch, and a file of requirements."""
+    """The packages that something needs: torch, and what files of requirements name."""
 
-    def __init__(self, requirements: Path) -> None:
+    def __init__(self, *requirements: Path) -> None:
         self._requirements = requirements
 
     def missing(self) -> list[str]:
         """What is not installed."""
         torch = [] if torchIsInstalled() else ["torch"]
-        return [*torch, *missingPackages(self._requirements)]
+        return [*torch, *self._missingBesideTorch()]
 
     def check(self) -> None:
         """Raise ``MissingPackagesError`` unless everything is there. Opens no dialog."""
@@ -106,10 +106,13 @@ class Packages:
         """
         if not torchIsInstalled():
             _installTorch()
-        missing = missingPackages(self._requirements)
+        missing = self._missingBesideTorch()
         if missing:
             _installPackages(missing)
         self.check()
+
+    def _missingBesideTorch(self) -> list[str]:
+        return [line for file in self._requirements for line in missingPackages(file)]
 
 
 def _installTorch() -> None:

@@ -8,14 +8,25 @@ from typing import Any
 
 import qt
 from slicer import vtkMRMLSliceCompositeNode
+from slicer.i18n import tr as _
 
 from . import display
-from .parameters import LatentSpaceRestorationParameterNode
+from .parameters import LAYERS, LatentSpaceRestorationParameterNode
 from .stored import StoredResult
 
 _FLICKER_MILLISECONDS = 500
 #: The parameter that is each layer's opacity; its slider and label are named after it.
 _OPACITIES = {"anomaly map": "mapOpacity", "restoration": "fade", "spread": "spreadOpacity"}
+
+
+def layerInWords(layer: str) -> str:
+    """A layer's name, which in the scene is kept untranslated."""
+    return {
+        "anomaly map": _("anomaly map"),
+        "restoration": _("restoration"),
+        "spread": _("spread"),
+        "nothing": _("nothing"),
+    }[layer]
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,11 @@ class LayersSection:
         self._result = result
         self._shown = None
         self._ui.layersBox.enabled = result is not None
+
+    def nameChoices(self) -> None:
+        """Name the layers that can be chosen in the user's language."""
+        for row, layer in enumerate(LAYERS):
+            self._ui.layerSelector.setItemText(row, layerInWords(layer))
 
     def apply(self, parameters: LatentSpaceRestorationParameterNode, lay: bool = False) -> None:
         """Show what the parameters say, if they changed.

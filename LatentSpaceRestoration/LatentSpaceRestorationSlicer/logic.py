@@ -29,7 +29,10 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
 
     Args:
         loadDetector: gives the detector for a model and a device.
-        packages: what must be installed.
+        packages: what must be installed for a detection.
+
+    Attributes:
+        trainingPackages: what must be installed for a training.
     """
 
     def __init__(
@@ -38,8 +41,10 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
         packages: Packages | None = None,
     ) -> None:
         super().__init__()
+        requirements = _RESOURCES / "requirements.txt"
         self.loadDetector = loadDetector
-        self.packages = packages or Packages(_RESOURCES / "requirements.txt")
+        self.packages = packages or Packages(requirements)
+        self.trainingPackages = Packages(requirements, _RESOURCES / "requirements-training.txt")
 
     def getParameterNode(self) -> LatentSpaceRestorationParameterNode:
         return LatentSpaceRestorationParameterNode(super().getParameterNode())

@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import models
+from .parameters import LatentSpaceRestorationParameterNode
 
 
 class ModelSection:
@@ -26,6 +27,7 @@ class ModelSection:
     def __init__(self, ui: Any, onChanged: Callable[[str], None]) -> None:
         self._ui = ui
         self._onChanged = onChanged
+        self._filtered: tuple[str, str] | None = None
         ui.modelsSection.connect("contentsCollapsed(bool)", self.onFolded)
         ui.modelsList.connect("currentTextChanged(QString)", self.onModelChosen)
         ui.addModelButton.connect("clicked(bool)", self.onAddButton)
@@ -52,7 +54,7 @@ class ModelSection:
         if not name:
             return
         figures, card = models.describe(name)
-        self._ui.modelLabel.text = figures
+        self._ui.modelFiguresLabel.text = figures
         self._ui.cardBrowser.markdown = card
         self._ui.removeModelButton.enabled = models.isAdded(name)
 
@@ -70,6 +72,38 @@ class ModelSection:
             name = models.addModel(folder)
             self._onChanged(name)
             self._fill(name)
+
+    def addTrained(self, folder: str) -> None:
+        """Add a model that was trained in the panel, in place of an earlier one of its name."""
+        with slicer.util.tryWithErrorDisplay(_("The model was not added."), waitCursor=True):
+            name = models.addModel(folder, replace=True)
+            self._onChanged(name)
+            self._fill(name)
+
+    def filter(self, parameters: LatentSpaceRestorationParameterNode, anew: bool = False) -> None:
+        """Offer the models of the chosen kind of scan, and choose one of them.
+
+        Args:
+            parameters: of the panel.
+            anew: the list of models was made anew; otherwise files are read only if the kind or
+                the model changed.
+        """
+        wanted = (parameters.modality, parameters.model)
+        if wanted == self._filtered and not anew:
+            return
+        self._filtered = wanted
+        kinds = models.modalities()
+        modality = parameters.modality
+        for part in (self._ui.modalityLabel, self._ui.modalitySelector):
+            part.visible = len(set(kinds.values()) - {""}) > 1
+        offered = [name for name, kind in kinds.items() if modality in (models.ANY_MODALITY, kind)]
+        box = self._ui.modelSelector
+        for row in range(box.count):
+            isOffered = box.itemText(row) in offered
+            box.view().setRowHidden(row, not isOffered)
+            box.model().item(row).setEnabled(isOffered)  # the arrow keys pass it by
+        if offered and parameters.model not in offered:
+            parameters.model = offered[0]
 
     def onRemoveButton(self, checked: bool = False) -> None:
         """Delete the model that is chosen in the list, after asking."""

@@ -14,6 +14,8 @@ import slicer
 from slicer.i18n import tr as _
 
 DEFAULT_MODEL = "brain-t1"
+#: Stands for any kind of scan where models are chosen by it.
+ANY_MODALITY = "any"
 
 
 def userModelsFolder() -> Path:
@@ -48,17 +50,7 @@ class ModelNames(Sequence[str]):
     """
 
     def _names(self) -> list[str]:
-        from LatentSpaceRestorationLib.bundle import bundle_folders
-
-        names = [DEFAULT_MODEL]
-        for folder in bundle_folders(searchFolders()):
-            try:
-                kind = json.loads((folder / "model.json").read_text(encoding="utf-8")).get("kind")
-            except (OSError, ValueError, AttributeError):
-                continue
-            if kind == "anomaly" and folder.name not in names:
-                names.append(folder.name)
-        return names
+        return list(modalities())
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return self._names()[index]
@@ -73,16 +65,40 @@ class ModelNames(Sequence[str]):
         return repr(self._names())
 
 
+class Modalities(ModelNames):
+    """The kinds of scan that there are models for, after one that stands for any."""
+
+    def _names(self) -> list[str]:
+        return [ANY_MODALITY, *sorted(set(modalities().values()) - {""})]
+
+
+def modalities() -> dict[str, str]:
+    """The kind of scan of each installed model, the default one first; empty if it does not say."""
+    from LatentSpaceRestorationLib.bundle import bundle_folders
+
+    found = {DEFAULT_MODEL: ""}
+    for folder in bundle_folders(searchFolders()):
+        try:
+            config = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            kind, modality = config.get("kind"), str(config.get("modality", ""))
+        except (OSError, ValueError, AttributeError):
+            continue
+        if kind == "anomaly" and not found.get(folder.name):
+            found[folder.name] = modality
+    return found
+
+
 def isAdded(model: str) -> bool:
     """Whether a model was added by the user, and so can be removed."""
     return _isName(model) and (userModelsFolder() / model / "model.json").is_file()
 
 
-def addModel(folder: str | Path) -> str:
+def addModel(folder: str | Path, replace: bool = False) -> str:
     """Copy a model into the user's folder, after it was checked.
 
     Args:
         folder: with ``model.json`` and the files that it lists; others are not copied.
+        replace: take the place of a model of its name that was added before.
 
     Returns:
         the model's name.
@@ -112,7 +128,8 @@ def addModel(folder: str | Path) -> str:
         raise ValueError(
             _("Model {name} was not calibrated; run lsr calibrate on it first.").format(name=name)
         )
-    if name in ModelNames() or (userModelsFolder() / name).exists():
+    replaced = userModelsFolder() / name
+    if not (replace and isAdded(name)) and (name in ModelNames() or replaced.exists()):
         raise ValueError(
             _("There is a model {name} already; remove it first, or rename this one.").format(
                 name=name
@@ -125,7 +142,9 @@ def addModel(folder: str | Path) -> str:
         for file in ("model.json", *bundle.config["files"]):
             shutil.copyfile(bundle.folder / file, copy / file)
         read_bundle(copy)  # what was copied is what was checked
-        os.replace(copy, userModelsFolder() / name)
+        if replaced.exists():
+            os.replace(replaced, Path(parts) / "before")
+        os.replace(copy, replaced)
     return name
 
 

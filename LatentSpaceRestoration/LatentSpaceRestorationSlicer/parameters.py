@@ -9,7 +9,8 @@ from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSe
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 from .display import COLOURS, OPACITY
-from .models import DEFAULT_MODEL, ModelNames, thresholdPercentile
+from .models import ANY_MODALITY, DEFAULT_MODEL, Modalities, ModelNames, thresholdPercentile
+from .task import Options
 
 #: Healthy percentiles that the slider offers.
 THRESHOLDS = (50.0, 99.99)
@@ -23,6 +24,7 @@ class LatentSpaceRestorationParameterNode:
 
     inputVolume - the scan.
     brainMask - what is brain; unset finds it.
+    modality - the kind of scan that models are offered of.
     model - name of an installed model.
     anomalyMap, segmentation, restoration - nodes to write to; unset makes new ones.
     threshold - percentile of healthy brain voxels at which the segmentation is cut.
@@ -37,6 +39,7 @@ class LatentSpaceRestorationParameterNode:
 
     inputVolume: vtkMRMLScalarVolumeNode
     brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
+    modality: Annotated[str, Choice(Modalities())] = ANY_MODALITY
     model: Annotated[str, Choice(ModelNames())] = DEFAULT_MODEL
     anomalyMap: vtkMRMLScalarVolumeNode
     segmentation: vtkMRMLSegmentationNode
@@ -67,3 +70,19 @@ def takeModelsThreshold(parameterNode: LatentSpaceRestorationParameterNode) -> N
         parameterNode.thresholdFor = wanted
         if own is not None:
             parameterNode.threshold = min(max(own, THRESHOLDS[0]), THRESHOLDS[1])
+
+
+def optionsOf(
+    parameters: LatentSpaceRestorationParameterNode, restorations: int | None = None
+) -> Options:
+    """What is chosen in the panel; with another number of restorations, if one is given."""
+    return Options(
+        parameters.model,
+        parameters.threshold,
+        restorations or parameters.restorations,
+        parameters.seed,
+        parameters.device,
+        parameters.mode,
+        "lsr",
+        parameters.timeBudget or None,
+    )

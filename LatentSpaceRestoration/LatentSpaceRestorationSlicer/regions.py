@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import slicer
 import vtk
 from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
@@ -66,6 +67,7 @@ def export(
         result: that they are of; its scan gives the names.
         regions: in the order of their numbers.
     """
+    slicer.mrmlScene.SaveStateForUndo()
     scan = result.inputVolume or result.anomalyMap
     table = result.node("RegionTable")
     points = result.node("RegionPoints")

@@ -83,7 +83,8 @@ class ResultSection:
             getattr(self._ui, part).enabled = hasResult
         for part in ("scoreLabel", "distributionLabel"):
             getattr(self._ui, part).visible = hasResult
-        self._ui.warningsLabel.visible = bool(warnings)
+        for part in (self._ui.warningsIcon, self._ui.warningsLabel):
+            part.visible = bool(warnings)
         self._ui.warningsLabel.text = "\n".join(warnings)
         self.layers.show(result)
         self.regions.show(result, self._ui.smallestSpinBox.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -16,6 +17,9 @@ Progress = Callable[[float, str], None]
 Work = Callable[[Progress, Callable[[], bool], Callable[[News], None]], Result]
 
 _POLL_SECONDS = 0.03
+#: How long work that was cancelled is waited for. It looks between two steps whether it was; some,
+#: such as loading torch for the first time, take seconds, and cannot be broken off.
+_PATIENCE_SECONDS = 0.5
 
 
 class WorkerRun(Generic[News, Result]):
@@ -24,6 +28,7 @@ class WorkerRun(Generic[News, Result]):
     def __init__(self, work: Work[News, Result]) -> None:
         self._work = work
         self._cancelled = threading.Event()
+        self._cancelledAt = 0.0
         self._done = threading.Event()
         self._progress: tuple[float, str] | None = None
         self._news: News | None = None
@@ -37,19 +42,23 @@ class WorkerRun(Generic[News, Result]):
 
     def cancel(self) -> None:
         """Ask the work to stop; it does so between two of its steps."""
-        self._cancelled.set()
+        if not self.isCancelled:
+            self._cancelledAt = time.monotonic()
+            self._cancelled.set()
 
     def wait(self, showProgress: Progress, showNews: Callable[[News], None]) -> Result:
         """Start, and come back with the result when the work is done.
 
         What comes faster than it can be shown is replaced by what comes next, and once somebody
-        asked for the end, nothing is shown any more.
+        asked for the end, nothing is shown any more. Work that then does not end soon is left to
+        itself: it comes to its end by itself, and what it gives is dropped.
 
         Args:
             showProgress: called on this thread with the fraction done and a message.
             showNews: called on this thread with what the work tells.
 
         Raises:
+            Cancelled: it was cancelled and has not ended yet.
             whatever the work, or the showing, raised.
         """
         threading.Thread(target=self._run, name="LatentSpaceRestoration", daemon=True).start()
@@ -66,6 +75,11 @@ class WorkerRun(Generic[News, Result]):
                     news = self._news
                     showNews(news)
                 slicer.app.processEvents()
+                waited = time.monotonic() - self._cancelledAt
+                if self.isCancelled and waited > _PATIENCE_SECONDS:
+                    from LatentSpaceRestorationLib.errors import Cancelled
+
+                    raise Cancelled("cancelled")
         except BaseException:
             self.cancel()  # the thread would work for nobody
             raise

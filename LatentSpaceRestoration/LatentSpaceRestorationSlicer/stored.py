@@ -13,6 +13,7 @@ from slicer import (
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
 )
+from slicer.i18n import tr as _
 
 from . import display
 from .nodes import SEGMENT_ID, writeSegment
@@ -151,8 +152,11 @@ def cutAt(result: StoredResult, percentile: float, surface: bool = True) -> None
     """
     if not 0.0 < percentile < 100.0:
         raise ValueError(
-            f"the threshold is a healthy percentile between 0 and 100, not {percentile:g}"
+            _("The threshold is a healthy percentile between 0 and 100, not {given}.").format(
+                given=f"{percentile:g}"
+            )
         )
+    slicer.mrmlScene.SaveStateForUndo()
     result.anomalyMap.SetAttribute(_PERCENTILE, repr(float(percentile)))
     hadSurface = hasSurface(result.segmentation)
     writeSegment(result.segmentation, result.flagged(), result.anomalyMap)

@@ -132,6 +132,8 @@ class DetectionTask:
                 ).format(name=self._scan.name)
             )
 
+        slicer.mrmlScene.SaveStateForUndo()
+
         def present(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLNode | None:
             return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
 

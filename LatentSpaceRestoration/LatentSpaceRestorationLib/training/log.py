@@ -49,7 +49,8 @@ class Log:
         if self._bar is not None:
             self._bar.set_postfix_str(words)
         else:
-            self.line(f"step {step}/{self._run.schedule.steps}  {self._left(step)}  {words}")
+            of = f"{self._run.schedule.steps} of {self._run.checkpoint.stem}"
+            self.line(f"step {step}/{of}  {self._left(step)}  {words}")
         if self._board is not None:
             for key, value in {**means, "learning rate": rate}.items():
                 self._board.add_scalar(f"training/{key}", value, step)

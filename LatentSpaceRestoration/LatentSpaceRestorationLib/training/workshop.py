@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,8 @@ from .vqvae import tiles, train_vqvae
 
 #: Files of a folder of work.
 SUBJECTS, SETTINGS, SLICES = "subjects.tsv", "config.toml", "slices"
+#: Between lines on how many scans are prepared.
+_REPORT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -276,8 +278,10 @@ class Workshop:
             self.report(line)
 
     def _through(self, what: str) -> Callable[[list[Subject]], Iterable[Subject]]:
-        if not self.progress or processes.rank() > 0:
+        if processes.rank() > 0:
             return iter
+        if not self.progress:
+            return lambda subjects: _counted(subjects, what, self.report)
 
         def through(subjects: list[Subject]) -> Iterable[Subject]:
             from tqdm import tqdm
@@ -285,6 +289,18 @@ class Workshop:
             return tqdm(subjects, desc=what, unit="scan", dynamic_ncols=True)
 
         return through
+
+
+def _counted(
+    subjects: list[Subject], what: str, report: Callable[[str], None]
+) -> Iterator[Subject]:
+    """Subjects, with a line every so often on how many are done."""
+    told = time.monotonic()
+    for done, subject in enumerate(subjects):
+        if time.monotonic() - told > _REPORT_SECONDS:
+            told = time.monotonic()
+            report(f"{what}: {done} of {len(subjects)}")
+        yield subject
 
 
 def weights_hash(network: nn.Module) -> str:

@@ -1,12 +1,12 @@
-"""Takes the pictures of the panel and the slice views that the documentation shows.
+"""Takes the pictures of the panel and the views that the documentation shows.
 
     python LatentSpaceRestoration/Testing/Host/slicer_host.py --no-splash --testing \\
         --additional-module-paths LatentSpaceRestoration \\
         --python-script LatentSpaceRestoration/Testing/Host/take_screenshots.py FOLDER
 
-The scan is the demo's: a lesion painted into the MNI152 template, whose scalp was removed. The
-pictures are of the stand-in host: the panel is the module's own, drawn by Qt, and the slices are
-drawn by Slicer's slice logic, which shows a label map of the segmentation in its stead.
+The scan is the sample that comes with the module: a generated brain with a painted lesion. The
+pictures are of the stand-in host: the panel is the module's own, drawn by Qt; ``view_pictures``
+says how views are drawn.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import qt
 import slicer
-from LatentSpaceRestorationLib.demo import (
-    LESION_MM,
-    LESION_RADIUS_MM,
-    load_template,
-    paint_lesion,
-)
-from vtk.util.numpy_support import vtk_to_numpy
+from LatentSpaceRestorationSlicer.nodes import SEGMENT_ID
+from LatentSpaceRestorationSlicer.sample_data import SAMPLE
+from SampleData import SampleDataLogic
+from view_pictures import outline, plot, slices, surface
 
 _SIZE = 380
-_GAP = 6
-_PLANES = (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal"))
+_PANEL_WIDTH = 440
+#: A common laptop's screen, and what Slicer's menu, toolbars and status line leave of its height.
+_LAPTOP, _BARS = (1366, 768), 118
+_DARK = {"Window": 53, "Base": 35, "AlternateBase": 45, "Button": 60, "ToolTipBase": 35}
+_LIGHT_TEXT = ("WindowText", "Text", "ButtonText", "ToolTipText", "BrightText")
 
 
 def main() -> None:
@@ -38,103 +37,111 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--restorations", type=int, default=15)
     options = parser.parse_args(sys.argv[1:])
-    options.folder.mkdir(parents=True, exist_ok=True)
-    painted, _lesion = paint_lesion(load_template(), LESION_MM, LESION_RADIUS_MM)
-    kji = np.ascontiguousarray(painted.array.transpose(2, 1, 0))
-    volume = slicer.util.addVolumeFromArray(kji, painted.affine, "Painted")
+    folder = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def save(picture: Any, name: str) -> None:
+        picture.save(str(folder / f"{name}.png"))
+
+    volume, lesion = SampleDataLogic().downloadSamples(SAMPLE)
+    lesion.GetDisplayNode().SetVisibility(False)
     volume.GetDisplayNode().AutoWindowLevelOff()
-    volume.GetDisplayNode().SetWindowLevelMinMax(0.0, float(np.percentile(kji, 99.7)))
+    volume.GetDisplayNode().SetWindowLevelMinMax(30.0, 225.0)
 
     panel, area = openPanel()
     widget = panel.self()
     parameters = widget._parameterNode
     parameters.inputVolume = volume
     parameters.restorations = options.restorations
+    save(grabPanel(area, panel), "panel-start")
     widget.ui.detectButton.click()
-    table = widget.ui.regionsTable
-    if table.rowCount:
-        table.setCurrentCell(0, 0)
-    grabPanel(area, panel).save(str(options.folder / "panel.png"))
-    outline(widget.resultSection.shown)
-    slices().save(str(options.folder / "slices.png"))
-    parameters.layer = "restoration"
-    slices().save(str(options.folder / "restoration.png"))
-    parameters.layer = "spread"
-    slices().save(str(options.folder / "spread.png"))
+    result = widget.resultSection.shown
+    widget.ui.regionsTable.setCurrentCell(0, 0)
+    save(grabPanel(area, panel), "panel")
+    outline(result)
+    save(slices(_SIZE), "slices")
+    save(plot(result, 760, 300), "slice-scores")
+    solid = surface(result, SEGMENT_ID, _SIZE)
+    save(laptop(area, slices(316, (solid.scaled(316, 316),), columns=2)), "laptop")
+    for layer in ("restoration", "spread"):
+        parameters.layer = layer
+        save(slices(_SIZE), layer)
+    parameters.layer = "anomaly map"
+    dark()
+    settle()
+    widget.resultSection.show(None)
+    widget.onUndone()  # draws the healthy scans in the palette's colours
+    widget.ui.regionsTable.setCurrentCell(0, 0)
+    save(grabPanel(area, panel), "panel-dark")
+    qt.QApplication.setPalette(qt.QApplication.style().standardPalette())
+    for section in ("inputs", "result", "regions"):
+        getattr(widget.ui, f"{section}Section").collapsed = True
+    widget.ui.modelsSection.collapsed = widget.ui.trainingSection.collapsed = False
+    widget.ui.scansPath.currentPath = "/data/healthy-controls"
+    widget.ui.ownFolderPath.currentPath = "/data/models"
+    widget.ui.populationLineEdit.text = "healthy adults aged 20 to 40, 3 T"
+    save(grabPanel(area, panel), "models")
 
 
 def openPanel() -> tuple[Any, Any]:
     """The panel, in an area as wide as Slicer's module panel."""
+    qt.QApplication.setStyle("Fusion")
     panel = slicer.modules.latentspacerestoration.createNewWidgetRepresentation()
     area = qt.QScrollArea()
     area.widgetResizable = True
     area.setWidget(panel)
-    area.resize(440, 900)
+    area.resize(_PANEL_WIDTH, 900)
     area.show()
     panel.enter()
     slicer.app.processEvents()
     return panel, area
 
 
+def settle() -> None:
+    """Wrapped lines get their height a few events later."""
+    for _ in range(4):
+        slicer.app.processEvents()
+
+
 def grabPanel(area: Any, panel: Any) -> Any:
     """A picture of the whole panel."""
-    for _ in range(3):  # wrapped lines get their height one event later
-        slicer.app.processEvents()
-    area.resize(440, panel.sizeHint.height() + 4)
-    for _ in range(3):
-        slicer.app.processEvents()
+    settle()
+    area.resize(_PANEL_WIDTH, panel.sizeHint.height() + 4)
+    settle()
     return area.grab()
 
 
-def outline(result: Any) -> None:
-    """Show the segmentation as an outline, which the slice logic draws of label maps only."""
-    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Outline")
-    slicer.modules.segmentations.logic().ExportAllSegmentsToLabelmapNode(
-        result.segmentation, labels, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
-    )
-    for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-        view.SetUseLabelOutline(True)
-    slicer.util.setSliceViewerLayers(label=labels, labelOpacity=1.0)
+def laptop(area: Any, views: Any) -> Any:
+    """The panel beside the views, as large as a laptop's screen shows them.
 
-
-def slices() -> Any:
-    """The three slice views beside each other."""
-    width = len(_PLANES) * _SIZE + (len(_PLANES) - 1) * _GAP
-    picture = qt.QImage(width, _SIZE, qt.QImage.Format_RGB32)
+    Raises:
+        AssertionError: something of the panel is cut off sideways.
+    """
+    width, height = _LAPTOP
+    area.resize(_PANEL_WIDTH, height - _BARS)
+    settle()
+    assert area.horizontalScrollBar().maximum == 0, "the panel is too wide"
+    picture = qt.QImage(width, height - _BARS, qt.QImage.Format_RGB32)
     picture.fill(qt.QColor(20, 20, 24))
     painter = qt.QPainter(picture)
-    painter.setPen(qt.QColor(235, 235, 235))
-    for column, (name, orientation) in enumerate(_PLANES):
-        left = column * (_SIZE + _GAP)
-        painter.drawImage(left, 0, sliceImage(name))
-        painter.drawText(left + 8, 18, orientation)
-        sides = ("A", "P") if orientation == "Sagittal" else ("R", "L")
-        middle = _SIZE // 2
-        painter.drawText(left + 6, middle, sides[0])
-        painter.drawText(left + _SIZE - 14, middle, sides[1])
+    painter.drawPixmap(0, 0, area.grab())
+    left = _PANEL_WIDTH + (width - _PANEL_WIDTH - views.width()) // 2
+    painter.drawImage(left, (picture.height() - views.height()) // 2, views)
     painter.end()
     return picture
 
 
-def sliceImage(name: str) -> Any:
-    """What a slice view shows, as an image."""
-    node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode")
-    place = node.GetSliceOffset()
-    logic = slicer.vtkMRMLSliceLogic()
-    logic.SetMRMLScene(slicer.mrmlScene)
-    logic.SetSliceNode(node)
-    logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
-    node.SetDimensions(_SIZE, _SIZE, 1)
-    logic.FitSliceToBackground(_SIZE, _SIZE)
-    node.SetSliceOffset(place)
-    producer = logic.GetImageDataConnection().GetProducer()
-    producer.Update()
-    data = producer.GetOutputDataObject(0)
-    columns, rows, _ = data.GetDimensions()
-    values = vtk_to_numpy(data.GetPointData().GetScalars()).reshape(rows, columns, -1)
-    pixels = np.ascontiguousarray(values[::-1, :, :3])  # rows come from below
-    image = qt.QImage(pixels.tobytes(), columns, rows, 3 * columns, qt.QImage.Format_RGB888)
-    return image.copy()
+def dark() -> None:
+    """A dark palette, as Slicer's dark style has."""
+    palette = qt.QPalette()
+    for name, grey in _DARK.items():
+        palette.setColor(getattr(qt.QPalette, name), qt.QColor(grey, grey, grey))
+    for name in _LIGHT_TEXT:
+        palette.setColor(getattr(qt.QPalette, name), qt.QColor(230, 230, 230))
+        palette.setColor(qt.QPalette.Disabled, getattr(qt.QPalette, name), qt.QColor(130, 130, 130))
+    palette.setColor(qt.QPalette.Highlight, qt.QColor(42, 130, 218))
+    palette.setColor(qt.QPalette.HighlightedText, qt.QColor(0, 0, 0))
+    qt.QApplication.setPalette(palette)
 
 
 main()

@@ -34,7 +34,9 @@ def begin() -> None:
         sys.path.insert(0, str(HOST.parent))
     from standins import application
 
-    application.start(main_window=True, testing=True).moduleManager().load(MODULE_FOLDER)
+    app = application.start(main_window=True, testing=True)
+    app.moduleManager().load(MODULE_FOLDER)
+    app.start_up()
 
 
 def on_host() -> bool:

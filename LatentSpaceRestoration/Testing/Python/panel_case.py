@@ -45,7 +45,20 @@ def press(widget: Any, key: str) -> None:
         from PySide6.QtTest import QTest
     except ImportError as error:
         raise unittest.SkipTest("keys are pressed by hand in Slicer") from error
-    QTest.keyClick(widget, getattr(Qt.Key, key))
+    QTest.keyClick(widget.focusProxy() or widget, getattr(Qt.Key, key))
+
+
+def type_in(field: Any, text: str) -> None:
+    """Type a text into a field in place of what is in it."""
+    try:
+        from PySide6.QtTest import QTest
+    except ImportError as error:
+        raise unittest.SkipTest("texts are typed by hand in Slicer") from error
+    target = field.focusProxy() or field
+    target.setFocus()
+    target.selectAll()
+    QTest.keyClicks(target, text)
+    press(target, "Key_Return")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -17,8 +17,7 @@ import time
 import numpy as np
 import slicer
 from LatentSpaceRestorationLib.errors import Cancelled
-
-from LatentSpaceRestoration import generatedBrain
+from LatentSpaceRestorationSlicer.sample_data import loadSample
 
 
 def parse() -> argparse.Namespace:
@@ -52,7 +51,7 @@ def main() -> None:
     if missing:
         print(json.dumps({"skipped": f"not installed: {', '.join(missing)}"}))
         return
-    volume = slicer.util.loadVolume(options.scan, {}) if options.scan else generatedBrain()
+    volume = slicer.util.loadVolume(options.scan, {}) if options.scan else loadSample()
     chosen = {"model": options.model, "restorations": options.restorations, "seed": options.seed}
 
     before = node_ids()

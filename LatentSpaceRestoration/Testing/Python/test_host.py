@@ -96,7 +96,7 @@ class TestLauncher(unittest.TestCase):
             self.assertEqual(run.returncode, 0, run.stderr[-3000:])
             said = json.loads(run.stdout.strip().splitlines()[-1])
             self.assertGreater(scene.stat().st_size, 10_000)
-        self.assertEqual(said["nodes"][0], "Generated anomaly map")
+        self.assertEqual(said["nodes"][0], "GeneratedBrain anomaly map")
         self.assertGreater(said["sample_score"], 0.0)
 
 
@@ -158,7 +158,7 @@ class TestStrictness(unittest.TestCase):
 
     def test_names_without_a_widget_cannot_be_used(self) -> None:
         with self.assertRaises(NotImplementedError):
-            ctk.ctkPathLineEdit()
+            ctk.ctkDirectoryButton()
 
 
 class TestUiFile(unittest.TestCase):

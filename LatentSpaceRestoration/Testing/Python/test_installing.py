@@ -149,8 +149,8 @@ class Blocked(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Blocked())
 import slicer
-from LatentSpaceRestoration import generatedBrain
-volume = generatedBrain()
+from LatentSpaceRestorationSlicer.sample_data import loadSample
+volume = loadSample()
 """
 
 NO_TORCH = (
@@ -175,6 +175,17 @@ assert slicer.mrmlScene.GetNumberOfNodes() == nodes
 assert "torch" not in sys.modules
 """
 )
+
+WITH_TORCH = """
+import sys, time
+import slicer
+started = time.process_time()
+panel = slicer.modules.latentspacerestoration.widgetRepresentation()
+print("SECONDS", time.process_time() - started)
+panel.show()
+panel.enter()
+assert "torch" not in sys.modules, "opening the panel imports torch"
+"""
 
 ONLY_REQUIRED = (
     BLOCKED
@@ -210,6 +221,10 @@ class TestPackages(unittest.TestCase):
         self.assertIn("Install the extension PyTorch", click_says)
         self.assertIn("torch", console_says)
         self.assertIn("click Detect anomalies", console_says)
+
+    def test_opens_at_once_without_importing_torch(self) -> None:
+        said = self.run_code(WITH_TORCH)
+        self.assertLess(float(said.split("SECONDS ")[1].split()[0]), 0.5)
 
     @unittest.skipIf(importlib.util.find_spec("torch") is None, "torch is not installed")
     def test_detects_with_nothing_but_the_requirements(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import threading
+import time
 import unittest
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ import numpy as np
 
 in_slicer.begin()
 
+import qt  # noqa: E402
 import slicer  # noqa: E402
 from LatentSpaceRestorationSlicer import models, nodes, parameters, results  # noqa: E402
+from LatentSpaceRestorationSlicer.time_left import TimeLeft  # noqa: E402
 from panel_case import PanelTestCase, click, wait_for  # noqa: E402
 from scene_tools import add_volume, ijk, node_ids, scan, segment_ijk  # noqa: E402
 
@@ -73,6 +77,19 @@ class TestDetecting(PanelTestCase):
         self.assertEqual(seen, {"locked": True, "button": "Cancel", "bar": True})
         self.assertIn((0.5, "Step 2"), shown)
 
+    def test_time_left(self) -> None:
+        now = iter((0.0, 1.0, 10.0, 10.0, 400.0, 500.0))
+        left = TimeLeft(lambda: next(now))
+        self.assertEqual(left.inWords(0.5), "", "too early")
+        self.assertEqual(left.inWords(0.01), "", "too little")
+        self.assertEqual(left.inWords(0.25), "about 30 s left")
+        self.assertEqual(left.inWords(0.5), "about 7 min left")
+        self.assertEqual(left.seconds(1.0), 0.0)
+        later = iter((0.0, 20.0))
+        self.widget._timeLeft = TimeLeft(lambda: next(later))
+        self.widget._showProgress(0.5, "Restoring")
+        self.assertEqual(self.ui.statusLabel.text, "Restoring, about 20 s left")
+
     def test_click_again_cancels(self) -> None:
         before = node_ids()
         self.on_step(1, lambda: click(self.ui.detectButton))
@@ -82,6 +99,24 @@ class TestDetecting(PanelTestCase):
         self.assertTrue(self.ui.detectButton.enabled)
         self.assertEqual(self.ui.detectButton.text, "Detect anomalies")
         # And it can run again.
+        click(self.ui.detectButton)
+        self.assertIsNotNone(self.widget.resultSection.shown)
+
+    def test_cancel_does_not_wait_for_a_long_step(self) -> None:
+        before, ends = node_ids(), threading.Event()
+        self.stub.before_step = lambda number: number == 1 and ends.wait(20.0)
+        timer = qt.QTimer()
+        timer.connect("timeout()", lambda: self.widget._run and self.widget._cancel())
+        timer.start(50)
+        started = time.monotonic()
+        click(self.ui.detectButton)
+        waited = time.monotonic() - started
+        timer.stop()
+        ends.set()
+        self.assertLess(waited, 5.0)
+        self.assertEqual(self.ui.statusLabel.text, "Cancelled; nothing was changed.")
+        self.assertEqual(node_ids(), before)
+        self.stub.before_step = lambda number: None
         click(self.ui.detectButton)
         self.assertIsNotNone(self.widget.resultSection.shown)
 

@@ -47,7 +47,8 @@ class TestModels(PanelTestCase):
         self.assertEqual(self.names(), [models.DEFAULT_MODEL])
         self.assertIn("Trained on", self.ui.cardBrowser.plainText)
         self.assertRegex(
-            self.ui.modelLabel.text, r"^T1, 2 mm, \d+\.\d MB, calibrated with \d+ healthy scans$"
+            self.ui.modelFiguresLabel.text,
+            r"^T1, 2 mm, \d+\.\d MB, calibrated with \d+ healthy scans$",
         )
         self.assertFalse(self.ui.removeModelButton.enabled)
 
@@ -61,7 +62,7 @@ class TestModels(PanelTestCase):
         self.assertEqual(self.parameters.model, "tiny")
         self.assertEqual(self.ui.modelSelector.currentText, "tiny")
         self.assertIn("random weights", self.ui.cardBrowser.plainText)
-        self.assertIn("added by you", self.ui.modelLabel.text)
+        self.assertIn("added by you", self.ui.modelFiguresLabel.text)
         copied = {path.name for path in (models.userModelsFolder() / "tiny").iterdir()}
         listed = set(json.loads((self.model / "model.json").read_text())["files"])
         self.assertEqual(copied, listed | {"model.json"})
@@ -106,6 +107,27 @@ class TestModels(PanelTestCase):
         with self.assertRaisesRegex(BundleError, "vqvae.safetensors"):
             models.addModel(self.model)
         self.assertEqual(list(models.userModelsFolder().iterdir()), [])
+
+    def test_models_are_offered_by_the_kind_of_scan(self) -> None:
+        self.assertFalse(self.ui.modalitySelector.visible, "there is but one kind")
+        settings = self.model / "model.json"
+        settings.write_text(settings.read_text().replace('"T1"', '"FLAIR"'))
+        self.widget.modelSection.add(str(self.model))
+        parameters, box = self.widget._parameterNode, self.ui.modalitySelector
+        self.assertTrue(box.visible)
+        self.assertEqual([box.itemText(row) for row in range(3)], ["any", "FLAIR", "T1"])
+        self.assertEqual(parameters.model, "tiny")
+        press(box, "Key_End")
+        self.assertEqual((parameters.modality, parameters.model), ("T1", models.DEFAULT_MODEL))
+        press(self.ui.modelSelector, "Key_Down")
+        self.assertEqual(parameters.model, models.DEFAULT_MODEL, "the other is not offered")
+        press(box, "Key_Up")
+        self.assertEqual((parameters.modality, parameters.model), ("FLAIR", "tiny"))
+        models.removeModel("tiny")
+        self.panel.exit()
+        self.panel.enter()
+        self.assertEqual(self.widget._parameterNode.modality, "any")
+        self.assertEqual(self.widget._parameterNode.model, models.DEFAULT_MODEL)
 
     def test_a_damaged_model_is_said(self) -> None:
         models.addModel(self.model)

@@ -16,7 +16,7 @@ import slicer
 import slicer.util
 from PySide6 import QtWidgets
 
-from . import modules, pythonqt, scripted
+from . import modules, pythonqt, sample_data, scripted
 from .files import CoreIOManager
 from .mrml import Mrml
 from .ui_loader import UiLoader
@@ -33,7 +33,6 @@ _CTK_NAMES = (
     "ctkDoubleSlider",
     "ctkDoubleSpinBox",
     "ctkMessageBox",
-    "ctkPathLineEdit",
     "ctkRangeWidget",
 )
 _SLICER_NAMES = (
@@ -163,6 +162,20 @@ def start(*, main_window: bool = False, testing: bool = True) -> Application:
     slicer.qSlicerScriptedLoadableModule = modules.ScriptedModule
     slicer.qSlicerScriptedLoadableModuleWidget = modules.ModuleWidget
     scripted.provide()
+    _provide_python(temporary / "bin")
     slicer.app = Application(temporary, main_window=main_window, testing=testing)
     slicer.app.moduleManager().publish()
+    sample_data.provide()
     return slicer.app
+
+
+def _provide_python(folder: Path) -> None:
+    """Put an interpreter named PythonSlicer on the path, as Slicer does."""
+    folder.mkdir()
+    if os.name == "nt":
+        file, text = folder / "PythonSlicer.cmd", f'@"{sys.executable}" %*\n'
+    else:
+        file, text = folder / "PythonSlicer", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
+    file.write_text(text)
+    file.chmod(0o755)
+    os.environ["PATH"] = os.pathsep.join((str(folder), os.environ.get("PATH", "")))

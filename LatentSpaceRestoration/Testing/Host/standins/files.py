@@ -39,12 +39,13 @@ class CoreIOManager:
     def fileWriterFileType(self, node: Any) -> str:
         return "NodeFile" if node.IsA("vtkMRMLStorableNode") else ""
 
-    def loadNodes(self, kind: str, properties: Any, loaded: Any, messages: Any) -> bool:
+    def loadNodes(self, kind: str, properties: Any, loaded: Any, messages: Any = None) -> bool:
         name = properties["fileName"]
         if kind == "SceneFile":
             return self._load_scene(name)
         if not os.path.isfile(name):
-            messages.AddMessage(slicer.vtkCommand.ErrorEvent, f"no such file: {name}")
+            if messages is not None:
+                messages.AddMessage(slicer.vtkCommand.ErrorEvent, f"no such file: {name}")
             return False
         title = properties.get("name") or os.path.basename(name).split(".")[0]
         node = None

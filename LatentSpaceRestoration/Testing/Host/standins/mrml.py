@@ -73,6 +73,9 @@ class Mrml:
         self._data_manager.SetAndObserveDataIOManager(self._remote.GetDataIOManager())
         self._remote.SetMRMLScene(self.scene)
         self._remote.AddDataIOToScene()
+        cache = temporary / "cache"
+        cache.mkdir()
+        self.scene.GetCacheManager().SetRemoteCacheDirectory(str(cache))
         self.logics: dict[str, Any] = {}
         for name, class_name in LOGICS.items():
             logic = getattr(slicer, class_name)()

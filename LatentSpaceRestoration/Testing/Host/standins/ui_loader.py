@@ -74,6 +74,10 @@ def _check_properties(root: ElementTree.Element, top: QWidget) -> None:
         if type(widget).__name__ != kind:
             raise ValueError(f"{name} is a {type(widget).__name__}, not a {kind}")
         for entry in element.findall("property"):
+            if kind == "QLabel" and entry.get("name") == "buddy":  # no property to Qt
+                if widget.buddy() is not _named(top, entry.findtext("cstring", "")):
+                    raise ValueError(f"{name} did not get its buddy")
+                continue
             declared = widget.metaObject().indexOfProperty(entry.get("name", "")) >= 0
             if not declared and entry.get("stdset") != "0":
                 raise ValueError(f"{kind} {name} has no property {entry.get('name')}")

@@ -15,11 +15,14 @@ from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
+    QFileDialog,
     QHBoxLayout,
+    QLineEdit,
     QSizePolicy,
     QSlider,
     QStyle,
     QStyleOptionButton,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -86,6 +89,7 @@ class qMRMLNodeComboBox(QWidget):
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box)
+        self.setFocusProxy(self._box)
         self._box.activated.connect(self._picked)
 
     def mrmlScene(self) -> Any:
@@ -166,6 +170,9 @@ class ctkCollapsibleButton(QWidget):
         self.maximumHeight = self._TITLE if self.collapsed else 16777215
         self.contentsCollapsed.emit(self.collapsed)
 
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Taken, so that the release comes here, too."""
+
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         if event.position().y() <= self._TITLE:
             self.collapsed = not self.collapsed
@@ -211,6 +218,7 @@ class ctkSliderWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._slider, 1)
         layout.addWidget(self._spin)
+        self.setFocusProxy(self._slider)
         self._slider.valueChanged.connect(
             lambda tick: self._spin.setValue(self.minimum + tick * self.singleStep)
         )
@@ -239,6 +247,43 @@ class ctkSliderWidget(QWidget):
     value = Property(float, _value, _set_value)
 
 
+class ctkPathLineEdit(QWidget):
+    """A path that is typed, or chosen in a dialog."""
+
+    currentPathChanged = Signal(str)
+    #: Of QDir::Filter, what the dialog lets choose.
+    Dirs = 1
+    filters = stored(int, "filter", 0)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._edit = QLineEdit(self)
+        browse = QToolButton(self)
+        browse.text = "..."
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._edit, 1)
+        layout.addWidget(browse)
+        self.setFocusProxy(self._edit)
+        self._edit.textChanged.connect(self.currentPathChanged.emit)
+        browse.clicked.connect(self._browse)
+
+    def _browse(self) -> None:
+        if self.filters != self.Dirs:
+            raise NotImplementedError("the stand-in host chooses folders only")
+        folder = QFileDialog.getExistingDirectory(self)
+        if folder:
+            self._set_path(folder)
+
+    def _path(self) -> str:
+        return str(self._edit.text)
+
+    def _set_path(self, path: str) -> None:
+        self._edit.text = path
+
+    currentPath = Property(str, _path, _set_path)
+
+
 class PlotView(QWidget):
     """The plot view's part that the module uses: which points were selected."""
 
@@ -264,6 +309,7 @@ QMRML_WIDGETS: dict[str, type[QWidget]] = {
 }
 CTK_WIDGETS: dict[str, type[QWidget]] = {
     "ctkCollapsibleButton": ctkCollapsibleButton,
+    "ctkPathLineEdit": ctkPathLineEdit,
     "ctkSliderWidget": ctkSliderWidget,
 }
 
