@@ -117,7 +117,7 @@ def local(jobs: int | None, device: str, count: int) -> Iterator[Client]:
 
 #: A worker that runs low on memory goes on until it is ended: nothing of a scan can be put aside,
 #: and one that were paused would never be woken.
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
