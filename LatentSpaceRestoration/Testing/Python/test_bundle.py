@@ -115,7 +115,7 @@ def test_weights_that_change_after_reading_are_refused(bundle: Bundle) -> None:
 
 
 def edit(folder: Path, **changes: Any) -> None:
-    config = json.loads((folder / "model.json").read_text())
+    config = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     config.update(changes)
     (folder / "model.json").write_text(json.dumps({k: v for k, v in config.items() if v != "-"}))
 
@@ -250,7 +250,7 @@ def test_what_is_not_a_model_is_not_replaced(tmp_path: Path) -> None:
         make(tmp_path / "file" / "tiny")
     with pytest.raises(ValueError, match="not the folder's"):
         write_bundle(tmp_path / "a", settings_of("b"), {})
-    assert (tmp_path / "papers" / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "papers" / "thesis.tex").read_text(encoding="utf-8") == "years of work"
 
 
 def test_find_by_name_and_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

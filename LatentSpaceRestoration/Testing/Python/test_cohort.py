@@ -146,7 +146,7 @@ def test_each_series_of_a_dicom_folder_is_a_scan(
     assert [row["id"] for row in rows] == ["pat_series-2", "pat_series-11"]
     depth = []
     for row in rows:
-        figures = json.loads((tmp_path / "run" / row["result"]).read_text())
+        figures = json.loads((tmp_path / "run" / row["result"]).read_text(encoding="utf-8"))
         depth.append(figures["scan"])
         assert float(row["score"]) == figures["sample_score"]
     assert depth == ["pat", "pat"]
@@ -213,14 +213,16 @@ def test_a_row_a_scan_and_the_files_of_lsr_detect(
     assert page.count("data:image/webp") == 2
     assert "is not an image that can be read" in page
     assert rows[1]["score"] == rows[1]["result"] == rows[0]["reason"] == "n/a"
-    assert rows[0]["warnings"] == "the scan is already brain-extracted and taken as it is"
+    assert "the scan is already brain-extracted and taken as it is" in rows[0]["warnings"]
     assert detect(scans / "a.nii.gz", scans / "c.nii.gz")[0] == 0
     for row in rows[::2]:
         alone = named_files(row["id"], tmp_path / "out")
         mine = named_files(f"sub-{row['id']}_T1w", run / f"sub-{row['id']}" / "anat")
         for ending in sorted(set(ENDINGS) - {"anomaly.json"}):
             assert alone[ending].read_bytes() == mine[ending].read_bytes(), ending
-        one, other = (json.loads(files["anomaly.json"].read_text()) for files in (alone, mine))
+        one, other = (
+            json.loads(files["anomaly.json"].read_text(encoding="utf-8")) for files in (alone, mine)
+        )
         assert one.pop("seconds").keys() == other.pop("seconds").keys()
         assert one == other
         assert run / row["result"] == mine["anomaly.json"]
@@ -228,10 +230,10 @@ def test_a_row_a_scan_and_the_files_of_lsr_detect(
         keys = ("sample_score", "percentile", "p_value", "model", "version")
         assert told == tuple(str(one[key]) for key in keys)
         assert float(row["seconds"]) > 0
-    description = json.loads((run / "dataset_description.json").read_text())
+    description = json.loads((run / "dataset_description.json").read_text(encoding="utf-8"))
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"][0]["Version"] == rows[0]["version"]
-    assert json.loads((run / "scores.json").read_text()).keys() == rows[0].keys()
+    assert json.loads((run / "scores.json").read_text(encoding="utf-8")).keys() == rows[0].keys()
 
 
 def test_a_run_goes_on_with_what_is_not_done(

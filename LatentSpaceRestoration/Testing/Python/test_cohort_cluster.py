@@ -53,14 +53,14 @@ def scans(tmp_path: Path) -> Path:
 def check_table(table: Path, scans: Path, model: Path) -> None:
     """Every scan has one row, with the score that it has alone."""
     rows = {row["id"]: row for row in read_scores(table.parent)}
-    assert len(table.read_text().splitlines()) == 1 + len(rows) == 2 + SCANS
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 1 + len(rows) == 2 + SCANS
     assert rows.pop("bad")["status"] == "failed"
     detector = Detector.load(model, "cpu")
     for name, row in rows.items():
         alone = detector.detect(read_volume(scans / f"{name}.nii.gz"), restorations=1)
         assert row["score"] == repr(alone.sample_score)
         assert row["p"] == repr(alone.p_value)
-        figures = json.loads((table.parent / row["result"]).read_text())
+        figures = json.loads((table.parent / row["result"]).read_text(encoding="utf-8"))
         assert figures["sample_score"] == alone.sample_score
 
 

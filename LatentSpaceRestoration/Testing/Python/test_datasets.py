@@ -36,7 +36,7 @@ def touch(folder: Path, *names: str) -> None:
 def write_text(folder: Path, text: str, name: str = "subjects.tsv") -> Path:
     """A table beside three empty scans and two masks."""
     touch(folder, "a.nii", "b.nii", "c.nii", "a_mask.nii", "b_mask.nii")
-    (folder / name).write_text(text)
+    (folder / name).write_text(text, encoding="utf-8")
     return folder / name
 
 

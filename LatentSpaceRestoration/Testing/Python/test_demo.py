@@ -89,7 +89,7 @@ def test_the_whole_demo(
     monkeypatch.setattr(demo.Detector, "load", lambda: tiny)
     status, out, err = lsr("demo", "-o", tmp_path / "out")
     assert status == 0, err
-    figures = json.loads((tmp_path / "out" / "demo_anomaly.json").read_text())
+    figures = json.loads((tmp_path / "out" / "demo_anomaly.json").read_text(encoding="utf-8"))
     assert f"score {figures['sample_score']:.4g}" in out
     assert "RAS (-27, -34, +32) mm" in out
     assert str(tmp_path / "out" / "demo_anomaly.png") in out

@@ -147,7 +147,7 @@ def test_results_refer_to_the_series_and_say_what_made_them(results: Path, serie
     assert algorithm.version == __version__
     assert algorithm.parameters["model"] == "tiny"
     assert algorithm.parameters["restorations"] == "1"
-    figures = json.loads((results / "exam_anomaly.json").read_text())
+    figures = json.loads((results / "exam_anomaly.json").read_text(encoding="utf-8"))
     assert float(algorithm.parameters["threshold"]) == pytest.approx(figures["threshold"], rel=1e-4)
 
 

@@ -77,9 +77,9 @@ def test_recipes_for_slicer_run(tmp_path: Path) -> None:
     console = next(code for code in recipes() if 'getNode("MRHead")' in code)
     headless = next(code for code in recipes() if "sys.argv[2]" in code)
     sample = ROOT / "LatentSpaceRestoration/Resources/SampleData/GeneratedBrain.nii.gz"
-    (tmp_path / "detect.py").write_text(headless)
+    (tmp_path / "detect.py").write_text(headless, encoding="utf-8")
     load = f"import slicer\nslicer.util.loadVolume({str(sample)!r}, {{'name': 'MRHead'}})\n"
-    (tmp_path / "console.py").write_text(load + console)
+    (tmp_path / "console.py").write_text(load + console, encoding="utf-8")
     host = [sys.executable, str(in_slicer.HOST), "--no-splash", "--no-main-window"]
     host += ["--additional-module-paths", str(in_slicer.MODULE_FOLDER), "--python-script"]
     for script, arguments in (

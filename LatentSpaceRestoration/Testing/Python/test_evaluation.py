@@ -77,8 +77,8 @@ def test_an_evaluation_writes_tables_curves_and_a_page_and_goes_on_where_it_was(
     names = {path.name for path in folder.iterdir()}
     tables = {"table.md", "table.csv", "figures.json"}
     assert names == {*tables, "roc.png", "pr.png", "page.html", "cases"}
-    assert out.startswith((folder / "table.md").read_text())
-    figures = json.loads((folder / "figures.json").read_text())
+    assert out.startswith((folder / "table.md").read_text(encoding="utf-8"))
+    figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     assert len(figures["cases"]) == 9
     assert figures["methods"][0]["method"] == "lsr"
     with (folder / "table.csv").open() as stream:
@@ -89,7 +89,7 @@ def test_an_evaluation_writes_tables_curves_and_a_page_and_goes_on_where_it_was(
     low, value, high = (float(patch[f"pooled_ap{end}"]) for end in ("_low", "", "_high"))
     assert 0.0 <= low <= value <= high <= 1.0
     assert whole["bias-field"]["pooled_ap"] == ""
-    page = (folder / "page.html").read_text()
+    page = (folder / "page.html").read_text(encoding="utf-8")
     assert "://" not in page
     # Three examples of each family and of the untouched, each of one strip of panes.
     assert page.count("data:image/webp;base64,") == 3 * (1 + len(FAMILIES))

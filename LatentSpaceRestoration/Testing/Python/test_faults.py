@@ -45,7 +45,7 @@ def check_whole(folder: Path) -> None:
         if file.name.endswith(".nii.gz"):
             assert np.isfinite(nibabel.load(file).get_fdata()).all()
         elif file.suffix == ".json":
-            json.loads(file.read_text())
+            json.loads(file.read_text(encoding="utf-8"))
         elif file.suffix == ".png":
             assert file.read_bytes().endswith(b"IEND\xaeB`\x82")
 
@@ -245,7 +245,9 @@ def test_many_detections_in_one_process_keep_no_memory(tiny_model: Path) -> None
 
     def resident_mb() -> float:
         gc.collect()
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        return (
+            int(statm.read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        )
 
     detector = Detector.load(tiny_model, "cpu")
     scans = [generated_brain((44, 52, 12), seed=seed) for seed in range(4)]

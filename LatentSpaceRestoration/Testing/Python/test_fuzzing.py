@@ -154,7 +154,7 @@ def load(folder: Path) -> Bundle | None:
 @tries(60)
 @given(st.data())
 def test_settings_of_models(model: Path, tiny_model: Path, data: st.DataObject) -> None:
-    config: dict[str, Any] = json.loads((tiny_model / "model.json").read_text())
+    config: dict[str, Any] = json.loads((tiny_model / "model.json").read_text(encoding="utf-8"))
     for _ in range(data.draw(st.integers(1, 2))):
         target = config
         key = data.draw(st.sampled_from(sorted(config)))
@@ -176,7 +176,7 @@ def test_files_of_models(
     file: str,
 ) -> None:
     """The hashes are those of the spoilt files: whoever means harm can compute them."""
-    config = json.loads((tiny_model / "model.json").read_text())
+    config = json.loads((tiny_model / "model.json").read_text(encoding="utf-8"))
     data = changed((tiny_model / file).read_bytes(), where, end, 300)
     (model / file).write_bytes(data)
     if file != "model.json":

@@ -30,7 +30,12 @@ from LatentSpaceRestorationLib.methods.vae import (
 from LatentSpaceRestorationLib.networks.vae import VAE
 from LatentSpaceRestorationLib.outputs import ENDINGS
 from LatentSpaceRestorationLib.scoring import masked_smooth
-from LatentSpaceRestorationLib.training.calibrate import HealthyScan, calibrate, to_files
+from LatentSpaceRestorationLib.training.calibrate import (
+    THRESHOLD_PERCENTILE,
+    HealthyScan,
+    calibrate,
+    to_files,
+)
 from LatentSpaceRestorationLib.vae_inference import Piece, VAENetworks
 from LatentSpaceRestorationLib.volume import Volume
 from test_detector import check_images
@@ -98,7 +103,9 @@ def test_every_method_gives_the_same_outputs(
     assert (found.method, found.mode, found.healthy_scans) == (method, "default", 5)
     assert 1 / 6 <= found.p_value <= 1.0
     assert len(found.slice_scores) == 8
-    assert found.threshold == detector.threshold_value(99.0, restorations=2, method=method)
+    assert found.threshold == detector.threshold_value(
+        THRESHOLD_PERCENTILE, restorations=2, method=method
+    )
     share = found.anomaly_mask.sum() / found.brain_mask.sum()
     assert share < 0.2
     if method != "lsr":

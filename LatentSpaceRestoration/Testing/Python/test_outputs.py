@@ -45,7 +45,7 @@ def test_files_geometry_and_figures(detect: Lsr, brain_scan: Path, tmp_path: Pat
     heat, mask = images["anomaly-map.nii.gz"], images["anomaly-mask.nii.gz"]
     assert heat.dtype == np.float32
     assert mask.dtype == np.uint8
-    figures = json.loads((tmp_path / "out" / "brain_anomaly.json").read_text())
+    figures = json.loads((tmp_path / "out" / "brain_anomaly.json").read_text(encoding="utf-8"))
     assert figures.keys() >= KEYS
     np.testing.assert_array_equal(mask, (heat >= figures["threshold"]) & (heat > 0))
     assert all(row.keys() == {"position_mm", "score"} for row in figures["slice_scores"])
@@ -82,7 +82,7 @@ def test_json_lines_are_the_files(detect: Lsr, brain_scan: Path, tmp_path: Path)
     assert err == ""
     for line, name in zip(out.splitlines(), ("brain", "other"), strict=True):
         assert json.loads(line) == json.loads(
-            (tmp_path / "out" / f"{name}_anomaly.json").read_text()
+            (tmp_path / "out" / f"{name}_anomaly.json").read_text(encoding="utf-8")
         )
 
 
@@ -117,7 +117,7 @@ def test_earlier_results_are_replaced(detect: Lsr, brain_scan: Path, tmp_path: P
     (tmp_path / "out" / "brain_anomaly.json").write_text("old")
     (tmp_path / "out" / "notes.txt").write_text("mine")
     assert detect(brain_scan)[0] == 0
-    json.loads((tmp_path / "out" / "brain_anomaly.json").read_text())
+    json.loads((tmp_path / "out" / "brain_anomaly.json").read_text(encoding="utf-8"))
     assert written(tmp_path / "out") == {f"brain_{e}" for e in ENDINGS} | {"notes.txt"}
 
 
@@ -206,7 +206,7 @@ def test_a_full_disk_leaves_all_as_it_was(
     assert status == 2
     assert "No space left on device" in one_line(err)
     assert written(out) == {"brain_restoration.nii.gz"}
-    assert (out / "brain_restoration.nii.gz").read_text() == "old"
+    assert (out / "brain_restoration.nii.gz").read_text(encoding="utf-8") == "old"
 
 
 # What a detection reads and writes
@@ -242,6 +242,6 @@ def test_nothing_is_asked_of_the_network_and_no_other_file_touched(
             assert file.is_relative_to(out), f"{file} was written"
         elif file.is_relative_to(tmp_path):
             assert file == mine or file.is_relative_to(out), f"{file} was read"
-    assert json.loads((out / "brain_anomaly.json").read_text())["notice"] == (
+    assert json.loads((out / "brain_anomaly.json").read_text(encoding="utf-8"))["notice"] == (
         "For research use. Not for diagnosis."
     )

@@ -64,7 +64,7 @@ class TestModels(PanelTestCase):
         self.assertIn("random weights", self.ui.cardBrowser.plainText)
         self.assertIn("added by you", self.ui.modelFiguresLabel.text)
         copied = {path.name for path in (models.userModelsFolder() / "tiny").iterdir()}
-        listed = set(json.loads((self.model / "model.json").read_text())["files"])
+        listed = set(json.loads((self.model / "model.json").read_text(encoding="utf-8"))["files"])
         self.assertEqual(copied, listed | {"model.json"})
         # Its source may go; it is found by its name.
         shutil.rmtree(self.model)
@@ -96,7 +96,7 @@ class TestModels(PanelTestCase):
             models.removeModel("../Models/tiny")
         models.removeModel("tiny")
         settings = self.model / "model.json"
-        whole = settings.read_text()
+        whole = settings.read_text(encoding="utf-8")
         for name in ("../out", ".hidden", ""):
             settings.write_text(json.dumps({**json.loads(whole), "name": name}))
             with self.assertRaisesRegex((BundleError, ValueError), "name"):
@@ -111,7 +111,7 @@ class TestModels(PanelTestCase):
     def test_models_are_offered_by_the_kind_of_scan(self) -> None:
         self.assertFalse(self.ui.modalitySelector.visible, "there is but one kind")
         settings = self.model / "model.json"
-        settings.write_text(settings.read_text().replace('"T1"', '"FLAIR"'))
+        settings.write_text(settings.read_text(encoding="utf-8").replace('"T1"', '"FLAIR"'))
         self.widget.modelSection.add(str(self.model))
         parameters, box = self.widget._parameterNode, self.ui.modalitySelector
         self.assertTrue(box.visible)

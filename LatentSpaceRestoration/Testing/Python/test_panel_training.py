@@ -35,7 +35,7 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 assert sys.argv[1:3] == ["-m", "LatentSpaceRestorationLib"]
 print(*sys.argv[3:], file=(here / "asked.txt").open("a"), flush=True)
-exec((here / (sys.argv[3] + ".py")).read_text())
+exec((here / (sys.argv[3] + ".py")).read_text(encoding="utf-8"))
 """
 TRAIN = """
 work = pathlib.Path(sys.argv[sys.argv.index("--work") + 1])
@@ -96,7 +96,7 @@ class TestForm(TrainingCase):
         (self.folder / f"{command}.py").write_text(code)
 
     def asked(self) -> list[str]:
-        return (self.folder / "asked.txt").read_text().splitlines()
+        return (self.folder / "asked.txt").read_text(encoding="utf-8").splitlines()
 
     @unittest.skipUnless(HAS_TORCH, "torch is not installed")
     def test_from_the_form_to_a_model_in_the_list(self) -> None:
@@ -134,7 +134,9 @@ class TestForm(TrainingCase):
                 f"calibrate {work}/mine/mine --methods lsr --device auto",
             ],
         )
-        self.assertIn('population = "adults of our own"', (work / "mine.toml").read_text())
+        self.assertIn(
+            'population = "adults of our own"', (work / "mine.toml").read_text(encoding="utf-8")
+        )
         self.assertTrue(self.ui.scansPath.enabled)
         # Trained again, it takes its own place.
         click(self.ui.trainButton)

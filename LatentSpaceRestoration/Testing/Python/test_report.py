@@ -106,7 +106,7 @@ def test_pages_are_one_file_each_and_escape_what_they_are_given(run: Path) -> No
 
 
 def test_figures_tell_the_regions_and_the_healthy_scores(run: Path) -> None:
-    figures = json.loads((run / "results" / "2" / "wild_anomaly.json").read_text())
+    figures = json.loads((run / "results" / "2" / "wild_anomaly.json").read_text(encoding="utf-8"))
     mask = nibabel.load(run / "results" / "2" / "wild_anomaly-mask.nii.gz")
     (region,) = figures["regions"]
     assert figures["flagged_ml"] == pytest.approx(np.asarray(mask.dataobj).sum() * 0.216)
@@ -119,7 +119,9 @@ def test_figures_tell_the_regions_and_the_healthy_scores(run: Path) -> None:
 
 def test_a_page_of_a_scan_says_what_was_found(run: Path) -> None:
     text = (run / "results" / "2" / "wild_anomaly.html").read_text(encoding="utf-8")
-    flagged = json.loads((run / "results" / "2" / "wild_anomaly.json").read_text())["flagged_ml"]
+    flagged = json.loads((run / "results" / "2" / "wild_anomaly.json").read_text(encoding="utf-8"))[
+        "flagged_ml"
+    ]
     assert "<b>Score 120</b>: more unusual than 19 of 20 healthy scans" in text
     assert f"{flagged:.1f} ml are flagged" in text
     assert "right, front, upper" in text

@@ -140,13 +140,13 @@ def figures_and_detection(lsr: Lsr, folder: Path, work: Path, scan: Path) -> Non
         *("--sizes", 20, "--contrasts", 3, "--restorations", 1, "--replicates", 20),
     )
     assert status == 0, err
-    assert "intensity" in (folder / "figures" / "table.md").read_text()
+    assert "intensity" in (folder / "figures" / "table.md").read_text(encoding="utf-8")
     status, _, err = lsr(
         *("detect", scan, "-o", folder / "out", "--model", work / "tiny", "--restorations", 2),
     )
     assert status == 0, err
     name = scan.name.removesuffix(".nii.gz")
-    told = json.loads((folder / "out" / f"{name}_anomaly.json").read_text())
+    told = json.loads((folder / "out" / f"{name}_anomaly.json").read_text(encoding="utf-8"))
     assert told["model"] == "tiny"
     assert 0.0 <= told["percentile"] <= 100.0
 

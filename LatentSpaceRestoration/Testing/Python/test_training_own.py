@@ -34,7 +34,7 @@ def test_a_training_goes_on_by_the_settings_that_it_began_with(tmp_path: Path) -
     wanted = own(tmp_path)
     wanted.write_settings()
     more = "[grid]\nspacing_mm = 1.5\n"
-    wanted.settings.write_text(wanted.settings.read_text() + more)
+    wanted.settings.write_text(wanted.settings.read_text(encoding="utf-8") + more)
     wanted.write_settings()
     assert read_config(wanted.settings).grid.spacing_mm == 1.5
     (tmp_path / "others").mkdir()
