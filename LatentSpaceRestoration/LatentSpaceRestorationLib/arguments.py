@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+#: Exit statuses. ``UNUSABLE_INPUT`` is that where a scan could not be used and the others were.
+FAULT, UNUSABLE_ARGUMENTS, UNUSABLE_INPUT, CANCELLED = 1, 2, 3, 130
 
 
 def add_detection_options(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__
-from .arguments import add_detection_options, count, seed
+from .arguments import (
+    CANCELLED,
+    FAULT,
+    UNUSABLE_ARGUMENTS,
+    UNUSABLE_INPUT,
+    add_detection_options,
+)
 from .errors import BundleError, Cancelled, InputError, LSRError
 from .extras import add_extras
 
@@ -26,8 +32,6 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .detection import Estimate
     from .outputs import Result
-
-FAULT, UNUSABLE_ARGUMENTS, UNUSABLE_INPUT, CANCELLED = 1, 2, 3, 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -144,7 +148,7 @@ def _add_mood(mood: argparse.ArgumentParser) -> None:
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     from .evaluation.command import add_evaluate
 
-    add_evaluate(evaluate, count, seed)
+    add_evaluate(evaluate)
 
 
 def _add_detect(detect: argparse.ArgumentParser) -> None:

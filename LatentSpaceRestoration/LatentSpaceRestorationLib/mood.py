@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .arguments import DEVICES, count, seed
+from .arguments import DEVICES, UNUSABLE_INPUT, count, seed
 from .errors import InputError, LSRError, OutputError
 from .io import read_geometry, read_volume, reason, write_volume
 from .volume import Volume
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 TASKS = ("pixel", "sample")
 _ENDINGS = (".nii", ".nii.gz")
-#: Exit status where a scan could not be used and the others were.
-_UNUSABLE_INPUT = 3
 
 
 def add_mood(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +83,7 @@ def mood(options: argparse.Namespace) -> int:
                 what = "does not fit into memory" if isinstance(error, MemoryError) else error
                 line = str(what) if str(what).startswith(str(scan)) else f"{scan}: {what}"
                 print(f"lsr: error: {line}", file=sys.stderr, flush=True)
-                status = _UNUSABLE_INPUT
+                status = UNUSABLE_INPUT
     return status
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import add_detection_options
+from ..arguments import UNUSABLE_INPUT, add_detection_options
 from ..errors import LSRError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from .scores import Row
     from .settings import Settings
 
-#: Exit status where a scan could not be used and the others were.
-_UNUSABLE_INPUT = 3
 #: Without a terminal, progress is told this often, in seconds.
 _SECONDS_BETWEEN_LINES = 60.0
 
@@ -82,7 +80,7 @@ def cohort(options: argparse.Namespace) -> int:
     total = len(plan.scans)
     print(f"{total - failed} of {total} scans are done: {plan.folder / 'scores.tsv'}")
     print(f"To be looked at: {write_cohort_report(plan.folder)}")
-    return _UNUSABLE_INPUT if failed else 0
+    return UNUSABLE_INPUT if failed else 0
 
 
 def _settings(options: argparse.Namespace) -> Settings:

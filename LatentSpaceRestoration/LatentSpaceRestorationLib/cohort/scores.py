@@ -65,9 +65,7 @@ class Row:
     result: str = ""
 
     @classmethod
-    def of_figures(
-        cls, scan: Scan, figures: Mapping[str, Any], flagged_ml: float, seconds: float, result: str
-    ) -> Row:
+    def of_figures(cls, scan: Scan, figures: Mapping[str, Any], seconds: float, result: str) -> Row:
         """The row of a scan that was done; ``figures`` are those of its JSON file."""
         same = ("percentile", "model", "version", "method", "mode", "restorations", "seed")
         return cls(
@@ -76,7 +74,7 @@ class Row:
             status=DONE,
             score=figures["sample_score"],
             p=figures["p_value"],
-            flagged_ml=round(flagged_ml, 3),
+            flagged_ml=figures["flagged_ml"],
             warnings=tuple(figures["warnings"]),
             seconds=round(seconds, 2),
             result=result,

@@ -105,11 +105,9 @@ def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None)
         name=scan.place.stem,
         series=scan.series,
     )
-    flagged = float((result.detection.anomaly_mask > 0).sum()) * result.volume.voxel_volume_ml
     row = Row.of_figures(
         scan,
         result.figures,
-        flagged,
         time.perf_counter() - started,
         result.files[FIGURES].relative_to(job.folder).as_posix(),
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..arguments import DEVICES, UNUSABLE_INPUT, count, seed
 from ..errors import InputError, LSRError, OutputError
 
 if TYPE_CHECKING:
@@ -19,19 +20,9 @@ if TYPE_CHECKING:
     from .runs import Candidate, Result
     from .sources import Source
 
-#: Exit status where a scan could not be used and the others were.
-_UNUSABLE_INPUT = 3
 
-
-def add_evaluate(
-    parser: argparse.ArgumentParser, count: Callable[[str], int], seed: Callable[[str], int]
-) -> None:
-    """Add the arguments of ``lsr evaluate``.
-
-    Args:
-        parser: of the command.
-        count, seed: types of arguments, from 1 and from 0.
-    """
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lsr evaluate``."""
     parser.description = (
         "Puts synthetic anomalies of several families into healthy scans, looks for them with each "
         "method, and writes into DIR: table.md, table.csv, figures.json, roc.png, pr.png and "
@@ -82,7 +73,7 @@ def add_evaluate(
     add("--restorations", type=count, default=15, metavar="N", help="default: %(default)s")
     add("--seed", type=seed, default=0, metavar="N", help="of everything random; default: 0")
     add("--replicates", type=count, default=1000, metavar="N", help="of the bootstrap")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add("--device", choices=DEVICES, default="auto")
     add("--afresh", action="store_true", help="make results that are there already again")
     add("--into-card", action="store_true", help="write the figures into the models' cards")
     parser.set_defaults(command=evaluate)
@@ -122,7 +113,7 @@ def evaluate(options: argparse.Namespace) -> int:
         _write(folder, options, rows, results, candidates, [*notes, *troubles])
     if options.into_card:
         _into_card(options, rows, candidates, len(source.healthy))
-    return _UNUSABLE_INPUT if troubles else 0
+    return UNUSABLE_INPUT if troubles else 0
 
 
 def _check_extra() -> None:
