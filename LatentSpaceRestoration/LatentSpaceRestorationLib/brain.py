@@ -144,19 +144,23 @@ def brain_probability(network: UNet3D, head: Head, device: str = "cpu") -> np.nd
     import torch
     import torch.nn.functional as F
 
+    from .parallel import in_pieces
+
     x = torch.from_numpy(network_input(head.array))[None, None]
     padding: list[int] = []
     for size in reversed(x.shape[2:]):
         padding += [0, -size % network.multiple]
     d, h, w = head.array.shape
 
-    def look(image: torch.Tensor) -> torch.Tensor:
-        logits = network.to(device)(F.pad(image, padding).to(device))
+    network = network.to(device)
+    images = x, x.flip(4)
+
+    def look(part: slice) -> torch.Tensor:
+        logits = network(F.pad(images[part.start], padding).to(device))
         return torch.sigmoid(logits)[0, 0, :d, :h, :w].float().cpu()
 
-    with torch.inference_mode():
-        probability = (look(x) + look(x.flip(4)).flip(2)) / 2.0
-    return np.asarray(probability.numpy())
+    found, mirrored = in_pieces(look, 2, 1, device)
+    return np.asarray(((found + mirrored.flip(2)) / 2.0).numpy())
 
 
 def extract_brain(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -18,13 +19,15 @@ from .networks.layers import channels_last
 from .networks.masked import MASKED, MaskedPrior
 from .networks.pixelsnail import PixelSNAIL
 from .networks.vqvae import VQVAE, folded
+from .parallel import in_pieces
 from .preprocessing import Prepared
 from .restoration import nll as code_nll
 from .restoration import restore
 
 #: How much goes through the networks at a time: slices through encoder, decoder and prior, and
-#: code grids ("sequences") through the sampler. On a CPU the fastest that was measured.
-SIZES = {"slices": 16, "likelihoods": 64, "sequences": 256, "brain": 1}
+#: code grids ("sequences") through the sampler. On a CPU the fastest that was measured, or as good
+#: as that and small enough for many cores to have a piece each.
+SIZES = {"slices": 8, "likelihoods": 8, "sequences": 256, "brain": 1}
 #: The same elsewhere, where large pieces are fast: about 2 GB with the published prior.
 SIZES_OFF_CPU = {"slices": 64, "likelihoods": 64, "sequences": 1024, "brain": 1}
 
@@ -170,10 +173,13 @@ class Networks:
         nll, latents = self.placement.run("likelihoods", look)
 
         def decode(size: int, device: str) -> np.ndarray:
-            decoder, images = self.vqvae.to(device), []
-            with torch.inference_mode():
-                for some, p in zip(latents.split(size), position.split(size), strict=True):
-                    images.append(decoder.decode_latents(some.to(device), p.to(device)).cpu())
+            decoder = self.vqvae.to(device)
+
+            def some(part: slice) -> Tensor:
+                where = latents[part].to(device), position[part].to(device)
+                return decoder.decode_latents(*where).cpu()
+
+            images = in_pieces(some, len(latents), size, device)
             return np.asarray(torch.cat(images)[:, 0].float().numpy())
 
         image = self.placement.run("slices", decode)
@@ -186,13 +192,13 @@ class Networks:
         position = _tensor(prepared.position)
 
         def encode(size: int, device: str) -> Tensor:
-            encoder, grids = self.vqvae.to(device), []
-            with torch.inference_mode():
-                for x, p in zip(slices.split(size), position.split(size), strict=True):
-                    grids.append(encoder.encode(x.to(device), p.to(device)).cpu())
-                    if step is not None:
-                        step(0.5 * sum(len(g) for g in grids) / len(slices))
-            return torch.cat(grids)
+            encoder = self.vqvae.to(device)
+
+            def some(part: slice) -> Tensor:
+                return encoder.encode(slices[part].to(device), position[part].to(device)).cpu()
+
+            report = None if step is None else lambda share: step(0.5 * share)
+            return torch.cat(in_pieces(some, len(slices), size, device, report))
 
         return self.placement.run("slices", encode)
 
@@ -308,25 +314,27 @@ class Networks:
             for grid, times in zip(*np.unique(of_slice, axis=0, return_counts=True), strict=True)
         ]
         position = _tensor(prepared.position)
-        done = 0
 
-        def some(size: int, device: str) -> np.ndarray:
-            which = distinct[done : done + size]
-            codes = torch.from_numpy(np.stack([grid for _, grid, _ in which])).to(device)
-            places = position[[i for i, _, _ in which]].to(device)
-            with torch.inference_mode():
-                images = self.vqvae.to(device).decode(codes, places)
-            return np.asarray(images[:, 0].float().cpu().numpy())
-
-        while done < len(distinct):
+        def report(share: float) -> None:
             if is_cancelled is not None and is_cancelled():
                 raise Cancelled("cancelled")
-            images = self.placement.run("slices", some)
-            for (i, _, times), image in zip(distinct[done:], images, strict=False):
-                averages.add(i, image, times)
-            done += len(images)
             if step is not None:
-                step(done / len(distinct))
+                step(share)
+
+        def images(size: int, device: str) -> list[np.ndarray]:
+            decoder = self.vqvae.to(device)
+
+            def some(part: slice) -> np.ndarray:
+                which = distinct[part]
+                codes = torch.from_numpy(np.stack([grid for _, grid, _ in which])).to(device)
+                places = position[[i for i, _, _ in which]].to(device)
+                return np.asarray(decoder.decode(codes, places)[:, 0].float().cpu().numpy())
+
+            return in_pieces(some, len(distinct), size, device, report)
+
+        decoded = chain.from_iterable(self.placement.run("slices", images))
+        for (i, _, times), image in zip(distinct, decoded, strict=True):
+            averages.add(i, image, times)
         changed = (grids != reading.codes[:, None]).mean(axis=1)
         share = float(changed[reading.brain].mean()) if reading.brain.any() else 0.0
         averages.close_group(grids.shape[1], share)

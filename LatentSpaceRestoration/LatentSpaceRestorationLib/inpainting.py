@@ -8,7 +8,7 @@ is outside alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from .keyed_noise import gumbel_noise
 from .networks.masked import MaskedPrior
+from .parallel import in_pieces
 
 Step = Callable[[float], None]
 
@@ -43,7 +44,7 @@ def outside_view(
     keys: Tensor,
     *,
     size: int,
-    chunk: int = 64,
+    chunk: int = 16,
     step: Step | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What each code should be, judged by the codes outside its tile.
@@ -60,24 +61,23 @@ def outside_view(
     Returns:
         (N, h, w) float32, NLL of each code in nats; (N, D, h, w) float32, the expected latents.
     """
-    likelihoods = torch.zeros(codes.shape, device=codes.device)
-    latents = torch.zeros(len(codes), keys.shape[1], *codes.shape[1:], device=codes.device)
     sets = tiles(prior.shape, size).to(codes.device)
-    done = 0
-    with torch.inference_mode():
-        for part in _parts(len(codes), chunk):
-            grids = codes[part]
-            for hidden in sets:
-                masked = torch.where(hidden, prior.mask, grids)
-                logits = prior(masked, position[part]).float()
-                found = F.cross_entropy(logits, grids, reduction="none")
-                likelihoods[part] = torch.where(hidden, found, likelihoods[part])
-                mean = torch.einsum("nkhw,kd->ndhw", logits.softmax(1), keys)
-                latents[part] = torch.where(hidden, mean, latents[part])
-                done += len(grids)
-                if step is not None:
-                    step(done / (len(sets) * len(codes)))
-    return likelihoods, latents
+
+    def look(part: slice) -> tuple[Tensor, Tensor]:
+        grids = codes[part]
+        likelihoods = torch.zeros(grids.shape, device=grids.device)
+        latents = torch.zeros(len(grids), keys.shape[1], *grids.shape[1:], device=grids.device)
+        for hidden in sets:
+            masked = torch.where(hidden, prior.mask, grids)
+            logits = prior(masked, position[part]).float()
+            found = F.cross_entropy(logits, grids, reduction="none")
+            likelihoods = torch.where(hidden, found, likelihoods)
+            mean = torch.einsum("nkhw,kd->ndhw", logits.softmax(1), keys)
+            latents = torch.where(hidden, mean, latents)
+        return likelihoods, latents
+
+    found = in_pieces(look, len(codes), chunk, str(codes.device), step)
+    return torch.cat([nll for nll, _ in found]), torch.cat([mean for _, mean in found])
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def look_into(
     position: Tensor,
     holes: Tensor,
     *,
-    chunk: int = 64,
+    chunk: int = 16,
     step: Step | None = None,
 ) -> Holes:
     """What the codes outside the holes of each grid say of those in them.
@@ -137,19 +137,15 @@ def look_into(
         step: called with the fraction done.
     """
     with_holes = torch.nonzero(holes.flatten(1).any(1)).flatten()
-    found = [torch.zeros(0, prior.codes)]
-    with torch.inference_mode():
-        for part in _parts(len(with_holes), chunk):
-            some = with_holes[part]
-            hole = holes[some]
-            logits = prior(torch.where(hole, prior.mask, codes[some]), position[some]).float()
-            found.append(logits.permute(0, 2, 3, 1)[hole].cpu())
-            if step is not None:
-                step(part.stop / len(with_holes))
+
+    def look(part: slice) -> Tensor:
+        some = with_holes[part]
+        hole = holes[some]
+        logits = prior(torch.where(hole, prior.mask, codes[some]), position[some]).float()
+        return logits.permute(0, 2, 3, 1)[hole].cpu()
+
+    found = in_pieces(look, len(with_holes), chunk, str(codes.device), step)
     index = torch.nonzero(holes).T.cpu().numpy()
-    return Holes(codes.cpu().numpy(), index, torch.cat(found).numpy())
-
-
-def _parts(count: int, chunk: int) -> Iterator[slice]:
-    for start in range(0, count, chunk):
-        yield slice(start, min(count, start + chunk))
+    return Holes(
+        codes.cpu().numpy(), index, torch.cat([torch.zeros(0, prior.codes), *found]).numpy()
+    )

@@ -1,8 +1,10 @@
-"""Jobs of many small tensor operations, one thread each, with progress and cancelling.
+"""Jobs of tensor operations, one thread each, with progress and cancelling.
 
 PyTorch splits each operation over the cores and waits for the slowest. For operations of
 microseconds, or beside another busy program, that waiting can cost far more than it gains; jobs
-that do not depend on each other are better run side by side, each on one core.
+that do not depend on each other are better run side by side, each on one core. What they compute is
+then the same to the last bit whatever the number of cores, which decides how PyTorch splits an
+operation, and so how it rounds.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 _MOST_WORKERS = 8  # beyond that, threads wait for Python's lock more than they compute
 _POLL_SECONDS = 0.05
@@ -29,7 +34,8 @@ def run_jobs(
 
     Args:
         jobs: each yields, after each of its steps, the work which that was, in any unit.
-        workers: how many run at a time. With one, they run in the calling thread.
+        workers: how many run at a time, on one of PyTorch's threads each. With one, they run in the
+            calling thread.
         report: called from the calling thread with the work done so far, at first with 0; what it
             raises stops the jobs after their current steps, and is raised again.
 
@@ -38,14 +44,19 @@ def run_jobs(
     """
     if report is not None and jobs:
         report(0)
+    threads = torch.get_num_threads()
     if workers < 2 or len(jobs) < 2:
         done = 0
-        with torch.inference_mode():
-            for job in jobs:
-                for work in job:
-                    done += work
-                    if report is not None:
-                        report(done)
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                for job in jobs:
+                    for work in job:
+                        done += work
+                        if report is not None:
+                            report(done)
+        finally:
+            torch.set_num_threads(threads)
         return
 
     stop, lock, total = threading.Event(), threading.Lock(), 0
@@ -59,7 +70,6 @@ def run_jobs(
                 if stop.is_set():
                     return
 
-    threads = torch.get_num_threads()
     # set_num_threads counts for the thread that calls it, and for threads that start later: the
     # last call gives those their number back.
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
@@ -75,3 +85,35 @@ def run_jobs(
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def in_pieces(
+    compute: Callable[[slice], Result],
+    count: int,
+    size: int,
+    device: str,
+    step: Callable[[float], None] | None = None,
+) -> list[Result]:
+    """Compute something piece by piece, on a CPU as many at a time as PyTorch has threads.
+
+    Args:
+        compute: takes the range of a piece; called in inference mode, in any thread.
+        count: length of the whole.
+        size: of a piece, at most.
+        device: torch device that ``compute`` uses.
+        step: called from the calling thread with the fraction done; what it raises ends the work.
+
+    Returns:
+        by piece, in order.
+    """
+    parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    found: dict[int, Result] = {}
+
+    def job(part: slice) -> Iterator[int]:
+        found[part.start] = compute(part)
+        yield part.stop - part.start
+
+    workers = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    report = None if step is None else lambda done: step(done / count)
+    run_jobs([job(part) for part in parts], workers, report)
+    return [found[part.start] for part in parts]

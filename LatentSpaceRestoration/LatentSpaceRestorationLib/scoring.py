@@ -170,12 +170,6 @@ class ModeSettings:
         weights = {"difference": 1.0 - self.intensity_weight, "intensity": self.intensity_weight}
         return MapRule({k: w for k, w in weights.items() if w > 0}, peak_ml=self.peak_ml)
 
-    @property
-    def masked_rule(self) -> MapRule:
-        """How the map comes from the three of a masked prior: the rarest of them counts."""
-        weights = dict.fromkeys(("difference", "residual", "nll"), 1 / 3)
-        return MapRule(weights, frozenset({"residual", "nll"}), "rarest", self.peak_ml)
-
     @classmethod
     def of(cls, config: Mapping[str, Any], mode: str) -> ModeSettings:
         """A bundle's settings of a mode.

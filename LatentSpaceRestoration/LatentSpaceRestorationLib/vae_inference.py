@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from .bundle import Bundle
+from .errors import Cancelled
 from .inference import SIZES, SIZES_OFF_CPU, Step
 from .memory import Placement
 from .networks.vae import VAE, folded_vae
+from .parallel import in_pieces
 from .preprocessing import Prepared
 
 
@@ -26,7 +29,8 @@ class Piece:
         brain: (B, 1, rows, columns) bool.
         position: (B,).
         numbers: of the slices in the scan.
-        report: to be called with the fraction of the piece that is done.
+        report: to be called with the fraction of the piece that is done; raises ``Cancelled`` when
+            the work is to end.
     """
 
     vae: VAE
@@ -76,8 +80,9 @@ class VAENetworks:
 
         Args:
             prepared: the scan in model space.
-            compute: gives (B, ...) tensors of a piece; of a slice the same in any piece.
-            step: called with the fraction done.
+            compute: gives (B, ...) tensors of a piece; of a slice the same in any piece. On a CPU
+                it is called in several threads at a time.
+            step: called from the calling thread with the fraction done.
             every: n; the last slice is computed in any case.
 
         Returns:
@@ -85,29 +90,48 @@ class VAENetworks:
         """
         last = len(prepared.slices) - 1
         chosen = np.unique(np.append(np.arange(0, last, every), last))
-        count, done = len(chosen), 0
-        parts: list[list[np.ndarray]] = []
+        caller = threading.get_ident()
 
-        def some(size: int, device: str) -> list[np.ndarray]:
-            numbers = chosen[done : done + size]
+        def all_pieces(size: int, device: str) -> list[list[np.ndarray]]:
+            vae, stopped = self.vae.to(device), threading.Event()
+            done = np.zeros(len(chosen))  # by piece, where it starts
 
-            def here(array: np.ndarray) -> Tensor:
-                return torch.from_numpy(np.ascontiguousarray(array[numbers])).to(device)
+            def tell(_: float = 0.0) -> None:
+                try:
+                    step(min(float(done.sum()) / len(chosen), 1.0))
+                except BaseException:
+                    stopped.set()
+                    raise
 
-            piece = Piece(
-                self.vae.to(device),
-                here(prepared.slices)[:, None],
-                here(prepared.mask)[:, None],
-                here(prepared.position),
-                numbers.tolist(),
-                lambda share: step((done + share * len(numbers)) / count),
-            )
-            return [tensor.detach().float().cpu().numpy() for tensor in compute(piece)]
+            def one(part: slice) -> list[np.ndarray]:
+                numbers = chosen[part]
 
-        while done < count:
-            parts.append(self.placement.run("slices", some))
-            done += len(parts[-1][0])
-            step(done / count)
+                def here(array: np.ndarray) -> Tensor:
+                    return torch.from_numpy(np.ascontiguousarray(array[numbers])).to(device)
+
+                def report(share: float) -> None:
+                    if stopped.is_set():
+                        raise Cancelled("cancelled")
+                    done[part.start] = share * len(numbers)
+                    if threading.get_ident() == caller:
+                        tell()
+
+                with torch.inference_mode(False):  # some methods need gradients
+                    piece = Piece(
+                        vae,
+                        here(prepared.slices)[:, None],
+                        here(prepared.mask)[:, None],
+                        here(prepared.position),
+                        numbers.tolist(),
+                        report,
+                    )
+                    found = [t.detach().float().cpu().numpy() for t in compute(piece)]
+                report(1.0)
+                return found
+
+            return in_pieces(one, len(chosen), size, device, tell)
+
+        parts = self.placement.run("slices", all_pieces)
         computed = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         return computed if every == 1 else [_between(a, chosen) for a in computed]
 

@@ -52,6 +52,7 @@ class Settings:
         except BundleError:
             brain = ""
         return key_of(
+            detector.bundle.kind,
             # A model's settings hold the hash of each of its files.
             model=digest_of_file(detector.bundle.folder / "model.json"),
             brain=brain,

@@ -120,6 +120,7 @@ def run(
                     pace.skip(candidate.name)
                     continue
                 key = store.key_of(
+                    candidate.detector.bundle.kind,
                     scan=source.digest(case),
                     case=[case.subject, case.family, case.size, case.contrast, source.seed],
                     model=models[candidate.name],

@@ -30,11 +30,30 @@ _BESIDE = (
     *(f"evaluation/{name}.py" for name in ("command", "compare", "curves", "figures", "page")),
     *(f"evaluation/{name}.py" for name in ("card", "panes", "runs", "sources", "store", "tables")),
 )
+#: Parts that figures of one kind of model alone depend on, so that a change to how the one works
+#: leaves what was measured of the other.
+_OF_KIND = {
+    "anomaly": (
+        *(f"methods/{name}.py" for name in ("intensity", "lsr", "masked", "nll", "vqvae_residual")),
+        *("inpainting.py", "restoration.py", "decision.py", "keyed_noise.py", "cached_sampler.py"),
+        *("packed_prior.py", "row_engine.py", "networks/masked.py", "networks/pixelsnail.py"),
+        "networks/vqvae.py",
+    ),
+    "vae": (
+        *(f"methods/{name}.py" for name in ("descent", "map_restoration", "projection", "vae")),
+        *("vae_inference.py", "networks/vae.py"),
+    ),
+}
 
 
-def key_of(**settings: Any) -> str:
-    """A digest of everything that a result depends on, the program included."""
-    text = json.dumps({**settings, "program": _program()}, sort_keys=True, default=str)
+def key_of(kind: str, **settings: Any) -> str:
+    """A digest of everything that a result depends on, the program included.
+
+    Args:
+        kind: of the model.
+        settings: of the case and the method.
+    """
+    text = json.dumps({**settings, "program": _program(kind)}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -98,13 +117,14 @@ def read(path: Path) -> tuple[str, Measured] | None:
 
 
 @cache
-def _program() -> str:
+def _program(kind: str) -> str:
     """A digest of the library's code as far as results depend on it; comments do not count."""
+    beside = (*_BESIDE, *(name for k, names in _OF_KIND.items() if k != kind for name in names))
     library = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for path in sorted(library.rglob("*.py")):
         name = path.relative_to(library).as_posix()
-        if name.startswith(_BESIDE):
+        if name.startswith(beside):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):

@@ -32,7 +32,9 @@ class MaskedRestoration:
 
     @property
     def rule(self) -> MapRule:
-        return self.settings.masked_rule
+        weights = dict.fromkeys(("difference", "residual", "nll"), 1 / 3)
+        one_sided = frozenset({"residual", "nll"})
+        return MapRule(weights, one_sided, "rarest", self.settings.peak_ml)
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """After 1, 3, 7, 15 restorations, and after every 8 further ones."""

@@ -17,7 +17,10 @@ from LatentSpaceRestorationLib.scoring import PAPER, ModeSettings, paper_filter,
 TILES = (4, 6)
 #: Maps of which only high values are unusual.
 ONE_SIDED = frozenset(
-    ("residual", "nll", *(f"{kind}-tile{t}" for kind in ("nll", "absolute") for t in TILES))
+    (
+        *("nll", "residual", "residual-near", "residual-one-view", "residual-local"),
+        *(f"{kind}-tile{t}" for kind in ("nll", "nll-local", "absolute") for t in TILES),
+    )
 )
 
 
@@ -68,7 +71,11 @@ def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[st
     x, case = prepared.slices, detector.case(prepared, 1, seed)
     networks, reading = case.read()
     back = networks.reconstruct(prepared, reading)
-    raw = {"intensity": x, "nll": upsampled(reading.nll, x.shape)}
+    raw = {
+        "intensity": x,
+        "nll": upsampled(reading.nll, x.shape),
+        "residual-one-view": np.abs(x - back),
+    }
     for tile in TILES:
         _, expected = case.expect(tile)
         raw["residual"] = expected.residual  # the same whatever the tiles
@@ -78,10 +85,18 @@ def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[st
         raw[f"reconstruction-tile{tile}"] = back - expected.image
     smooth = case.smoothed(raw)
     spacing = case.spacing_mm
+
+    def local(name: str, sigma_mm: float, limit: float) -> np.ndarray:
+        near = case.smoothed({name: raw[name]}, sigma_mm)[name]
+        return without_wide_mean(near, prepared.mask, 20.0 / spacing, limit)
+
     for tile in TILES:
-        wider = case.smoothed({"": raw[f"difference-tile{tile}"]}, 5.0)[""]
-        local = without_wide_mean(wider, prepared.mask, 20.0 / spacing, 0.5)
-        smooth[f"local-tile{tile}"] = local
+        smooth[f"local-tile{tile}"] = local(f"difference-tile{tile}", 5.0, 0.5)
+        smooth[f"local-near-tile{tile}"] = local(f"difference-tile{tile}", 3.0, 0.5)
+        smooth[f"local-wide-tile{tile}"] = local(f"difference-tile{tile}", 8.0, 0.5)
+        smooth[f"nll-local-tile{tile}"] = local(f"nll-tile{tile}", 4.0, 4.0)
+    smooth["residual-near"] = case.smoothed({"": raw["residual"]}, 2.5)[""]
+    smooth["residual-local"] = local("residual", 4.0, 0.3)
     settings = ModeSettings.of(detector.bundle.config, "pixelsnail")
     threshold = detector.calibration("pixelsnail").restore_threshold
     smooth |= case.smoothed({"restored": x - _restored(detector, prepared, settings, threshold)})

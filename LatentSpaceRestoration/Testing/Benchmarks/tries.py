@@ -1,6 +1,7 @@
 """What was tried for the anomaly map of the default mode, on one yardstick: every try a row.
 
     python tries.py SUBJECTS.tsv --work DIR [--model brain-t1] [--subjects N] [--shapes FOLDER]
+                    [--lesions FOLDER]
 
 Anomalies of five families, three sizes and three contrasts are put into the scans of split `tune`;
 what is usual comes from those of split `calibrate`. The maps of every case are kept in DIR, so that
@@ -23,23 +24,22 @@ import numpy as np
 from LatentSpaceRestorationLib.bundle import find_bundle
 from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums, p_value
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.design import UNTOUCHED, Case, design
+from LatentSpaceRestorationLib.evaluation.design import LESION, UNTOUCHED, Case, design
 from LatentSpaceRestorationLib.evaluation.families import family
 from LatentSpaceRestorationLib.evaluation.figures import MEAN, Row, rows_of
 from LatentSpaceRestorationLib.evaluation.histograms import Histogram, Table
 from LatentSpaceRestorationLib.evaluation.measures import Measured, Regions
 from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.evaluation.runs import Result
-from LatentSpaceRestorationLib.evaluation.sources import Source, brain_finder, choose
+from LatentSpaceRestorationLib.evaluation.sources import Source, brain_finder, choose, real_lesions
 from LatentSpaceRestorationLib.rarity import Rarity, RarityCounts, zones
 from LatentSpaceRestorationLib.scoring import MapRule, peak_score
+from LatentSpaceRestorationLib.training.calibrate import THRESHOLD_PERCENTILE
 from LatentSpaceRestorationLib.volume import Volume, resample
 from properties import ONE_SIDED, Sample, properties
 
 RESULTS = Path(__file__).parent / "results"
 FAMILIES = ("uniform-sphere", "noise-sphere", "gradient-sphere", "stroke-shape", "shift")
-#: Healthy voxels below the threshold of the mask, percent.
-PERCENTILE = 99.0
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Bench:
     def results(self, one: Try) -> list[Result]:
         """Figures of every case by a try."""
         healthy, found = self.values(one)
-        cut = float(np.percentile(np.concatenate(list(healthy.values())), PERCENTILE))
+        cut = float(np.percentile(np.concatenate(list(healthy.values())), THRESHOLD_PERCENTILE))
         ml = self.spacing_mm**3 / 1000.0
 
         def score(values: np.ndarray) -> float:
@@ -230,21 +230,26 @@ def prepare(detector: Detector, options: argparse.Namespace) -> Bench:
             print(case.name, file=sys.stderr, flush=True)
         return Sample.load(file)
 
+    lesions = real_lesions(options.lesions) if options.lesions else []
+
     def source(split: str, count: int | None) -> Source:
         subjects = choose(options.subjects_table, split, [detector])[:count]
-        return Source(subjects, [], shapes, 0, brain_finder(detector))
+        return Source(subjects, lesions, shapes, 0, brain_finder(detector))
 
     calibrate, tune = source("calibrate", None), source("tune", options.subjects)
     names = [subject.name for subject in tune.healthy]
+    cases = design(names, [family(n) for n in FAMILIES])
+    cases += [Case(subject.name, LESION) for subject in lesions]
     return Bench(
         detector.grid.spacing_mm,
         {s.name: sample(calibrate, Case(s.name, UNTOUCHED)) for s in calibrate.healthy},
-        {case: sample(tune, case) for case in design(names, [family(n) for n in FAMILIES])},
+        {case: sample(tune, case) for case in cases},
     )
 
 
 def table(rows: Sequence[tuple[Try, list[Row]]], subjects: int, model: str) -> str:
     """All tries as Markdown."""
+    families = [*FAMILIES, *([LESION] if any(r.family == LESION for r in rows[0][1]) else [])]
     lines = [
         "# What was tried",
         "",
@@ -253,9 +258,9 @@ def table(rows: Sequence[tuple[Try, list[Row]]], subjects: int, model: str) -> s
         "pooled voxels by family; 95% intervals by bootstrap of subjects. Made by `tries.py`.",
         "",
         "| try | pooled AP | AP per scan | AUROC of samples | Dice | healthy flagged | "
-        + " | ".join(FAMILIES)
+        + " | ".join(name.replace("-", " ") for name in families)
         + " | trained |",
-        "|---" * (7 + len(FAMILIES)) + "|",
+        "|---" * (7 + len(families)) + "|",
     ]
     for one, found in rows:
         whole = {r.family: r.figures for r in found if r.size is None and r.contrast is None}
@@ -265,7 +270,7 @@ def table(rows: Sequence[tuple[Try, list[Row]]], subjects: int, model: str) -> s
             cells.append(f"{f.value:.2f} ({f.low:.2f} to {f.high:.2f})")
         cells.append(f"{whole[MEAN]['dice'].value:.2f}")
         cells.append(f"{100 * whole[UNTOUCHED]['flagged_share'].value:.1f}%")
-        cells += [f"{whole[name]['pooled_ap'].value:.2f}" for name in FAMILIES]
+        cells += [f"{whole[name]['pooled_ap'].value:.2f}" for name in families]
         lines.append("| " + " | ".join([*cells, one.needs]) + " |")
     return "\n".join([*lines, "", *(f"- {k}: {v}" for k, v in COSTS.items())]) + "\n"
 
@@ -278,6 +283,7 @@ def main() -> None:
     parser.add_argument("--model", default="brain-t1")
     parser.add_argument("--subjects", type=int, help="the first so many")
     parser.add_argument("--shapes", type=Path)
+    parser.add_argument("--lesions", type=Path, help="scans with masks of real lesions")
     options = parser.parse_args()
     folder = find_bundle(options.model)
     detector = Detector.load(folder, "cpu", search=[folder.parent])

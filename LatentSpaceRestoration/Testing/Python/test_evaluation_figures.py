@@ -271,4 +271,17 @@ def test_results_are_kept_and_damaged_or_other_ones_made_again(tmp_path: Path) -
     path.write_bytes(whole)
     path.with_suffix(".webp").unlink()
     assert store.load(path, "key") is None
-    assert store.key_of(a=1) == store.key_of(a=1) != store.key_of(a=2)
+    keys = [store.key_of(kind, a=a) for kind in ("anomaly", "vae") for a in (1, 2)]
+    assert keys == [store.key_of(kind, a=a) for kind in ("anomaly", "vae") for a in (1, 2)]
+    assert len(set(keys)) == 4
+
+
+def test_results_of_one_kind_of_model_do_not_hang_on_the_code_of_another():
+    library = Path(store.__file__).resolve().parents[1]
+    of_kinds = [name for names in store._OF_KIND.values() for name in names]
+    assert len(set(of_kinds)) == len(of_kinds)
+    for name in of_kinds:
+        assert (library / name).is_file(), name
+    # A method's module belongs to one kind; what is shared belongs to none.
+    methods = {f"methods/{file.name}" for file in (library / "methods").glob("*.py")}
+    assert methods - set(of_kinds) == {"methods/__init__.py", "methods/evidence.py"}

@@ -69,6 +69,21 @@ def test_progress_never_goes_back_and_ends_at_1(detector: Detector, scan: Volume
     assert fractions[-1] == 1.0
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_do_not_change_a_bit(detector: Detector, scan: Volume, threads: int) -> None:
+    before, found = torch.get_num_threads(), []
+    try:
+        for number in (2, threads):
+            torch.set_num_threads(number)
+            found.append(detector.detect(scan, restorations=4))
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[1].anomaly_map, found[0].anomaly_map)
+    np.testing.assert_array_equal(found[1].restored, found[0].restored)
+    assert found[1].sample_score == found[0].sample_score
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_pieces_and_threads_do_not_change_the_map(

@@ -104,6 +104,8 @@ def test_threads_and_pieces_do_not_change_a_real_scans_map() -> None:
             found.append(detector.detect(scan, restorations=3))
     finally:
         torch.set_num_threads(threads)
+    np.testing.assert_array_equal(found[1].anomaly_map, found[0].anomaly_map)
+    assert found[1].sample_score == found[0].sample_score
     for other in found[1:]:
         np.testing.assert_allclose(other.anomaly_map, found[0].anomaly_map, atol=1e-5)
         np.testing.assert_array_equal(other.brain_mask, found[0].brain_mask)
