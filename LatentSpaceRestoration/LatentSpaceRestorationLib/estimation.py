@@ -96,7 +96,7 @@ class Estimator:
                 f"the time budget of {self.course.budget:g} s ended it after {made} of "
                 f"{evidence.wanted} restorations: the result is less certain"
             )
-        warnings += doubts_of_model(evidence.unlikely, self._error(evidence))
+        warnings += doubts_of_model(evidence.unlikely, self._error(evidence), self._width(evidence))
         warnings += _widely_flagged(values[prepared.mask] >= cut, request.percentile)
         self.course.seconds.setdefault("first_score", self.course.elapsed)
         device, seconds = self.device(), dict(self.course.seconds)
@@ -144,6 +144,16 @@ class Estimator:
             return None
         z = usual.place.normalise(evidence.maps[RESIDUAL], self.prepared.position)
         return float(z[self.prepared.mask].mean())
+
+    def _width(self, evidence: Evidence) -> float | None:
+        """How many times as widely as usual the map of the scan spreads that does so most."""
+        prepared, usual = self.prepared, self.yardstick.usual
+        widths = [
+            healthy.width(evidence.maps[name], prepared.mask, prepared.position)
+            for name, healthy in usual.items()
+            if healthy.spreads is not None
+        ]
+        return max(widths, default=None)
 
 
 def sample_score(

@@ -36,6 +36,8 @@ TURNED = 0.05
 #: How many times the healthy share of unlikely codes, and how many healthy standard deviations of
 #: reconstruction error, on average over the brain, a scan may have that a model knows.
 UNLIKELY, ERROR = 2.0, 1.0
+#: How many times as widely as those of the middle healthy scan a known scan's values may spread.
+WIDE = 1.8
 #: What is wider than this, in places by depth, row and column, does not count: bias fields.
 _WIDE = (3.0, 2.0, 2.0)
 _FEWEST_PLACES = 50
@@ -57,7 +59,9 @@ def doubts(
     return (*_hounsfield(volume), *unlike, *size, *edge, *_coarse(volume, spacing_mm))
 
 
-def doubts_of_model(unlikely: tuple[float, float] | None, error: float | None) -> tuple[str, ...]:
+def doubts_of_model(
+    unlikely: tuple[float, float] | None, error: float | None, width: float | None = None
+) -> tuple[str, ...]:
     """What a model's own statistics say of a scan, beside those of healthy ones.
 
     Measured with brain-t1: 2% of codes are unlikely in a healthy scan of the scanner that was
@@ -65,12 +69,16 @@ def doubts_of_model(unlikely: tuple[float, float] | None, error: float | None) -
     in these. Without the mean over the mirror image, which lowers all of them: 4 to 5%, 4 to 8%, 9
     and 10% back to front and upside down, 11 to 13% in phantoms, 22 to 37% in T2-like contrast, 30%
     in noise; an error of -1.0 to 0.3 in T1 scans, 1.6 to 7 in phantoms, T2-like contrast and noise.
+    Values spread 0.9 to 1.2 times as widely as usual in healthy scans, and 1.5, 2.3, 2.4 and 2.8
+    times in four scans with lesions of other scanners.
 
     Args:
         unlikely: share of the brain's codes that are unlikely, and the same of healthy scans; None
             where that is not known.
         error: mean over the brain of the reconstruction error, less what is usual at the place,
             in healthy standard deviations there; None where that is not known.
+        width: how many times as widely as those of the middle healthy scan its values spread about
+            what is usual at their place; None where that is not known.
     """
     reasons = []
     if unlikely is not None and unlikely[0] > UNLIKELY * unlikely[1]:
@@ -80,6 +88,12 @@ def doubts_of_model(unlikely: tuple[float, float] | None, error: float | None) -
         )
     if error is not None and error > ERROR:
         reasons.append(f"its reconstruction error is {error:.1f} healthy spreads above the usual")
+    if not reasons and width is not None and width > WIDE:
+        return (
+            f"this scan departs from healthy ones all over, {width:.1f} times as much as usual, as "
+            "scans of another scanner or sequence do: only what stands out of that is shown, and "
+            "an anomaly must be the plainer to be seen",
+        )
     if not reasons:
         return ()
     return (

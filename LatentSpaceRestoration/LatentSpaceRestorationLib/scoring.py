@@ -261,9 +261,8 @@ def _rarest(
     zone = zones(mask, spacing_mm)[mask]
     highest = np.zeros(len(zone), np.float32)
     for name in rule.weights:
-        healthy = usual[name]
-        distance = rule.distance(name, healthy.place.normalise(maps[name], prepared.position))
-        highest = np.maximum(highest, healthy.of_rarity.of(distance[mask], zone))
+        z = usual[name].deviation(maps[name], mask, prepared.position)[mask]
+        highest = np.maximum(highest, usual[name].of_rarity.of(rule.distance(name, z), zone))
     values = np.zeros(mask.shape, np.float32)
     values[mask] = highest
     return values

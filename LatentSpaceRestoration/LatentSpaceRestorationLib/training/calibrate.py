@@ -24,7 +24,7 @@ from ..methods.evidence import Evidence, Known, Method
 from ..methods.masked import MaskedRestoration
 from ..rarity import Rarity, RarityCounts, zones
 from ..scoring import MapRule, ModeSettings, anomaly_map
-from ..usual import PLACE, Usual, to_tensors
+from ..usual import PLACE, Usual, robust_spread, to_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -223,18 +223,31 @@ def _usual(
         return [{n: Usual(p) for n, p in own.items()} for own in places], {
             n: Usual(p) for n, p in every.items()
         }
-    counts: list[dict[str, RarityCounts]] = []
+    spreads: dict[str, list[float]] = {name: [] for name in total}
     for scan, own, place in zip(scans, maps, places, strict=True):
+        for name in total:
+            z = place[name].normalise(own[name], scan.prepared.position)
+            spreads[name].append(robust_spread(z[scan.prepared.mask]))
+
+    def others(name: str, number: int | None = None) -> np.ndarray:
+        """Spreads of all scans but one."""
+        kept = [s for i, s in enumerate(spreads[name]) if i != number]
+        return np.sort(np.array(kept, np.float32))
+
+    counts: list[dict[str, RarityCounts]] = []
+    for number, (scan, own, place) in enumerate(zip(scans, maps, places, strict=True)):
         mask, position = scan.prepared.mask, scan.prepared.position
-        zone = zones(mask, spacing_mm)[mask]
-        far = {n: rule.distance(n, place[n].normalise(own[n], position))[mask] for n in total}
+        zone, far = zones(mask, spacing_mm)[mask], {}
+        for name in total:
+            usual = Usual(place[name], spreads=others(name, number))
+            far[name] = rule.distance(name, usual.deviation(own[name], mask, position)[mask])
         counts.append({name: RarityCounts.of(values, zone) for name, values in far.items()})
     counted = {name: reduce(add, (c[name] for c in counts)) for name in total}
     of_others = [
-        {n: Usual(place[n], Rarity.from_counts(counted[n] - own[n])) for n in total}
-        for place, own in zip(places, counts, strict=True)
+        {n: Usual(place[n], Rarity.from_counts(counted[n] - own[n]), others(n, i)) for n in total}
+        for i, (place, own) in enumerate(zip(places, counts, strict=True))
     ]
-    return of_others, {n: Usual(every[n], Rarity.from_counts(counted[n])) for n in total}
+    return of_others, {n: Usual(every[n], Rarity.from_counts(counted[n]), others(n)) for n in total}
 
 
 def to_files(

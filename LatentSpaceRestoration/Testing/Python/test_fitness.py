@@ -153,6 +153,9 @@ def test_what_the_models_own_statistics_say() -> None:
     assert "healthy scans and its reconstruction error is 6.9 healthy spreads" in line
     (line,) = doubts_of_model(None, 1.5)
     assert "(its reconstruction error" in line
+    assert doubts_of_model((0.06, 0.05), -0.4, 1.3) == ()
+    (line,) = doubts_of_model((0.06, 0.05), -0.4, 2.4)
+    assert "departs from healthy ones all over, 2.4 times as much as usual" in line
 
 
 def test_too_much_or_too_little_brain() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from LatentSpaceRestorationLib.averages import Averages
@@ -183,7 +185,7 @@ def test_the_rarest_map_counts_by_what_is_healthy_at_that_distance_from_the_edge
         for z in [(np.arange(90_000) % 3).astype(np.uint8)]
     ]
     usual = {
-        name: Usual(PlaceStatistics(0.0 * size, size), Rarity.from_counts(c))
+        name: Usual(PlaceStatistics(0.0 * size, size), Rarity.from_counts(c), np.array([2.0]))
         for name, c in zip("ab", counts, strict=True)
     }
     rule = MapRule(dict.fromkeys("ab", 0.5), frozenset("b"), "rarest")
@@ -193,8 +195,28 @@ def test_the_rarest_map_counts_by_what_is_healthy_at_that_distance_from_the_edge
     inside = prepared.mask
     np.testing.assert_allclose(got[inside], np.maximum(a, b)[inside], atol=1e-4)
     assert (got[~inside] == 0.0).all()
-    with pytest.raises(BundleError, match="calibrate it again"):
-        anomaly_map(prepared, maps, rule, {n: Usual(u.place) for n, u in usual.items()}, 2.0)
+    for lacks in ("rarity", "spreads"):
+        old = {name: replace(healthy, **{lacks: None}) for name, healthy in usual.items()}
+        with pytest.raises(BundleError, match="calibrate it again"):
+            anomaly_map(prepared, maps, rule, old, 2.0)
+
+
+def test_a_scan_that_departs_from_healthy_ones_all_over_is_measured_by_its_own_spread() -> None:
+    prepared = scan_in_model_space()
+    size = np.ones((31, 4, 3), np.float32)
+    usual = Usual(PlaceStatistics(0.0 * size, size), spreads=np.array([0.5, 1.0, 1.6]))
+    values = np.random.default_rng(5).normal(size=prepared.slices.shape).astype(np.float32)
+    where = prepared.mask, prepared.position
+    assert usual.width(values, *where) == pytest.approx(1.0, abs=0.1)
+    assert usual.width(3.0 * values, *where) == pytest.approx(3 * usual.width(values, *where))
+    wide = usual.deviation(3.0 * values, *where)
+    np.testing.assert_allclose(wide, usual.deviation(6.0 * values, *where), rtol=1e-4)
+    # One that keeps closer to them than usual is measured by theirs, and so is not made more of.
+    np.testing.assert_allclose(usual.deviation(0.2 * values, *where), 0.2 * values, rtol=1e-5)
+    # A lesion hardly widens a spread between quartiles.
+    lesion = values.copy()
+    lesion[prepared.mask & (np.random.default_rng(6).random(values.shape) < 0.05)] = 30.0
+    assert usual.width(lesion, *where) < 1.15 * usual.width(values, *where)
 
 
 def test_the_sample_score_is_the_mean_of_the_hottest_millilitres() -> None:
