@@ -15,10 +15,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from LatentSpaceRestorationLib.bundle import find_bundle
@@ -35,6 +36,7 @@ from LatentSpaceRestorationLib.evaluation.sources import Source, brain_finder, c
 from LatentSpaceRestorationLib.rarity import Rarity, RarityCounts, zones
 from LatentSpaceRestorationLib.scoring import MapRule, peak_score
 from LatentSpaceRestorationLib.training.calibrate import THRESHOLD_PERCENTILE
+from LatentSpaceRestorationLib.usual import Usual, robust_spread
 from LatentSpaceRestorationLib.volume import Volume, resample
 from properties import ONE_SIDED, Sample, properties
 
@@ -52,6 +54,7 @@ class Try:
         combine: ``rarest``, ``product`` or ``sum``, as in ``MapRule``; ``sum of rarities``.
         by_zone: whether rarity is told by the distance from the brain's edge.
         by_place: whether maps are in units of the healthy spread at their place.
+        by_scan: whether of the scan's own spread, where that is wider than those of healthy scans.
         peak_ml: of the sample score.
         needs: the training that it needs.
     """
@@ -61,6 +64,7 @@ class Try:
     combine: str = "rarest"
     by_zone: bool = True
     by_place: bool = True
+    by_scan: bool = False
     peak_ml: float = 1.0
     needs: str = "masked"
 
@@ -73,6 +77,13 @@ COSTS = {
     "masked": "VQ-VAE and masked prior: 3,000 more steps, some 35 min more",
 }
 _THREE = ("local-tile4", "residual", "nll-tile4")
+
+
+def _default(name: str, maps: tuple[str, ...] = _THREE, **changes: Any) -> Try:
+    """The default, but for something."""
+    return Try(f"... {name}", maps, by_scan=True, **changes)
+
+
 TRIES = (
     Try("intensity", ("intensity",), needs="none"),
     Try("intensity, without zones", ("intensity",), "product", False, needs="none"),
@@ -92,14 +103,24 @@ TRIES = (
     Try("... of the reconstruction", ("reconstruction-tile4",)),
     Try("... times intensity", ("difference-tile4", "intensity"), "product", False),
     Try("... less its wide mean", ("local-tile4",)),
-    Try("three, with the wide mean", ("difference-tile4", "residual", "nll-tile4")),
-    Try("three properties, the rarest (default)", _THREE),
-    Try("... without zones", _THREE, by_zone=False),
-    Try("... their sum", _THREE, "sum of rarities"),
-    Try("... with intensity", (*_THREE, "intensity")),
-    Try("... with PixelSNAIL's", (*_THREE, "restored", "nll"), needs="pixelsnail"),
-    Try("... score of 0.2 ml", _THREE, peak_ml=0.2),
-    Try("... score of 5 ml", _THREE, peak_ml=5.0),
+    Try("the three properties, the rarest", _THREE),
+    Try("... by the scan's own spread (default)", _THREE, by_scan=True),
+    _default("with the wide mean", ("difference-tile4", "residual", "nll-tile4")),
+    _default("difference of 3 mm", ("local-near-tile4", "residual", "nll-tile4")),
+    _default("difference of 8 mm", ("local-wide-tile4", "residual", "nll-tile4")),
+    _default("tiles of 6", ("local-tile6", "residual", "nll-tile6")),
+    _default("tiles of 4 and 6", (*_THREE, "local-tile6", "nll-tile6")),
+    _default("residual of 2.5 mm", ("local-tile4", "residual-near", "nll-tile4")),
+    _default("residual of one view", ("local-tile4", "residual-one-view", "nll-tile4")),
+    _default("residual less its wide mean", ("local-tile4", "residual-local", "nll-tile4")),
+    _default("NLL less its wide mean", ("local-tile4", "residual", "nll-local-tile4")),
+    _default("without NLL", ("local-tile4", "residual")),
+    _default("without zones", by_zone=False),
+    _default("sum of rarities", combine="sum of rarities"),
+    _default("with intensity", (*_THREE, "intensity")),
+    replace(_default("with PixelSNAIL's", (*_THREE, "restored", "nll")), needs="pixelsnail"),
+    _default("score of 0.2 ml", peak_ml=0.2),
+    _default("score of 5 ml", peak_ml=5.0),
 )
 
 
@@ -116,21 +137,38 @@ class Bench:
     spacing_mm: float
     healthy: dict[str, Sample]
     cases: dict[Case, Sample]
-    _far: dict[tuple[str, str, bool], np.ndarray] = field(default_factory=dict)
+    _far: dict[tuple[str, str, bool, bool], np.ndarray] = field(default_factory=dict)
+    _of_spread: dict[str, np.ndarray] = field(default_factory=dict)
     _sums: dict[str, dict[str, PlaceSums]] = field(default_factory=dict)
     _usual: dict[tuple[str, str], PlaceStatistics] = field(default_factory=dict)
 
-    def far(self, key: str, sample: Sample, name: str, by_place: bool) -> np.ndarray:
+    def far(self, key: str, sample: Sample, name: str, one: Try) -> np.ndarray:
         """(brain voxels,) how far from the usual; healthy scans leave themselves out."""
-        if (key, name, by_place) not in self._far:
-            values = sample.maps[name]
-            if by_place:
-                usual = self._usual_without(key, name)
-                values = usual.normalise(values, sample.position)
+        known = key, name, one.by_place, one.by_scan
+        if known not in self._far:
             rule = MapRule.of_high(name) if name in ONE_SIDED else MapRule({name: 1.0})
-            found = rule.distance(name, values) if by_place else np.abs(values)
-            self._far[key, name, by_place] = found[sample.mask].astype(np.float32)
-        return self._far[key, name, by_place]
+            values = sample.maps[name]
+            if one.by_scan:
+                usual = Usual(self._usual_without(key, name), spreads=self._spreads(name))
+                z = usual.deviation(values, sample.mask, sample.position)
+            elif one.by_place:
+                z = self._usual_without(key, name).normalise(values, sample.position)
+            found = rule.distance(name, z) if one.by_place else np.abs(values)
+            self._far[known] = found[sample.mask].astype(np.float32)
+        return self._far[known]
+
+    def _spreads(self, name: str) -> np.ndarray:
+        """How widely a map spreads in each of the healthy scans."""
+        if name not in self._of_spread:
+            self._of_spread[name] = np.array(
+                [
+                    robust_spread(
+                        self._usual_without(key, name).normalise(s.maps[name], s.position)[s.mask]
+                    )
+                    for key, s in self.healthy.items()
+                ]
+            )
+        return self._of_spread[name]
 
     def _usual_without(self, key: str, name: str) -> PlaceStatistics:
         """What is usual of a map in the healthy scans, less that of a name."""
@@ -154,7 +192,7 @@ class Bench:
         }
         counts = {
             name: {
-                key: RarityCounts.of(self.far(key, s, name, one.by_place), zone[key])
+                key: RarityCounts.of(self.far(key, s, name, one), zone[key])
                 for key, s in self.healthy.items()
             }
             for name in one.maps
@@ -164,7 +202,7 @@ class Bench:
         def of(key: str, sample: Sample) -> np.ndarray:
             parts = []
             for name in one.maps:
-                far = self.far(key, sample, name, one.by_place)
+                far = self.far(key, sample, name, one)
                 if name in counts:
                     others = [c for other, c in counts[name].items() if other != key]
                     far = Rarity.from_counts(reduce(add, others)).of(far, zone[key])
