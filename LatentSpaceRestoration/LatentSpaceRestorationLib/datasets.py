@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import InputError, OutputError
+from .io import reason, written_whole
 
 SPLITS = ("train", "calibrate", "tune", "test")
 _COLUMNS = ("subject", "session", "split", "t1w", "brainmask", "lesion")
@@ -166,15 +167,13 @@ def write_table(file: Path, subjects: Iterable[Subject]) -> None:
         session = s.name.removeprefix(s.owner).lstrip("_") if s.person else ""
         files = [str(path.absolute()) if path else "" for path in (s.scan, s.mask, s.lesion)]
         writer.writerow([s.owner, session, s.split, *files])
-    part = file.with_name(f".{file.name}.part")
+    remedy = "choose a folder that can be written"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text.getvalue(), encoding="utf-8")
-        part.replace(file)
     except OSError as error:
-        raise OutputError(
-            f"{file}: cannot be written ({error.strerror}); choose a folder that can be written"
-        ) from error
+        raise OutputError(f"{file}: cannot be written ({reason(error)}); {remedy}") from error
+    with written_whole(file, remedy) as beside:
+        beside.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _share_out(

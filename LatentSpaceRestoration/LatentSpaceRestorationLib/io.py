@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
@@ -139,17 +141,31 @@ def write_volume(path: str | Path, volume: Volume, *, like: Nifti1Pair | None = 
         ValueError: for voxels of another type, or a ``like`` of another shape.
     """
     image = _to_image(volume, like)
-    target = Path(path)
+    with written_whole(Path(path), "choose a folder that can be written and has room") as beside:
+        image.to_filename(beside)
+
+
+@contextmanager
+def written_whole(target: Path, remedy: str) -> Iterator[Path]:
+    """A file to write, which takes the target's place once it is whole; else nothing is left of it.
+
+    Args:
+        target: replaced if it exists; its folder must be there.
+        remedy: what to do if it cannot be written, to end the message with.
+
+    Yields:
+        a path of the same name in a folder beside the target.
+
+    Raises:
+        OutputError: it cannot be written; what was there is left.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix=".lsr-", dir=target.parent) as folder:
             beside = Path(folder) / target.name
-            image.to_filename(beside)
+            yield beside
             os.replace(beside, target)
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({reason(error)}); "
-            "choose a folder that can be written and has room"
-        ) from error
+        raise OutputError(f"{target}: cannot be written ({reason(error)}); {remedy}") from error
 
 
 def reason(error: BaseException) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .arguments import DEVICES, UNUSABLE_INPUT, count, seed
-from .errors import InputError, LSRError, OutputError
-from .io import read_geometry, read_volume, reason, write_volume
+from .errors import InputError, LSRError
+from .io import read_geometry, read_volume, reason, write_volume, written_whole
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -154,16 +153,8 @@ class Task:
         usual = max(float(np.median(level.sample_scores)), 1e-6)
         score = f"{float(bounded(np.array(last.sample_score), usual)):.9g}"
         target = folder / f"{scan.name}.txt"
-        try:
-            with tempfile.TemporaryDirectory(prefix=".lsr-", dir=folder) as parts:
-                beside = Path(parts) / target.name
-                beside.write_text(f"{score}\n", encoding="ascii")
-                os.replace(beside, target)
-        except OSError as error:
-            raise OutputError(
-                f"{target}: cannot be written ({reason(error)}); choose a folder that can be "
-                "written and has room"
-            ) from error
+        with written_whole(target, "choose a folder that can be written and has room") as beside:
+            beside.write_text(f"{score}\n", encoding="ascii")
         return score
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import OutputError
-from ..io import reason
+from ..io import written_whole
 from .inputs import Scan
 from .settings import Settings
 
@@ -169,16 +166,9 @@ def write_text(file: Path, text: str) -> None:
     Raises:
         OutputError: it cannot be written; what was there is left.
     """
-    try:
-        with tempfile.TemporaryDirectory(prefix=".lsr-", dir=file.parent) as parts:
-            new = Path(parts) / file.name
-            new.write_text(text, encoding="utf-8")
-            os.replace(new, file)
-    except OSError as error:
-        raise OutputError(
-            f"{file}: cannot be written ({reason(error)}); make room, or choose another folder, "
-            "and start again: what is done is kept"
-        ) from error
+    remedy = "make room, or choose another folder, and start again: what is done is kept"
+    with written_whole(file, remedy) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def _cell(value: Any) -> str:

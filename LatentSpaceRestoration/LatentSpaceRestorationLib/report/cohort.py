@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import InputError, OutputError
-from ..io import reason, scan_name
+from ..errors import InputError
+from ..io import reason, scan_name, written_whole
 from ..outputs import FIGURES, PICTURE
 from . import charts, parts, tables
 from .page import NOTICE, Strips, name, number, page, text, webp
@@ -85,13 +84,8 @@ def write_cohort_report(run_folder: str | Path) -> Path:
     folder = Path(run_folder)
     content = _page(folder, [_scan(folder, row) for row in _rows(folder / SCORES)])
     target = folder / PAGE
-    try:
-        with tempfile.TemporaryDirectory(prefix=".lsr-", dir=folder) as parts_folder:
-            beside = Path(parts_folder) / PAGE
-            beside.write_text(content, encoding="utf-8")
-            os.replace(beside, target)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({reason(error)}); make room") from error
+    with written_whole(target, "make room") as beside:
+        beside.write_text(content, encoding="utf-8")
     return target
 
 
