@@ -293,7 +293,8 @@ def table(rows: Sequence[tuple[Try, list[Row]]], subjects: int, model: str) -> s
         "",
         f"Synthetic anomalies in {subjects} healthy scans, each with one of every family, in sizes "
         f"and contrasts by turns; model {model}; in model space. Means over the synthetic "
-        "families, and AP of pooled voxels by family; 95% intervals by bootstrap of subjects. Made by `tries.py`.",
+        "families, and AP of pooled voxels by family; 95% intervals by bootstrap of subjects. "
+        "Made by `tries.py`.",
         "",
         "| try | pooled AP | AP per scan | AUROC of samples | Dice | healthy flagged | "
         + " | ".join(name.replace("-", " ") for name in families)
