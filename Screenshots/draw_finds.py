@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,6 @@ from LatentSpaceRestorationLib.evaluation.overlap import dice  # noqa: E402
 from LatentSpaceRestorationLib.evaluation.panes import PANE, PANES, draw_case  # noqa: E402
 from LatentSpaceRestorationLib.evaluation.places import Healthy  # noqa: E402
 from LatentSpaceRestorationLib.inference import Networks  # noqa: E402
-from LatentSpaceRestorationLib.volume import Volume  # noqa: E402
 
 SEED = 3
 #: Side of a pane, and height of a line of words, in pixels.
@@ -63,7 +62,7 @@ def healthy_brain(detector: Detector) -> Healthy:
     with torch.inference_mode():
         image = make_sample.decode(networks, make_sample.draw_codes(networks, SEED))
     volume = make_sample.to_volume(image, SEED)
-    rounded = Volume(volume.array.round(), volume.affine, volume.source)
+    rounded = replace(volume, array=volume.array.round())
     return Healthy(rounded, rounded.array > 0)
 
 
