@@ -12,7 +12,7 @@ import in_slicer
 import pytest
 from conftest import ROOT
 
-PAGES = ("README.md", "TUTORIAL.md", "TRAINING.md")
+PAGES = ("README.md", "TUTORIAL.md", "TRAINING.md", "EVALUATION.md")
 #: What Slicer's schema of an entry, slicer-extension-catalog-entry-schema-v1.0.2, knows.
 ENTRY = {
     "$schema": str,

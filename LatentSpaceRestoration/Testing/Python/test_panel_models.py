@@ -158,7 +158,11 @@ class TestComputer(PanelTestCase):
 
     @unittest.skipUnless(HAS_TORCH, "torch is not installed")
     def test_it_can_be_cancelled(self) -> None:
-        self.on_step(1, lambda: click(self.ui.detectButton))
+        self.on_step(
+            1,
+            lambda: click(self.ui.detectButton),
+            when=lambda: bool(self.ui.computerLabel.text),
+        )
         click(self.ui.checkButton)
         self.assertEqual(self.ui.statusLabel.text, "Cancelled.")
         self.assertIn("Runs on", self.ui.computerLabel.text)

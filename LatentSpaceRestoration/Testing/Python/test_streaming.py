@@ -80,7 +80,7 @@ def test_threads_do_not_change_a_bit(detector: Detector, scan: Volume, threads: 
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(found[1].anomaly_map, found[0].anomaly_map)
-    np.testing.assert_array_equal(found[1].restored, found[0].restored)
+    np.testing.assert_array_equal(found[1].restoration, found[0].restoration)
     assert found[1].sample_score == found[0].sample_score
 
 

@@ -78,7 +78,8 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     )
     usual = Usual(place)
     ladder = np.tile(np.arange(1280, dtype=np.float32) / 400.0, (4, 1))
-    rare = Usual(place, Rarity(ladder), np.ones(20, np.float32))
+    # So wide that no scan is wider: what the random networks make of one is unlike the place.
+    rare = Usual(place, Rarity(ladder), np.full(20, 1e3, np.float32))
     sums = tuple(s * 100 for s in scores)
     seen = ModeCalibration(2.8, 0.0, (HealthyLevel(1, voxels, scores),), 99.0)
     default = ModeCalibration(2.6, 2.9, (HealthyLevel(15, voxels, scores),), 99.0)
