@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -118,7 +118,7 @@ TRIES = (
     _default("without zones", by_zone=False),
     _default("sum of rarities", combine="sum of rarities"),
     _default("with intensity", (*_THREE, "intensity")),
-    replace(_default("with PixelSNAIL's", (*_THREE, "restored", "nll")), needs="pixelsnail"),
+    _default("with PixelSNAIL's", (*_THREE, "restored", "nll"), needs="pixelsnail"),
     _default("score of 0.2 ml", peak_ml=0.2),
     _default("score of 5 ml", peak_ml=5.0),
 )
