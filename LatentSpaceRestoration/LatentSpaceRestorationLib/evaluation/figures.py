@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .design import LESION, UNTOUCHED
+from .design import LESION, UNTOUCHED, Case
 from .families import FAMILIES
 from .histograms import Table
 from .measures import Regions
@@ -58,6 +58,10 @@ class Row:
         size, contrast: of the cases; None is all of them.
         scans: number of changed scans (untouched ones where the family is that).
         figures: those of ``FIGURES`` that are defined.
+        lead: of the first candidate over this one, by figure: the difference, draw by draw.
+            Subjects that are hard for one are hard for the other, so that its interval is narrower
+            than theirs, and tells which of two is better where theirs overlap. Empty for the first
+            candidate, where the scans are not the same, and without a bootstrap.
     """
 
     candidate: str
@@ -66,6 +70,7 @@ class Row:
     contrast: float | None
     scans: int
     figures: dict[str, Figure]
+    lead: dict[str, Figure] = field(default_factory=dict)
 
 
 class Bootstrap:
@@ -100,6 +105,8 @@ class Bootstrap:
 def rows_of(results: Sequence[Result], *, replicates: int = 1000, seed: int = 0) -> list[Row]:
     """All figures: by candidate and family with intervals, then by size and by contrast.
 
+    The first candidate is the one that the others are compared with, see :attr:`Row.lead`.
+
     Args:
         results: of the evaluation.
         replicates: of the bootstrap; 0 makes no intervals.
@@ -107,6 +114,7 @@ def rows_of(results: Sequence[Result], *, replicates: int = 1000, seed: int = 0)
     """
     bootstrap = Bootstrap(results, replicates, seed) if replicates else None
     rows = []
+    first = _First()
     for candidate in dict.fromkeys(result.candidate for result in results):
         own = [result for result in results if result.candidate == candidate]
         untouched = [result for result in own if result.case.family == UNTOUCHED]
@@ -115,7 +123,8 @@ def rows_of(results: Sequence[Result], *, replicates: int = 1000, seed: int = 0)
         for name in families_of(own):
             changed = [result for result in own if result.case.family == name]
             values = _figures(changed, untouched, bootstrap)
-            families.append(_row(candidate, name, None, None, len(changed), values))
+            row = _row(candidate, name, None, None, len(changed), values)
+            families.append(first.compared(row, values, [*changed, *untouched]))
             if name in tuning_families():
                 for key, array in values.items():
                     tuned.setdefault(key, []).append(array)
@@ -124,7 +133,8 @@ def rows_of(results: Sequence[Result], *, replicates: int = 1000, seed: int = 0)
         if count > 1:
             means = {k: np.mean(v, axis=0) for k, v in tuned.items() if len(v) == count}
             scans = sum(r.case.family in tuning_families() for r in own)
-            rows.append(_row(candidate, MEAN, None, None, scans, means))
+            row = _row(candidate, MEAN, None, None, scans, means)
+            rows.append(first.compared(row, means, own))
         rows += families
         if untouched:
             values = _healthy_figures(untouched, bootstrap)
@@ -168,18 +178,39 @@ def _row(
     scans: int,
     values: Mapping[str, np.ndarray],
 ) -> Row:
-    figures = {}
-    for key in FIGURES:
-        if key not in values or np.isnan(values[key][0]):
-            continue
-        value, replicates = float(values[key][0]), values[key][1:]
-        usable = replicates[~np.isnan(replicates)]
-        if len(usable):
-            low, high = (float(x) for x in np.percentile(usable, (2.5, 97.5)))
-            figures[key] = Figure(value, low, high)
-        else:
-            figures[key] = Figure(value)
+    known = {k: values[k] for k in FIGURES if k in values and not np.isnan(values[k][0])}
+    figures = {key: _figure(array) for key, array in known.items()}
     return Row(candidate, name, size, contrast, scans, figures)
+
+
+def _figure(values: np.ndarray) -> Figure:
+    """(1 + replicates,) -> the first, and the interval of the others."""
+    usable = values[1:][~np.isnan(values[1:])]
+    if not len(usable):
+        return Figure(float(values[0]))
+    low, high = (float(x) for x in np.percentile(usable, (2.5, 97.5)))
+    return Figure(float(values[0]), low, high)
+
+
+class _First:
+    """The first candidate's figures of each family, which the others' are set against."""
+
+    def __init__(self) -> None:
+        self._candidate: str | None = None
+        self._of: dict[str, tuple[dict[str, np.ndarray], set[Case]]] = {}
+
+    def compared(self, row: Row, values: dict[str, np.ndarray], results: Sequence[Result]) -> Row:
+        """The row with the first candidate's lead; the first's own is remembered instead."""
+        cases = {result.case for result in results}
+        if self._candidate in (None, row.candidate):
+            self._candidate = row.candidate
+            self._of[row.family] = values, cases
+            return row
+        first, same = self._of.get(row.family, ({}, set()))
+        if cases != same:
+            return row
+        keys = [k for k in row.figures if k in first and len(values[k]) > 1]
+        return replace(row, lead={key: _figure(first[key] - values[key]) for key in keys})
 
 
 def _figures(

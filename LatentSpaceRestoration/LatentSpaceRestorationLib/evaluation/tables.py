@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,6 +26,8 @@ _SHOWN = {
     "recall_5": "",
     "sample_auroc": "Changed scans against as many untouched ones.",
 }
+#: Figures whose lead is shown.
+_LEADS = ("pooled_ap", "sample_auroc")
 _HEALTHY = ("flagged_ml", "flagged_share", "alarms")
 
 
@@ -74,11 +76,42 @@ def as_markdown(rows: Sequence[Row], title: str, notes: Sequence[str]) -> str:
             cells += [_with_interval(_of(whole, name, c).get(key)) for c in candidates]
             lines.append(f"| {_named(name)} | {' | '.join(cells)} |")
         lines.append("")
+        if key in _LEADS:
+            lines += _leads(whole, there, candidates, key)
     lines += ["## Untouched scans", "", *_head("", candidates)]
     for key in _HEALTHY:
         cells = [_with_interval(_of(whole, UNTOUCHED, c).get(key)) for c in candidates]
         lines.append(f"| {FIGURES[key]} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *_by_level(rows, candidates)]) + "\n"
+
+
+def _leads(
+    whole: Mapping[tuple[str, str], Row],
+    families: Sequence[str],
+    candidates: Sequence[str],
+    key: str,
+) -> list[str]:
+    """How far the first candidate is ahead of each other; nothing if nothing can be compared."""
+    first, *others = candidates
+    lines = []
+    for name in families:
+        rows = [whole.get((name, other)) for other in others]
+        found = [row.lead.get(key) if row is not None else None for row in rows]
+        if any(found):
+            cells = [_with_interval(lead, signed=True) for lead in found]
+            lines.append(f"| {_named(name)} | {' | '.join(cells)} |")
+    if not lines:
+        return []
+    return [
+        f"### {FIGURES[key]}: {first} less the other",
+        "",
+        "The difference in each draw of the same subjects; where its interval is above 0, "
+        f"{first} is better, though the intervals of the two may overlap.",
+        "",
+        *_head("family", others),
+        *lines,
+        "",
+    ]
 
 
 def _by_level(rows: Sequence[Row], candidates: Sequence[str]) -> list[str]:
@@ -135,15 +168,17 @@ def _head(corner: str, candidates: Sequence[str]) -> list[str]:
     return [f"| {corner} | {' | '.join(candidates)} |", "|---" * (len(candidates) + 1) + "|"]
 
 
-def _with_interval(figure: Figure | None) -> str:
+def _with_interval(figure: Figure | None, *, signed: bool = False) -> str:
     if figure is None:
         return ""
     # Volumes are large, shares small: three figures that count.
-    digits = 1 if figure.value >= 10 else 2 if figure.value >= 0.1 else 3
-    text = f"{figure.value:.{digits}f}"
+    size = abs(figure.value)
+    digits = 2 if signed else 1 if size >= 10 else 2 if size >= 0.1 else 3
+    form = f"{'+' if signed else ''}.{digits}f"
+    text = f"{figure.value:{form}}"
     if figure.low is None or figure.high is None:
         return text
-    return f"{text} ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
+    return f"{text} ({figure.low:{form}} to {figure.high:{form}})"
 
 
 def _cell(figure: Figure | None, part: int) -> str:

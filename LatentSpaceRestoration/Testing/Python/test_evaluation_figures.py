@@ -200,6 +200,35 @@ def test_figures_by_family_with_intervals_and_by_size() -> None:
     assert rows_of(results(), replicates=50) == rows_of(results(), replicates=50)
 
 
+def test_a_lead_in_every_scan_is_told_where_the_intervals_overlap() -> None:
+    """Each scan has an AP of its own, and the other method one that is a little lower."""
+
+    def at(candidate: str, off: float) -> list[Result]:
+        found = []
+        for n, result in enumerate(results(candidate)):
+            numbers = result.measured.numbers
+            if "ap" in numbers:
+                numbers = {**numbers, "ap": 0.1 + 0.03 * n - off}
+            found.append(replace(result, measured=replace(result.measured, numbers=numbers)))
+        return found
+
+    worse, missing = at("worse", 0.05), at("less", 0.05)[:-1]
+    rows = rows_of(at("lsr", 0.0) + worse + missing, replicates=200)
+    for name in ("uniform-sphere", MEAN):
+        ours, theirs = row(rows, name), row(rows, name, "worse")
+        assert ours.lead == {}
+        assert theirs.figures["case_ap"].high > ours.figures["case_ap"].low  # type: ignore[operator]
+        lead = theirs.lead["case_ap"]
+        assert (lead.value, lead.low, lead.high) == pytest.approx((0.05, 0.05, 0.05))
+    # Of other scans no difference is made.
+    assert row(rows, "uniform-sphere", "less").lead
+    assert row(rows, "bias-field", "less").lead == {}
+    assert row(rows, MEAN, "less").lead == {}
+    text = as_markdown(rows, "Title", [])
+    assert "### AUROC of sample scores: lsr less the other" in text
+    assert "| uniform-sphere | +0.00 (+0.00 to +0.00) |" in text
+
+
 def test_more_changed_than_untouched_scans_weigh_no_more() -> None:
     """With every size in every scan the sample AP is that of as many scans of either kind."""
     once = results()
