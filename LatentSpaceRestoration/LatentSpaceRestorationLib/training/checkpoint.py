@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import ConfigError, OutputError
-from ..io import reason
+from ..io import reason, written_whole
 
 
 def write_whole(file: Path, content: bytes | memoryview) -> None:
@@ -21,20 +21,16 @@ def write_whole(file: Path, content: bytes | memoryview) -> None:
     Raises:
         OutputError: it cannot be written; what was there before is still there.
     """
-    part = file.with_name(f".{file.name}.part")
+    kept = "; the one before it is kept" if file.is_file() else ""
+    remedy = f"make room, then run again{kept}"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        kept = "; the one before it is kept" if file.is_file() else ""
-        raise OutputError(
-            f"{file}: cannot be written ({reason(error)}); make room, then run again{kept}"
-        ) from error
+        raise OutputError(f"{file}: cannot be written ({reason(error)}); {remedy}") from error
+    with written_whole(file, remedy) as beside, beside.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_checkpoint(file: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
