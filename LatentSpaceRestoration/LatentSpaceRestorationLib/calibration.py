@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from .code_values import CodeValues
 from .errors import BundleError
 from .preprocessing import DEPTH_MM
 
@@ -95,12 +96,14 @@ class ModeCalibration:
         slice_threshold: nats; codes above it count in the slice scores.
         levels: for ascending numbers of restorations, from the same scans.
         threshold_percentile: healthy percentile at which the mask is cut by default.
+        codes: what the codes stand for, in modes that ask.
     """
 
     restore_threshold: float
     slice_threshold: float
     levels: tuple[HealthyLevel, ...]
     threshold_percentile: float
+    codes: CodeValues | None = None
 
     def at(self, restorations: int) -> HealthyLevel:
         """The level of a number of restorations.
@@ -138,6 +141,7 @@ class ModeCalibration:
                 for level in self.levels
             ],
             "threshold_percentile": self.threshold_percentile,
+            **({"codes": self.codes.to_json()} if self.codes is not None else {}),
         }
 
     @classmethod
@@ -164,6 +168,7 @@ class ModeCalibration:
                 float(data["slice_threshold"]),
                 tuple(levels),
                 float(data["threshold_percentile"]),
+                CodeValues.from_json(data["codes"]) if "codes" in data else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(

@@ -367,13 +367,21 @@ class Detector:
 
         Args:
             method, mode: as in :meth:`detect`.
-            calibration: for the thresholds of ``lsr``.
+            calibration: for the thresholds of ``lsr``, and what its codes stand for.
+
+        Raises:
+            BundleError: the calibration lacks that.
         """
         if method != "lsr":
             return baseline(method)
         settings = ModeSettings.of(self.bundle.config, mode)
         if mode == "default" and self.has_masked_prior:
-            return MaskedRestoration(settings, calibration.restore_threshold)
+            if calibration.codes is None:
+                raise BundleError(
+                    f"model {self.bundle.name} does not say what its codes stand for; calibrate it "
+                    "again on healthy scans"
+                )
+            return MaskedRestoration(settings, calibration.restore_threshold, calibration.codes)
         return LatentSpaceRestoration(
             settings,
             calibration.restore_threshold,

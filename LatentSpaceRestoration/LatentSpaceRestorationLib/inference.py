@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 
 import numpy as np
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from .averages import Averages
 from .bundle import Bundle
+from .code_values import CodeValues
 from .errors import Cancelled
-from .inpainting import Holes, look_into, outside_view
+from .inpainting import Holes, OutsideView, look_into, outside_view
 from .memory import Placement
 from .networks.layers import channels_last
 from .networks.masked import MASKED, MaskedPrior
@@ -56,13 +57,21 @@ class Expected:
     Attributes:
         reading: the codes, with the NLL of each given those outside its tile.
         image: (N, rows, columns) float32, decoded from the expected latents.
+        variance: (N, h, w) float32, of a cell's mean intensity about what is expected.
         residual: (N, rows, columns) float32, absolute difference of the scan and what is decoded
             from its codes as they are.
+        usual_residual: (N, h, w) float32, its mean in a cell of the codes that are expected.
+        entropy, nll_variance: (N, h, w) float32, mean and variance in nats of the NLL that codes
+            have which the prior itself draws.
     """
 
     reading: Reading
     image: np.ndarray
+    variance: np.ndarray
     residual: np.ndarray
+    usual_residual: np.ndarray
+    entropy: np.ndarray
+    nll_variance: np.ndarray
 
     def mean_with_mirrored(self, other: Expected) -> Expected:
         """The mean with that of the scan's mirror image; the codes are those of the scan."""
@@ -70,8 +79,13 @@ class Expected:
         def mean(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
             return (mine + theirs[:, :, ::-1]) / np.float32(2.0)
 
-        reading = replace(self.reading, nll=mean(self.reading.nll, other.reading.nll))
-        return Expected(reading, mean(self.image, other.image), mean(self.residual, other.residual))
+        maps = {
+            one.name: mean(getattr(self, one.name), getattr(other, one.name))
+            for one in fields(self)
+            if one.name != "reading"
+        }
+        nll = mean(self.reading.nll, other.reading.nll)
+        return Expected(replace(self.reading, nll=nll), **maps)
 
 
 class Networks:
@@ -134,7 +148,9 @@ class Networks:
         nll = self.placement.run("likelihoods", likelihood)
         return Reading(codes.numpy(), nll.numpy(), _with_brain(prepared, codes))
 
-    def expect(self, prepared: Prepared, tile: int, step: Step | None = None) -> Expected:
+    def expect(
+        self, prepared: Prepared, tile: int, values: CodeValues, step: Step | None = None
+    ) -> Expected:
         """What each tile of codes should be, from what is around it.
 
         The mean over the scan and its mirror image: networks see blocks of voxels from one corner
@@ -143,34 +159,40 @@ class Networks:
         Args:
             prepared: the scan in model space.
             tile: side of a tile in codes.
+            values: what the codes stand for.
             step: called with the fraction done.
         """
 
         def half(first: float) -> Step | None:
             return None if step is None else lambda share: step(first + 0.5 * share)
 
-        found = self._expect(prepared, tile, half(0.0))
-        return found.mean_with_mirrored(self._expect(prepared.mirrored(), tile, half(0.5)))
+        found = self._expect(prepared, tile, values, half(0.0))
+        return found.mean_with_mirrored(self._expect(prepared.mirrored(), tile, values, half(0.5)))
 
-    def _expect(self, prepared: Prepared, tile: int, step: Step | None) -> Expected:
+    def _expect(
+        self, prepared: Prepared, tile: int, values: CodeValues, step: Step | None
+    ) -> Expected:
         codes = self._encode(prepared, lambda share: step(0.4 * share) if step else None)
         position = _tensor(prepared.position)
         masked = self.masked
         assert masked is not None
 
-        def look(size: int, device: str) -> tuple[Tensor, Tensor]:
-            nll, latents = outside_view(
+        def look(size: int, device: str) -> OutsideView:
+            keys = self.vqvae.to(device).codebook.keys
+            moments = torch.from_numpy(values.moments()).to(device)
+            return outside_view(
                 masked.to(device),
                 codes.to(device),
                 position.to(device),
-                self.vqvae.to(device).codebook.keys,
+                torch.cat([keys, moments], dim=1),
                 size=tile,
                 chunk=size,
                 step=lambda share: step(0.2 + 0.6 * share) if step else None,
-            )
-            return nll.cpu(), latents.cpu()
+            ).cpu()
 
-        nll, latents = self.placement.run("likelihoods", look)
+        view = self.placement.run("likelihoods", look)
+        latents = view.expected[:, :-3]
+        intensity, square, usual_residual = view.expected[:, -3:].unbind(1)
 
         def decode(size: int, device: str) -> np.ndarray:
             decoder = self.vqvae.to(device)
@@ -183,9 +205,16 @@ class Networks:
             return np.asarray(torch.cat(images)[:, 0].float().numpy())
 
         image = self.placement.run("slices", decode)
-        reading = Reading(codes.numpy(), nll.numpy(), _with_brain(prepared, codes))
-        residual = np.abs(prepared.slices - self.reconstruct(prepared, reading))
-        return Expected(reading, image, residual)
+        reading = Reading(codes.numpy(), view.nll.numpy(), _with_brain(prepared, codes))
+        return Expected(
+            reading,
+            image,
+            variance=(square - intensity**2).clamp(min=0.0).numpy(),
+            residual=np.abs(prepared.slices - self.reconstruct(prepared, reading)),
+            usual_residual=usual_residual.numpy(),
+            entropy=view.entropy.numpy(),
+            nll_variance=view.nll_variance.numpy(),
+        )
 
     def _encode(self, prepared: Prepared, step: Step | None) -> Tensor:
         slices = torch.from_numpy(prepared.slices)[:, None]

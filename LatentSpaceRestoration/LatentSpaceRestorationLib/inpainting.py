@@ -9,7 +9,7 @@ is outside alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -37,47 +37,65 @@ def tiles(shape: tuple[int, int], size: int) -> Tensor:
     return torch.stack([(rows[:, None] == r) & (columns == c) for r in range(2) for c in range(2)])
 
 
+@dataclass(frozen=True)
+class OutsideView:
+    """What each code should be, judged by the codes outside its tile.
+
+    Attributes:
+        nll: (N, h, w) float32, nats, of the code that is there.
+        entropy: (N, h, w) float32, nats, what that is on average if the prior is right.
+        nll_variance: (N, h, w) float32, squared nats, of that if the prior is right.
+        expected: (N, F, h, w) float32, the mean of each value of the codes.
+    """
+
+    nll: Tensor
+    entropy: Tensor
+    nll_variance: Tensor
+    expected: Tensor
+
+    def cpu(self) -> OutsideView:
+        """The same on the CPU."""
+        return OutsideView(*(getattr(self, one.name).cpu() for one in fields(self)))
+
+
 def outside_view(
     prior: MaskedPrior,
     codes: Tensor,
     position: Tensor,
-    keys: Tensor,
+    values: Tensor,
     *,
     size: int,
     chunk: int = 16,
     step: Step | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> OutsideView:
     """What each code should be, judged by the codes outside its tile.
 
     Args:
         prior: in evaluation mode.
         codes: (N, h, w) int64, on the prior's device.
         position: (N,) slice positions in [-0.5, 0.5].
-        keys: (K, D), the codebook.
+        values: (K, F), of each code: what the mean is wanted of.
         size: side of a tile in codes.
         chunk: how many grids are passed together; results do not depend on it.
         step: called with the fraction done.
-
-    Returns:
-        (N, h, w) float32, NLL of each code in nats; (N, D, h, w) float32, the expected latents.
     """
     sets = tiles(prior.shape, size).to(codes.device)
 
-    def look(part: slice) -> tuple[Tensor, Tensor]:
+    def look(part: slice) -> tuple[Tensor, ...]:
         grids = codes[part]
-        likelihoods = torch.zeros(grids.shape, device=grids.device)
-        latents = torch.zeros(len(grids), keys.shape[1], *grids.shape[1:], device=grids.device)
+        logits = torch.zeros(len(grids), prior.codes, *grids.shape[1:], device=grids.device)
         for hidden in sets:
             masked = torch.where(hidden, prior.mask, grids)
-            logits = prior(masked, position[part]).float()
-            found = F.cross_entropy(logits, grids, reduction="none")
-            likelihoods = torch.where(hidden, found, likelihoods)
-            mean = torch.einsum("nkhw,kd->ndhw", logits.softmax(1), keys)
-            latents = torch.where(hidden, mean, latents)
-        return likelihoods, latents
+            logits = torch.where(hidden, prior(masked, position[part]).float(), logits)
+        logp = logits.log_softmax(1)
+        p = logp.exp()
+        nll = F.nll_loss(logp, grids, reduction="none")
+        entropy = -(p * logp).sum(1)
+        variance = ((p * logp**2).sum(1) - entropy**2).clamp(min=0.0)
+        return nll, entropy, variance, torch.einsum("nkhw,kf->nfhw", p, values)
 
     found = in_pieces(look, len(codes), chunk, str(codes.device), step)
-    return torch.cat([nll for nll, _ in found]), torch.cat([mean for _, mean in found])
+    return OutsideView(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ _OF_KIND = {
         *(f"methods/{name}.py" for name in ("intensity", "lsr", "masked", "nll", "vqvae_residual")),
         *("inpainting.py", "restoration.py", "decision.py", "keyed_noise.py", "cached_sampler.py"),
         *("packed_prior.py", "row_engine.py", "networks/masked.py", "networks/pixelsnail.py"),
-        "networks/vqvae.py",
+        *("networks/vqvae.py", "code_values.py"),
     ),
     "vae": (
         *(f"methods/{name}.py" for name in ("descent", "map_restoration", "projection", "vae")),

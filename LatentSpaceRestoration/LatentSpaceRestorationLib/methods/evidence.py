@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ..code_values import CodeValues
 from ..course import Course
 from ..preprocessing import Prepared
 from ..scoring import SMOOTHING_MM, MapRule, masked_smooth
@@ -107,12 +108,17 @@ class Case:
             sigma = sigma_mm / self.spacing_mm
             return {name: masked_smooth(m, self.prepared.mask, sigma) for name, m in maps.items()}
 
-    def expect(self, tile: int) -> tuple[Networks, Expected]:
-        """VQ-VAE and priors, and what the masked one expects, with tiles of so many codes."""
+    def expect(self, tile: int, values: CodeValues) -> tuple[Networks, Expected]:
+        """VQ-VAE and priors, and what the masked one expects.
+
+        Args:
+            tile: side of a tile in codes.
+            values: what the codes stand for, always the same of a model.
+        """
         networks = self.with_networks()
         if tile not in self.known.expected:
             with self.course.step("encode", "Reading the slices", 0.35) as report:
-                self.known.expected[tile] = networks.expect(self.prepared, tile, report)
+                self.known.expected[tile] = networks.expect(self.prepared, tile, values, report)
         return networks, self.known.expected[tile]
 
     def with_networks(self) -> Networks:

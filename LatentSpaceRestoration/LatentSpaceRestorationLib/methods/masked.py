@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..averages import Averages
+from ..code_values import CodeValues
 from ..scoring import MapRule, ModeSettings, without_wide_mean
 from .evidence import Case, Evidence
 from .nll import upsampled
+
+if TYPE_CHECKING:
+    from ..inference import Expected
+
+#: How sure a prior can be at most: variance of a cell's intensity, residual, variance of the NLL.
+#: Without these a tiny difference would count where one code alone is likely.
+_LEAST_VARIANCE, _LEAST_RESIDUAL, _LEAST_NLL_VARIANCE = 0.05, 0.02, 0.5
 
 
 @dataclass(frozen=True)
@@ -19,16 +28,20 @@ class MaskedRestoration:
 
     Three properties are looked at, since anomalies differ in which of them gives them away: the
     difference of the scan and its expectation (another intensity), the residual of the VQ-VAE
-    (another texture) and the likelihood of the codes (another structure). The rarest counts. The
-    map needs no restorations: those are made to be looked at, and for their spread.
+    (another texture) and the likelihood of the codes (another structure). Each is set against what
+    the prior itself says is to be expected there: beside a ventricle, whose width differs between
+    healthy people, it is less sure than deep in white matter. The rarest counts. The map needs no
+    restorations: those are made to be looked at, and for their spread.
 
     Attributes:
         settings: of the model.
         restore_threshold: nats; codes of the brain above it are drawn anew.
+        values: what the codes stand for.
     """
 
     settings: ModeSettings
     restore_threshold: float
+    values: CodeValues
 
     @property
     def rule(self) -> MapRule:
@@ -38,23 +51,14 @@ class MaskedRestoration:
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """After 1, 3, 7, 15 restorations, and after every 8 further ones."""
-        networks, expected = case.expect(self.settings.tile_codes)
+        networks, expected = case.expect(self.settings.tile_codes, self.values)
         prepared, course, reading = case.prepared, case.course, expected.reading
-        x = prepared.slices
-        maps = {
-            "difference": self._difference(case, x - expected.image),
-            **case.smoothed(
-                {
-                    "residual": expected.residual,
-                    "nll": upsampled(reading.nll, x.shape),
-                }
-            ),
-        }
+        maps = self.maps(case, expected)
         with course.step("restore", "Looking into what is unlikely", 0.45) as report:
             unlikely = reading.brain & (reading.nll > self.restore_threshold)
             holes = networks.look_into(prepared, reading, unlikely, report)
         share = float(unlikely.sum()) / max(float(reading.brain.sum()), 1.0)
-        averages = Averages(x)
+        averages = Averages(prepared.slices)
         groups = course.groups(case.restorations)
         group = next(groups, None)
         while group is not None:
@@ -74,6 +78,24 @@ class MaskedRestoration:
                 is_last=group is None,
                 unlikely=(share, 1.0 - self.settings.hole_percentile / 100.0),
             )
+
+    def maps(self, case: Case, expected: Expected) -> dict[str, np.ndarray]:
+        """The maps that the anomaly map is made of, (N, rows, columns) float32 each.
+
+        Returns:
+            ``difference``, in the prior's own standard deviations; ``residual``, as a share of the
+            residual that the expected codes have; ``nll``, above what it is on average if the prior
+            is right, in standard deviations of that.
+        """
+        x = case.prepared.slices
+        sd = np.sqrt(upsampled(expected.variance, x.shape) + _LEAST_VARIANCE)
+        usual = upsampled(expected.usual_residual, x.shape) + _LEAST_RESIDUAL
+        nll_sd = np.sqrt(expected.nll_variance + _LEAST_NLL_VARIANCE)
+        surprise = upsampled((expected.reading.nll - expected.entropy) / nll_sd, x.shape)
+        return {
+            "difference": self._difference(case, (x - expected.image) / sd),
+            **case.smoothed({"residual": expected.residual / usual, "nll": surprise}),
+        }
 
     def _difference(self, case: Case, difference: np.ndarray) -> np.ndarray:
         """Of the scan and what is expected, less what is so in all of the surroundings."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
@@ -17,6 +17,7 @@ from ..calibration import (
     PlaceSums,
     Quantiles,
 )
+from ..code_values import CodeValues
 from ..errors import BundleError, InputError
 from ..estimation import sample_score
 from ..methods import calibration_key
@@ -104,15 +105,14 @@ def calibrate(
     if any(method in _READERS for method in wanted):
         report("reading the healthy scans")
         for scan in scans:
-            _read(detector, scan)
+            detector.case(scan.prepared, known=scan.known).read()
         codes = code_quantiles([scan.known.reading for scan in scans if scan.known.reading])
     modes: Modes = {}
     for method in wanted:
         for mode in detector.modes(method):
             key = calibration_key(method, mode)
             report(f"calibrating {key}")
-            thresholds = _thresholds(detector, scans, method, mode)
-            empty = ModeCalibration(*thresholds, (), THRESHOLD_PERCENTILE)
+            empty = _before_levels(detector, scans, method, mode)
             way = detector.method(method, mode, empty)
             levels, usual = healthy_levels(
                 detector,
@@ -128,26 +128,38 @@ def calibrate(
     return [scan.name for scan in scans], codes, modes
 
 
-def _read(detector: Detector, scan: HealthyScan) -> None:
-    """Have the networks read a scan."""
-    case = detector.case(scan.prepared, known=scan.known)
-    case.read()
-    if detector.has_masked_prior:
-        case.expect(ModeSettings.of(detector.bundle.config, "default").tile_codes)
-
-
-def _thresholds(
+def _before_levels(
     detector: Detector, scans: Sequence[HealthyScan], method: str, mode: str
-) -> tuple[float, float]:
-    """Above which a code is resampled, and counts in the slice scores; nats."""
+) -> ModeCalibration:
+    """What a method must know before it can look at a scan: thresholds in nats, values of codes."""
     if method != "lsr":
-        return 0.0, 0.0
+        return ModeCalibration(0.0, 0.0, (), THRESHOLD_PERCENTILE)
     settings = ModeSettings.of(detector.bundle.config, mode)
     if mode == "default" and detector.has_masked_prior:
-        seen = code_quantiles([e.reading for scan in scans for e in scan.known.expected.values()])
-        return seen.value(settings.hole_percentile), 0.0
+        values = _code_values(detector, scans)
+        readings = [
+            detector.case(scan.prepared, known=scan.known)
+            .expect(settings.tile_codes, values)[1]
+            .reading
+            for scan in scans
+        ]
+        threshold = code_quantiles(readings).value(settings.hole_percentile)
+        return ModeCalibration(threshold, 0.0, (), THRESHOLD_PERCENTILE, values)
     seen = code_quantiles([s.known.reading for s in scans if s.known.reading])
-    return seen.value(settings.restore_percentile), seen.value(settings.slice_percentile)
+    thresholds = seen.value(settings.restore_percentile), seen.value(settings.slice_percentile)
+    return ModeCalibration(*thresholds, (), THRESHOLD_PERCENTILE)
+
+
+def _code_values(detector: Detector, scans: Sequence[HealthyScan]) -> CodeValues:
+    """What the codes stand for in the healthy scans."""
+
+    def each() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        for scan in scans:
+            networks, reading = detector.case(scan.prepared, known=scan.known).read()
+            back = networks.reconstruct(scan.prepared, reading)
+            yield reading.codes, scan.prepared.slices, back, scan.prepared.mask
+
+    return CodeValues.of(int(detector.bundle.config["vqvae"]["codes"]), each())
 
 
 def code_quantiles(readings: Sequence[Reading]) -> Quantiles:

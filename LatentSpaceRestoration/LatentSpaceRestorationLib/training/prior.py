@@ -118,7 +118,7 @@ def outside_nll(network: nn.Module, codes: Codes, tile: int = 3, limit: int = 25
     assert isinstance(bare, MaskedPrior)
     grids, position = codes.some(limit)
     device = bare.grid.device
-    nll, _ = outside_view(
+    view = outside_view(
         bare,
         grids.to(device),
         position.to(device),
@@ -126,7 +126,7 @@ def outside_nll(network: nn.Module, codes: Codes, tile: int = 3, limit: int = 25
         size=tile,
         chunk=32,
     )
-    return float(nll.mean())
+    return float(view.nll.mean())
 
 
 def train_masked(

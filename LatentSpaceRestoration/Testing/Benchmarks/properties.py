@@ -9,6 +9,7 @@ import numpy as np
 from LatentSpaceRestorationLib.averages import Averages
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
+from LatentSpaceRestorationLib.methods.masked import MaskedRestoration
 from LatentSpaceRestorationLib.methods.nll import upsampled
 from LatentSpaceRestorationLib.preprocessing import Prepared
 from LatentSpaceRestorationLib.scoring import PAPER, ModeSettings, paper_filter, without_wide_mean
@@ -20,6 +21,7 @@ ONE_SIDED = frozenset(
     (
         *("nll", "residual", "residual-near", "residual-one-view", "residual-local"),
         *(f"{kind}-tile{t}" for kind in ("nll", "nll-local", "absolute") for t in TILES),
+        *(f"own-{kind}-tile{t}" for kind in ("residual", "nll") for t in TILES),
     )
 )
 
@@ -70,20 +72,27 @@ def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[st
     """
     x, case = prepared.slices, detector.case(prepared, 1, seed)
     networks, reading = case.read()
+    values = detector.calibration().codes
+    assert values is not None
     back = networks.reconstruct(prepared, reading)
     raw = {
         "intensity": x,
         "nll": upsampled(reading.nll, x.shape),
         "residual-one-view": np.abs(x - back),
     }
+    own = {}
+    way = MaskedRestoration(ModeSettings.of(detector.bundle.config, "default"), 0.0, values)
     for tile in TILES:
-        _, expected = case.expect(tile)
+        _, expected = case.expect(tile, values)
         raw["residual"] = expected.residual  # the same whatever the tiles
         raw[f"nll-tile{tile}"] = upsampled(expected.reading.nll, x.shape)
         raw[f"difference-tile{tile}"] = x - expected.image
         raw[f"absolute-tile{tile}"] = np.abs(x - expected.image)
         raw[f"reconstruction-tile{tile}"] = back - expected.image
-    smooth = case.smoothed(raw)
+        # In the prior's own standard deviations.
+        for name, found in way.maps(case, expected).items():
+            own[f"own-{name}-tile{tile}"] = found
+    smooth = case.smoothed(raw) | own
     spacing = case.spacing_mm
 
     def local(name: str, sigma_mm: float, limit: float) -> np.ndarray:

@@ -77,11 +77,18 @@ COSTS = {
     "masked": "VQ-VAE and masked prior: 3,000 more steps, some 35 min more",
 }
 _THREE = ("local-tile4", "residual", "nll-tile4")
+#: The same, each in the prior's own standard deviations.
+_OWN = ("own-difference-tile4", "own-residual-tile4", "own-nll-tile4")
 
 
-def _default(name: str, maps: tuple[str, ...] = _THREE, **changes: Any) -> Try:
-    """The default, but for something."""
+def _raw(name: str, maps: tuple[str, ...] = _THREE, **changes: Any) -> Try:
+    """The three properties as they are, but for something."""
     return Try(f"... {name}", maps, by_scan=True, **changes)
+
+
+def _own(name: str, maps: tuple[str, ...] = _OWN, **changes: Any) -> Try:
+    """The default, but for something."""
+    return Try(f"own units: {name}", maps, by_scan=True, **changes)
 
 
 TRIES = (
@@ -104,23 +111,33 @@ TRIES = (
     Try("... times intensity", ("difference-tile4", "intensity"), "product", False),
     Try("... less its wide mean", ("local-tile4",)),
     Try("the three properties, the rarest", _THREE),
-    Try("... by the scan's own spread (default)", _THREE, by_scan=True),
-    _default("with the wide mean", ("difference-tile4", "residual", "nll-tile4")),
-    _default("difference of 3 mm", ("local-near-tile4", "residual", "nll-tile4")),
-    _default("difference of 8 mm", ("local-wide-tile4", "residual", "nll-tile4")),
-    _default("tiles of 6", ("local-tile6", "residual", "nll-tile6")),
-    _default("tiles of 4 and 6", (*_THREE, "local-tile6", "nll-tile6")),
-    _default("residual of 2.5 mm", ("local-tile4", "residual-near", "nll-tile4")),
-    _default("residual of one view", ("local-tile4", "residual-one-view", "nll-tile4")),
-    _default("residual less its wide mean", ("local-tile4", "residual-local", "nll-tile4")),
-    _default("NLL less its wide mean", ("local-tile4", "residual", "nll-local-tile4")),
-    _default("without NLL", ("local-tile4", "residual")),
-    _default("without zones", by_zone=False),
-    _default("sum of rarities", combine="sum of rarities"),
-    _default("with intensity", (*_THREE, "intensity")),
-    _default("with PixelSNAIL's", (*_THREE, "restored", "nll"), needs="pixelsnail"),
-    _default("score of 0.2 ml", peak_ml=0.2),
-    _default("score of 5 ml", peak_ml=5.0),
+    Try("... by the scan's own spread", _THREE, by_scan=True),
+    _raw("with the wide mean", ("difference-tile4", "residual", "nll-tile4")),
+    _raw("difference of 3 mm", ("local-near-tile4", "residual", "nll-tile4")),
+    _raw("difference of 8 mm", ("local-wide-tile4", "residual", "nll-tile4")),
+    _raw("tiles of 6", ("local-tile6", "residual", "nll-tile6")),
+    _raw("tiles of 4 and 6", (*_THREE, "local-tile6", "nll-tile6")),
+    _raw("residual of 2.5 mm", ("local-tile4", "residual-near", "nll-tile4")),
+    _raw("residual of one view", ("local-tile4", "residual-one-view", "nll-tile4")),
+    _raw("residual less its wide mean", ("local-tile4", "residual-local", "nll-tile4")),
+    _raw("NLL less its wide mean", ("local-tile4", "residual", "nll-local-tile4")),
+    _raw("without NLL", ("local-tile4", "residual")),
+    _raw("without zones", by_zone=False),
+    _raw("sum of rarities", combine="sum of rarities"),
+    _raw("with intensity", (*_THREE, "intensity")),
+    _raw("with PixelSNAIL's", (*_THREE, "restored", "nll"), needs="pixelsnail"),
+    _raw("score of 0.2 ml", peak_ml=0.2),
+    _raw("score of 5 ml", peak_ml=5.0),
+    _raw("difference in the prior's own units", (_OWN[0], *_THREE[1:])),
+    _raw("residual in the prior's own units", (_THREE[0], _OWN[1], _THREE[2])),
+    _raw("NLL in the prior's own units", (*_THREE[:2], _OWN[2])),
+    _own("all three (default)"),
+    _own("tiles of 6", ("own-difference-tile6", "own-residual-tile6", "own-nll-tile6")),
+    _own("tiles of 4 and 6", (*_OWN, "own-difference-tile6", "own-nll-tile6")),
+    _own("without NLL", _OWN[:2]),
+    _own("sum of rarities", combine="sum of rarities"),
+    _own("score of 0.2 ml", peak_ml=0.2),
+    _own("score of 5 ml", peak_ml=5.0),
 )
 
 

@@ -49,27 +49,36 @@ def test_tiles_share_out_the_grid_and_a_sets_tiles_do_not_touch(h: int, w: int, 
 
 def test_a_code_is_judged_by_the_codes_outside_its_tile_alone() -> None:
     prior, (codes, position) = _prior(), _grids(3)
-    nll, latents = outside_view(prior, codes, position, KEYS, size=3)
+    view = outside_view(prior, codes, position, KEYS, size=3)
     changed = codes.clone()
     changed[:, 3:6, 0:3] = (changed[:, 3:6, 0:3] + 1) % CODES
-    again_nll, again = outside_view(prior, changed, position, KEYS, size=3)
-    inside = again[:, :, 3:6, 0:3] - latents[:, :, 3:6, 0:3]
+    again = outside_view(prior, changed, position, KEYS, size=3)
+    inside = again.expected[:, :, 3:6, 0:3] - view.expected[:, :, 3:6, 0:3]
     assert inside.abs().max() < 1e-6
-    assert (again_nll[:, 3:6, 0:3] - nll[:, 3:6, 0:3]).abs().min() > 0  # another code, another NLL
-    beside = again[:, :, 3:6, 3:6] - latents[:, :, 3:6, 3:6]
+    assert (again.entropy - view.entropy)[:, 3:6, 0:3].abs().max() < 1e-6
+    # Another code, another NLL.
+    assert (again.nll - view.nll)[:, 3:6, 0:3].abs().min() > 0
+    beside = again.expected[:, :, 3:6, 3:6] - view.expected[:, :, 3:6, 3:6]
     assert beside.abs().max() > 1e-4
 
 
 def test_the_outside_view_is_the_priors_own_distribution() -> None:
     prior, (codes, position) = _prior(), _grids(2)
-    nll, latents = outside_view(prior, codes, position, KEYS, size=2, chunk=1)
+    view = outside_view(prior, codes, position, KEYS, size=2, chunk=1)
     hidden = tiles(SHAPE, 2)[1]
     with torch.no_grad():
         logits = prior(torch.where(hidden, prior.mask, codes), position)
     expected = F.cross_entropy(logits, codes, reduction="none")
-    torch.testing.assert_close(nll[:, hidden], expected[:, hidden], atol=1e-5, rtol=1e-5)
+    close = functools.partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
+    close(view.nll[:, hidden], expected[:, hidden])
     mean = torch.einsum("nkhw,kd->ndhw", logits.softmax(1), KEYS)
-    torch.testing.assert_close(latents[:, :, hidden], mean[:, :, hidden], atol=1e-5, rtol=1e-5)
+    close(view.expected[:, :, hidden], mean[:, :, hidden])
+    # Mean and variance of the NLL of codes that are drawn from it.
+    drawn = torch.distributions.Categorical(logits=logits.permute(0, 2, 3, 1))
+    close(view.entropy[:, hidden], drawn.entropy()[:, hidden])
+    every = [drawn.log_prob(torch.full(codes.shape, k)) for k in range(CODES)]
+    square = sum(p.exp() * p**2 for p in every) - drawn.entropy() ** 2
+    close(view.nll_variance[:, hidden], square[:, hidden])
 
 
 @settings(max_examples=20)
