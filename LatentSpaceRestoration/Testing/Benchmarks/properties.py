@@ -21,7 +21,7 @@ ONE_SIDED = frozenset(
     (
         *("nll", "residual", "residual-near", "residual-one-view", "residual-local"),
         *(f"{kind}-tile{t}" for kind in ("nll", "nll-local", "absolute") for t in TILES),
-        *(f"own-{kind}-tile{t}" for kind in ("residual", "nll") for t in TILES),
+        *("own-residual", "own-nll"),
     )
 )
 
@@ -80,8 +80,6 @@ def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[st
         "nll": upsampled(reading.nll, x.shape),
         "residual-one-view": np.abs(x - back),
     }
-    own = {}
-    way = MaskedRestoration(ModeSettings.of(detector.bundle.config, "default"), 0.0, values)
     for tile in TILES:
         _, expected = case.expect(tile, values)
         raw["residual"] = expected.residual  # the same whatever the tiles
@@ -89,10 +87,11 @@ def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[st
         raw[f"difference-tile{tile}"] = x - expected.image
         raw[f"absolute-tile{tile}"] = np.abs(x - expected.image)
         raw[f"reconstruction-tile{tile}"] = back - expected.image
-        # In the prior's own standard deviations.
-        for name, found in way.maps(case, expected).items():
-            own[f"own-{name}-tile{tile}"] = found
-    smooth = case.smoothed(raw) | own
+    smooth = case.smoothed(raw)
+    default = ModeSettings.of(detector.bundle.config, "default")
+    own = MaskedRestoration(default, 0.0, values)
+    maps = own.maps(case, case.expect(default.tile_codes, values)[1])
+    smooth |= {f"own-{name}": found for name, found in maps.items()}
     spacing = case.spacing_mm
 
     def local(name: str, sigma_mm: float, limit: float) -> np.ndarray:

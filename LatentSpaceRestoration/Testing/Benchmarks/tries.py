@@ -78,7 +78,7 @@ COSTS = {
 }
 _THREE = ("local-tile4", "residual", "nll-tile4")
 #: The same, each in the prior's own standard deviations.
-_OWN = ("own-difference-tile4", "own-residual-tile4", "own-nll-tile4")
+_OWN = ("own-difference", "own-residual", "own-nll")
 
 
 def _raw(name: str, maps: tuple[str, ...] = _THREE, **changes: Any) -> Try:
@@ -132,8 +132,8 @@ TRIES = (
     _raw("residual in the prior's own units", (_THREE[0], _OWN[1], _THREE[2])),
     _raw("NLL in the prior's own units", (*_THREE[:2], _OWN[2])),
     _own("all three (default)"),
-    _own("tiles of 6", ("own-difference-tile6", "own-residual-tile6", "own-nll-tile6")),
-    _own("tiles of 4 and 6", (*_OWN, "own-difference-tile6", "own-nll-tile6")),
+    _own("with the NLL as it is", (*_OWN, "nll-tile4")),
+    _own("without zones", by_zone=False),
     _own("without NLL", _OWN[:2]),
     _own("sum of rarities", combine="sum of rarities"),
     _own("score of 0.2 ml", peak_ml=0.2),
