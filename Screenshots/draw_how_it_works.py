@@ -38,7 +38,9 @@ def main() -> None:
     detector = Detector.load("brain-t1")
     prepared = detector.prepare(volume)[0]
     tile = ModeSettings.of(detector.bundle.config, "default").tile_codes
-    reading = detector.case(prepared).expect(tile)[1].reading
+    values = detector.calibration().codes
+    assert values is not None
+    reading = detector.case(prepared).expect(tile, values)[1].reading
     detection = detector.detect(volume)
 
     def in_model(array: np.ndarray) -> np.ndarray:
