@@ -147,7 +147,7 @@ def test_figures_are_compared_with_healthy_ones_of_as_many_restorations(
     own = detector.calibration()
     few = Quantiles(np.array([0.0, 100.0]), np.array([0.0, 1e6]))
     levels = (HealthyLevel(1, few, (1e6,) * 20), HealthyLevel(2, few, (0.0,) * 20))
-    changed = ModeCalibration(own.restore_threshold, own.slice_threshold, levels, 99.0)
+    changed = ModeCalibration(own.restore_threshold, own.slice_threshold, levels, 99.0, own.codes)
     monkeypatch.setattr(detector, "calibration", lambda mode, method: changed)
     one, two = (e.detection() for e in detector.stream(scan, restorations=2))
     assert (one.p_value, two.p_value) == (1.0, 1 / 21)

@@ -82,7 +82,7 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     # So wide that no scan is wider: what the random networks make of one is unlike the place.
     rare = Usual(place, Rarity(ladder), np.full(20, 1e3, np.float32))
     sums = tuple(s * 100 for s in scores)
-    values = CodeValues(np.linspace(-2.0, 2.0, 16), np.linspace(0.2, 0.4, 16))
+    values = CodeValues(np.linspace(-0.2, 0.2, 16), np.linspace(0.1, 0.2, 16))
     seen = ModeCalibration(2.8, 0.0, (HealthyLevel(1, voxels, scores),), 99.0, values)
     default = ModeCalibration(2.6, 2.9, (HealthyLevel(15, voxels, scores),), 99.0)
     paper = ModeCalibration(2.8, 2.9, (HealthyLevel(15, voxels, sums),), 99.0)
