@@ -46,7 +46,7 @@ class CodeValues:
             brain = mask.astype(np.float32)
             ones = np.ones_like(brain)
             for row, voxels in enumerate((slices, ones, np.abs(slices - back) * brain, brain)):
-                weights = _by_cell(voxels, codes.shape).ravel()
+                weights = by_cell(voxels, codes.shape).ravel()
                 sums[row] += np.bincount(codes.ravel(), weights, minlength=keys)
 
         def mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ class CodeValues:
         return np.stack([self.intensity, self.intensity**2, self.residual], axis=1)
 
 
-def _by_cell(voxels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def by_cell(voxels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(N, rows, columns) -> (N, h, w), sums over the cells of a code grid."""
     n, h, w = shape
     rows, columns = voxels.shape[1:]

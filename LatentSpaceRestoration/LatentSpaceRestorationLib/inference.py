@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .averages import Averages
 from .bundle import Bundle
-from .code_values import CodeValues
+from .code_values import CodeValues, by_cell
 from .errors import Cancelled
 from .inpainting import Holes, OutsideView, look_into, outside_view
 from .memory import Placement
@@ -371,10 +371,7 @@ class Networks:
 
 def _with_brain(prepared: Prepared, codes: Tensor) -> np.ndarray:
     """(N, h, w) bool, cells of the code grid that have brain in them."""
-    n, h, w = codes.shape
-    rows, columns = prepared.mask.shape[1:]
-    cells = prepared.mask.reshape(n, h, rows // h, w, columns // w)
-    return np.asarray(cells.any(axis=(2, 4)))
+    return by_cell(prepared.mask, tuple(codes.shape)) > 0
 
 
 def _masked_prior(bundle: Bundle) -> MaskedPrior | None:
