@@ -24,6 +24,8 @@ from .run import Run, generator_of
 
 #: Slices, rows and columns of a training crop: a whole head at 2 mm, nearly.
 CROP = (96, 112, 96)
+#: How many times a voxel of a painted lesion counts: they are few, and they are what is looked for.
+_LESION_WEIGHT = 5.0
 
 
 def load_heads(
@@ -56,7 +58,9 @@ def load_heads(
     return heads, masks
 
 
-def vary(head: np.ndarray, mask: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def vary(
+    head: np.ndarray, mask: np.ndarray, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """A head as another scanner, person or position might have given it.
 
     Rotation, size, place, field of view, contrast curve, bias field, resolution, noise, removal of
@@ -68,7 +72,8 @@ def vary(head: np.ndarray, mask: np.ndarray, generator: torch.Generator) -> tupl
         generator: source of the randomness.
 
     Returns:
-        (1, 1, *CROP) network input, and (1, 1, *CROP) target in {0, 1}.
+        (1, 1, *CROP) network input; (1, 1, *CROP) target in {0, 1}; (1, 1, *CROP) bool, where a
+        lesion was painted.
     """
 
     def uniform(low: float, high: float) -> float:
@@ -84,8 +89,9 @@ def vary(head: np.ndarray, mask: np.ndarray, generator: torch.Generator) -> tupl
     where = _random_positions(both.shape[2:], mask, uniform, chance)
     both = F.grid_sample(both, where, mode="bilinear", align_corners=False)
     x, y = both[:, :1].clamp_min(0), (both[:, 1:] > 0.5).float()
-    if chance(0.5):
-        x = _paint_spheres(x, y, generator, uniform)
+    painted = torch.zeros_like(y, dtype=torch.bool)
+    if chance(0.7):
+        x, painted = _paint_spheres(x, y, generator, uniform)
     if chance(0.15):
         removed = F.max_pool3d(y, 3, 1, 1) if chance(0.5) else y
         x = x * removed
@@ -106,7 +112,7 @@ def vary(head: np.ndarray, mask: np.ndarray, generator: torch.Generator) -> tupl
         start = 0 if chance(0.5) else x.shape[axis] - cut
         x.narrow(axis, start, cut).zero_()
         y.narrow(axis, start, cut).zero_()
-    return torch.from_numpy(network_input(x[0, 0].numpy()))[None, None], y
+    return torch.from_numpy(network_input(x[0, 0].numpy()))[None, None], y, painted & (y > 0)
 
 
 def _random_positions(
@@ -141,9 +147,14 @@ def _random_positions(
 
 def _paint_spheres(
     x: Tensor, y: Tensor, generator: torch.Generator, uniform: Callable[[float, float], float]
-) -> Tensor:
-    """One or two spheres of 6 to 34 mm radius and any intensity, within the brain."""
+) -> tuple[Tensor, Tensor]:
+    """One or two spheres of 6 to 34 mm radius within the brain, and where they are.
+
+    Every other one is as dark as fluid: at the edge of the brain that is easily taken for what lies
+    outside. The others have any intensity.
+    """
     inside = torch.nonzero(y[0, 0])
+    painted = torch.zeros_like(y, dtype=torch.bool)
     for _ in range(1 + int(uniform(0, 1.999))):
         if not len(inside):
             break
@@ -151,8 +162,10 @@ def _paint_spheres(
         axes = [torch.arange(n) - int(c) for n, c in zip(CROP, centre, strict=True)]
         d, h, w = torch.meshgrid(*axes, indexing="ij")
         sphere = ((d * d + h * h + w * w) < uniform(3.0, 17.0) ** 2) & (y[0, 0] > 0)
-        x = torch.where(sphere, torch.tensor(uniform(0.0, 1.4)), x)
-    return x
+        brightest = 0.4 if uniform(0.0, 1.0) < 0.5 else 1.4
+        x = torch.where(sphere, torch.tensor(uniform(0.0, brightest)), x)
+        painted |= sphere
+    return x, painted
 
 
 def extraction_dice(
@@ -196,8 +209,10 @@ def train_brain(
             own = generator if item == 0 else generator_of(schedule.seed + 101 * item, step)
             pick = int(drawn[item])
             with torch.autocast("cpu", enabled=False):
-                x, y = vary(heads[pick].array, masks[pick], own)
-            losses.append(_extraction_loss(model(x.to(run.device)).float(), y.to(run.device)))
+                x, y, lesion = vary(heads[pick].array, masks[pick], own)
+            weight = (1.0 + (_LESION_WEIGHT - 1.0) * lesion).to(run.device)
+            logits = model(x.to(run.device)).float()
+            losses.append(_extraction_loss(logits, y.to(run.device), weight))
         cross_entropy, overlap = torch.stack(losses).mean(0)
         return cross_entropy + overlap, {
             "cross_entropy": float(cross_entropy.detach()),
@@ -213,9 +228,9 @@ def train_brain(
     return averaged
 
 
-def _extraction_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """(2,) binary cross-entropy, and 1 - soft Dice."""
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, target)
+def _extraction_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """(2,) weighted binary cross-entropy, and 1 - soft Dice."""
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, weight)
     p = torch.sigmoid(logits)
     overlap = 1.0 - (2.0 * (p * target).sum() + 1.0) / (p.sum() + target.sum() + 1.0)
     return torch.stack([cross_entropy, overlap])

@@ -134,7 +134,7 @@ class BrainSettings:
     """Brain extraction."""
 
     network: BrainNetwork = BrainNetwork()
-    training: Schedule = Schedule(1200, batch=1, learning_rate=3e-3, warmup=20, average=0.99)
+    training: Schedule = Schedule(1800, batch=1, learning_rate=3e-3, warmup=20, average=0.99)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from LatentSpaceRestorationLib.evaluation.artefacts import bias_field
 from LatentSpaceRestorationLib.evaluation.places import Healthy
+from LatentSpaceRestorationLib.evaluation.spheres import uniform_sphere
 from LatentSpaceRestorationLib.volume import Volume, resample
 from scipy import ndimage
 
@@ -142,6 +143,26 @@ def turned(degrees: float) -> Change:
     return change
 
 
+def with_lesion(radius_mm: float, contrast: float) -> Change:
+    """A sphere of one intensity, its centre a third of its radius within the brain's right edge.
+
+    Args:
+        radius_mm: of the sphere.
+        contrast: from the brain's median, in robust standard deviations.
+    """
+
+    def change(scan: Healthy) -> Healthy:
+        rows = np.argwhere(scan.brain)
+        places = rows @ scan.volume.affine[:3, :3].T + scan.volume.affine[:3, 3]
+        middle = np.median(places, axis=0)
+        near = np.abs(places[:, 1:] - middle[1:]).max(axis=1) < 5.0
+        edge = places[near][places[near][:, 0].argmax()]
+        centre = edge - np.array([radius_mm / 3.0, 0.0, 0.0])
+        return _with(scan, uniform_sphere(scan, centre, radius_mm, contrast, 0))
+
+    return change
+
+
 CONDITIONS = (
     Condition("as it is", lambda scan: scan),
     Condition("stripped", stripped),
@@ -162,6 +183,8 @@ CONDITIONS = (
     Condition("flat contrast (power 0.6)", with_gamma(0.6)),
     Condition("steep contrast (power 1.6)", with_gamma(1.6)),
     Condition("noise of 10%", noisy(0.1)),
+    Condition("lesion of 25 mm radius at the edge, as dark as fluid", with_lesion(25.0, -2.5)),
+    Condition("lesion of 25 mm radius at the edge, bright", with_lesion(25.0, 1.5)),
     Condition("turned by 15 degrees", turned(15.0)),
     Condition("turned by 40 degrees", turned(40.0)),
 )
