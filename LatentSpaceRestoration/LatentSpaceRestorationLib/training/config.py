@@ -118,8 +118,8 @@ class MaskedSettings:
     """The masked prior. ``copies``: augmented ones of each slice whose codes it sees."""
 
     network: MaskedNetwork = MaskedNetwork()
-    copies: int = 8
-    training: Schedule = Schedule(3000, batch=32, learning_rate=1.2e-3, warmup=100, average=0.998)
+    copies: int = 12
+    training: Schedule = Schedule(9000, batch=32, learning_rate=1.2e-3, warmup=100, average=0.998)
 
 
 @dataclass(frozen=True)
