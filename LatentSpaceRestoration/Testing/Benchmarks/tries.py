@@ -74,7 +74,7 @@ COSTS = {
     "none": "none",
     "vqvae": "VQ-VAE: 1,100 steps of 32 slices, some 15 min",
     "pixelsnail": "VQ-VAE and PixelSNAIL: 1,600 more steps, some 25 min more",
-    "masked": "VQ-VAE and masked prior: 3,000 more steps, some 35 min more",
+    "masked": "VQ-VAE and masked prior: 9,000 more steps, some 60 min more",
 }
 _THREE = ("local-tile4", "residual", "nll-tile4")
 #: The same, each in the prior's own standard deviations.
