@@ -77,8 +77,8 @@ def brain_card(config: Mapping[str, Any]) -> str:
             f"{config['spacing_mm']:g} mm.",
             "",
             f"{_trained_on(training)} Contrast, bias field, noise, resolution, position and field "
-            "of view were varied, and spheres of one intensity painted into the brain, of which they "
-            "are a part: lesions should be, too.",
+            "of view were varied, and spheres of one intensity painted into the brain, of which "
+            "they are a part: lesions should be, too.",
             f"- Measured on {figures['scans']} other scans of the same source: median Dice "
             f"{figures['dice_median']:.3f}, lowest {figures['dice_min']:.3f}.",
             f"- Licence of the weights: {config['licence']}, with the attribution above.",
