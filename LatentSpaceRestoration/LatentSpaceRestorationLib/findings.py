@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from .volume import positions
+
 #: Closer to the middle of the brain than this share of its half extent is neither side.
 _MIDDLE = 0.12
 #: The peak of the map is looked for in its Gaussian mean of this standard deviation.
@@ -34,12 +36,11 @@ class Extent:
     @classmethod
     def of(cls, brain_mask: np.ndarray, affine: np.ndarray) -> Extent:
         """The extent of the non-zero voxels of an (I, J, K) mask; affine: (4, 4) IJK -> RAS."""
-        voxels = np.argwhere(brain_mask)
-        if not len(voxels):
+        points = positions(brain_mask, affine)
+        if not len(points):
             return cls((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
-        points = voxels @ affine[:3, :3].T + affine[:3, 3]
         (r0, a0, s0), (r1, a1, s1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-        return cls((r0, a0, s0), (r1, a1, s1), len(voxels) * _voxel_ml(affine))
+        return cls((r0, a0, s0), (r1, a1, s1), len(points) * _voxel_ml(affine))
 
     def words(self, position_mm: np.ndarray) -> str:
         """Side, front to back and height of an (R, A, S), such as ``left, back, upper``."""

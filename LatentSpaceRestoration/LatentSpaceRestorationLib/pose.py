@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from .calibration import CELL_DEPTH_MM, CELL_VOXELS
 from .preprocessing import MINIMUM_BRAIN_ML, TOP_AREA_MM2, Grid, Head, normalise
+from .volume import positions
 
 #: A brain that would have to be turned by more, or that fits less (correlation), is left as it is.
 MOST_DEGREES = 30.0
@@ -106,7 +107,7 @@ def upright(
     turn = _turn(head, mask, spacing_mm, places, np.eye(3) if start is None else start)
     if turn is None:
         return None
-    laid = (np.argwhere(mask) @ head.affine[:3, :3].T + head.affine[:3, 3]) @ turn.T
+    laid = positions(mask, head.affine) @ turn.T
     ends = [
         _ends(laid[:, axis], spacing_mm, area)
         for axis, area in enumerate((_SIDE_AREA_MM2, _SIDE_AREA_MM2, TOP_AREA_MM2))
@@ -148,7 +149,7 @@ def _turn(
     """(3, 3) rotation, to upright: the one of the highest correlation, by Gauss and Newton."""
     values = np.where(mask, normalise(head.array, mask)[0], 0.0)
     to_index = np.linalg.inv(head.affine)
-    points = (np.argwhere(mask) @ head.affine[:3, :3].T + head.affine[:3, 3]) @ start
+    points = positions(mask, head.affine) @ start
     low, high = points.min(axis=0), points.max(axis=0)
     middle = places.points.mean(axis=0)
     arms = places.points - middle

@@ -49,6 +49,19 @@ class Volume:
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
 
 
+def positions(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Where the voxels of a mask lie.
+
+    Args:
+        mask: 3-D; voxels that are not 0 count.
+        affine: (4, 4) voxel index -> RAS in mm.
+
+    Returns:
+        (n, 3) RAS in mm, in the order of the array.
+    """
+    return np.asarray(np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3])
+
+
 def resample(
     volume: Volume,
     shape: Sequence[int],

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from ..volume import Volume
+from ..volume import Volume, positions
 
 Box = tuple[slice, slice, slice]
 
@@ -38,7 +38,7 @@ class Healthy:
     @cached_property
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
         """(3,) lowest and highest RAS coordinates of the brain, in mm."""
-        points = np.argwhere(self.brain) @ self.volume.affine[:3, :3].T + self.volume.affine[:3, 3]
+        points = positions(self.brain, self.volume.affine)
         return points.min(axis=0), points.max(axis=0)
 
     def level(self, contrast: float) -> float:

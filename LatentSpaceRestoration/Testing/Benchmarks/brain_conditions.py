@@ -12,7 +12,7 @@ import numpy as np
 from LatentSpaceRestorationLib.evaluation.artefacts import bias_field
 from LatentSpaceRestorationLib.evaluation.places import Healthy
 from LatentSpaceRestorationLib.evaluation.spheres import uniform_sphere
-from LatentSpaceRestorationLib.volume import Volume, resample
+from LatentSpaceRestorationLib.volume import Volume, positions, resample
 from scipy import ndimage
 
 Change = Callable[[Healthy], Healthy]
@@ -152,8 +152,7 @@ def with_lesion(radius_mm: float, contrast: float) -> Change:
     """
 
     def change(scan: Healthy) -> Healthy:
-        rows = np.argwhere(scan.brain)
-        places = rows @ scan.volume.affine[:3, :3].T + scan.volume.affine[:3, 3]
+        places = positions(scan.brain, scan.volume.affine)
         middle = np.median(places, axis=0)
         near = np.abs(places[:, 1:] - middle[1:]).max(axis=1) < 5.0
         edge = places[near][places[near][:, 0].argmax()]
