@@ -242,6 +242,10 @@ def _several_processes() -> Iterator[None]:
 
     joins = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if joins:
+        # Before they join: its functions take the group of that moment as a default, which would
+        # outlive its end, and gloo's threads with it: they can abort a finished training at exit.
+        import torch.distributed.nn
+
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         # One process prepares the scans while the others wait.
         dist.init_process_group(backend, timeout=datetime.timedelta(hours=12))

@@ -20,14 +20,27 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+# As ``-m LatentSpaceRestorationLib``, and the threads that outlive it: those of gloo abort at exit.
+_LSR = """
+import sys
+from pathlib import Path
+from LatentSpaceRestorationLib.cli import main
+status = main()
+threads = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+sys.exit(status or ", ".join(name for name in threads if "gloo" in name) or 0)
+"""
+
+
 def train(network: str, settings: Path, work: str, number: int, *more: str) -> tuple[int, str, str]:
     """``lsr train`` in so many processes: status, output and errors."""
     launch = (
-        ["torch.distributed.run", "--standalone", f"--nproc-per-node={number}", "-m"]
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
         if number > 1
         else []
     )
-    command = [sys.executable, "-m", *launch, "LatentSpaceRestorationLib", "train", network]
+    script = settings.parent / "lsr.py"
+    script.write_text(_LSR, encoding="utf-8")
+    command = [sys.executable, *launch, str(script), "train", network]
     path = os.pathsep.join([str(ROOT / "LatentSpaceRestoration"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
