@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -73,12 +73,13 @@ class Estimator:
     course: Course
     device: Callable[[], str]
     warnings: Callable[[], tuple[str, ...]]
+    _made: list[tuple[Mapping[str, np.ndarray], np.ndarray]] = field(default_factory=list)
 
     def estimate(self, evidence: Evidence, spacing_mm: float) -> Estimate:
         """The estimate from the evidence so far; what comes later does not change it."""
         prepared, request, rule = self.prepared, self.request, self.yardstick.rule
         level = self.yardstick.calibration.at(evidence.restorations)
-        values = anomaly_map(prepared, evidence.maps, rule, self.yardstick.usual, spacing_mm)
+        values = self._map(evidence.maps, spacing_mm)
         score = sample_score(evidence, values, prepared, rule, spacing_mm)
         p = p_value(score, level.sample_scores)
         scores = evidence.slice_scores
@@ -136,6 +137,13 @@ class Estimator:
             is_last=evidence.is_last,
             _detection=detection,
         )
+
+    def _map(self, maps: Mapping[str, np.ndarray], spacing_mm: float) -> np.ndarray:
+        """The anomaly map; of maps that further restorations do not change it is made once."""
+        if not self._made or self._made[-1][0] is not maps:
+            rule, usual = self.yardstick.rule, self.yardstick.usual
+            self._made[:] = [(maps, anomaly_map(self.prepared, maps, rule, usual, spacing_mm))]
+        return self._made[-1][1]
 
     def _error(self, evidence: Evidence) -> float | None:
         """Mean reconstruction error in healthy spreads, of methods that look at it."""

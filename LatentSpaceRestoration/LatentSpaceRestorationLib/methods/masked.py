@@ -30,8 +30,9 @@ class MaskedRestoration:
     difference of the scan and its expectation (another intensity), the residual of the VQ-VAE
     (another texture) and the likelihood of the codes (another structure). Each is set against what
     the prior itself says is to be expected there: beside a ventricle, whose width differs between
-    healthy people, it is less sure than deep in white matter. The rarest counts. The map needs no
-    restorations: those are made to be looked at, and for their spread.
+    healthy people, it is less sure than deep in white matter. The rarest counts, and the map ends
+    where things in the scan end. It needs no restorations: those are made to be looked at, and for
+    their spread.
 
     Attributes:
         settings: of the model.
@@ -47,7 +48,8 @@ class MaskedRestoration:
     def rule(self) -> MapRule:
         weights = dict.fromkeys(("difference", "residual", "nll"), 1 / 3)
         one_sided = frozenset({"residual", "nll"})
-        return MapRule(weights, one_sided, "rarest", self.settings.peak_ml)
+        settings = self.settings
+        return MapRule(weights, one_sided, "rarest", settings.peak_ml, settings.edge_widths_mm)
 
     def evidence(self, case: Case) -> Iterator[Evidence]:
         """After 1, 3, 7, 15 restorations, and after every 8 further ones."""

@@ -34,19 +34,24 @@ class Sample:
         mask: (N, rows, columns) bool, brain.
         position: (N,) of the slices.
         label: (N, rows, columns) bool, what was put in.
+        slices: (N, rows, columns) float32, the scan.
         maps: (N, rows, columns) float32, by name.
     """
 
     mask: np.ndarray
     position: np.ndarray
     label: np.ndarray
+    slices: np.ndarray
     maps: dict[str, np.ndarray]
 
     def save(self, file: Path) -> None:
         """Write the brain's voxels as float16."""
         brain = {f"map {n}": m[self.mask].astype(np.float16) for n, m in self.maps.items()}
+        slices = self.slices.astype(np.float16)
         part = file.with_suffix(".part.npz")
-        np.savez(part, mask=self.mask, position=self.position, label=self.label, **brain)
+        np.savez(
+            part, mask=self.mask, position=self.position, label=self.label, slices=slices, **brain
+        )
         part.replace(file)
 
     @classmethod
@@ -59,7 +64,8 @@ class Sample:
                 if key.startswith("map "):
                     maps[key[4:]] = np.zeros(mask.shape, np.float32)
                     maps[key[4:]][mask] = data[key]
-            return cls(mask, data["position"], data["label"], maps)
+            slices = data["slices"].astype(np.float32)
+            return cls(mask, data["position"], data["label"], slices, maps)
 
 
 def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[str, np.ndarray]:

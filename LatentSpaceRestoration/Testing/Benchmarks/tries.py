@@ -34,7 +34,7 @@ from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.evaluation.runs import Result
 from LatentSpaceRestorationLib.evaluation.sources import Source, brain_finder, choose, real_lesions
 from LatentSpaceRestorationLib.rarity import Rarity, RarityCounts, zones
-from LatentSpaceRestorationLib.scoring import MapRule, peak_score
+from LatentSpaceRestorationLib.scoring import MapRule, ModeSettings, along_edges, peak_score
 from LatentSpaceRestorationLib.training.calibrate import THRESHOLD_PERCENTILE
 from LatentSpaceRestorationLib.usual import Usual, robust_spread
 from LatentSpaceRestorationLib.volume import Volume, resample
@@ -56,6 +56,7 @@ class Try:
         by_place: whether maps are in units of the healthy spread at their place.
         by_scan: whether of the scan's own spread, where that is wider than those of healthy scans.
         peak_ml: of the sample score.
+        edges_mm: widths in which the map is made to follow the edges of the scan.
         needs: the training that it needs.
     """
 
@@ -66,6 +67,7 @@ class Try:
     by_place: bool = True
     by_scan: bool = False
     peak_ml: float = 1.0
+    edges_mm: tuple[float, ...] = ()
     needs: str = "masked"
 
 
@@ -87,8 +89,17 @@ def _raw(name: str, maps: tuple[str, ...] = _THREE, **changes: Any) -> Try:
 
 
 def _own(name: str, maps: tuple[str, ...] = _OWN, **changes: Any) -> Try:
-    """The default, but for something."""
+    """All three in the prior's own units, but for something."""
     return Try(f"own units: {name}", maps, by_scan=True, **changes)
+
+
+#: Widths of the default.
+_EDGES = ModeSettings().edge_widths_mm
+
+
+def _edges(name: str, edges_mm: tuple[float, ...] = _EDGES, **changes: Any) -> Try:
+    """The default, but for something."""
+    return Try(f"along edges: {name}", _OWN, by_scan=True, edges_mm=edges_mm, **changes)
 
 
 TRIES = (
@@ -131,13 +142,29 @@ TRIES = (
     _raw("difference in the prior's own units", (_OWN[0], *_THREE[1:])),
     _raw("residual in the prior's own units", (_THREE[0], _OWN[1], _THREE[2])),
     _raw("NLL in the prior's own units", (*_THREE[:2], _OWN[2])),
-    _own("all three (default)"),
+    _own("all three"),
     _own("with the NLL as it is", (*_OWN, "nll-tile4")),
     _own("without zones", by_zone=False),
     _own("without NLL", _OWN[:2]),
     _own("sum of rarities", combine="sum of rarities"),
     _own("score of 0.2 ml", peak_ml=0.2),
     _own("score of 5 ml", peak_ml=5.0),
+    _edges("of 14 and of 34 mm (default)"),
+    _edges("of 14 mm", (14.0,)),
+    _edges("of 22 mm", (22.0,)),
+    _edges("of 34 mm", (34.0,)),
+    _edges("of 34 and of 14 mm", (34.0, 14.0)),
+    _edges("of 14 and of 50 mm", (14.0, 50.0)),
+    _edges("score of 0.2 ml", peak_ml=0.2),
+    _edges("score of 5 ml", peak_ml=5.0),
+    Try("along edges: intensity alone", ("intensity",), edges_mm=_EDGES, needs="none"),
+    Try("along edges: VQ-VAE residual alone", ("residual",), edges_mm=_EDGES, needs="vqvae"),
+    Try(
+        "along edges: PixelSNAIL, three properties",
+        ("restored", "residual", "nll"),
+        edges_mm=_EDGES,
+        needs="pixelsnail",
+    ),
 )
 
 
@@ -225,15 +252,29 @@ class Bench:
                     far = Rarity.from_counts(reduce(add, others)).of(far, zone[key])
                 parts.append(far)
             if one.combine == "rarest":
-                return np.maximum.reduce(parts)
-            if one.combine == "product":
-                return np.asarray(np.prod(parts, axis=0) ** (1.0 / len(parts)))
-            return np.asarray(np.mean(parts, axis=0))
+                found = np.maximum.reduce(parts)
+            elif one.combine == "product":
+                found = np.asarray(np.prod(parts, axis=0) ** (1.0 / len(parts)))
+            else:
+                found = np.asarray(np.mean(parts, axis=0))
+            return self._along_edges(found, sample, one.edges_mm)
 
         return (
             {key: of(key, sample) for key, sample in self.healthy.items()},
             {case: of(case.name, sample) for case, sample in self.cases.items()},
         )
+
+    def _along_edges(
+        self, found: np.ndarray, sample: Sample, widths_mm: Sequence[float]
+    ) -> np.ndarray:
+        if not widths_mm:
+            return found
+        values = np.zeros(sample.mask.shape, np.float32)
+        values[sample.mask] = found
+        for width in widths_mm:
+            radius = int(0.5 * width / self.spacing_mm)
+            values = along_edges(values, sample.slices, sample.mask, radius)
+        return values[sample.mask]
 
     def results(self, one: Try) -> list[Result]:
         """Figures of every case by a try."""
@@ -281,7 +322,7 @@ def prepare(detector: Detector, options: argparse.Namespace) -> Bench:
             like = prepared.slices.shape, prepared.affine
             truth = resample(Volume(label.astype(np.float32), volume.affine), *like) > 0.5
             maps = properties(detector, prepared)
-            Sample(prepared.mask, prepared.position, truth, maps).save(file)
+            Sample(prepared.mask, prepared.position, truth, prepared.slices, maps).save(file)
             print(case.name, file=sys.stderr, flush=True)
         return Sample.load(file)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from LatentSpaceRestorationLib.scoring import (
     PAPER,
     MapRule,
     ModeSettings,
+    along_edges,
     anomaly_map,
     feature_maps,
     masked_smooth,
@@ -219,6 +221,47 @@ def test_a_scan_that_departs_from_healthy_ones_all_over_is_measured_by_its_own_s
     assert usual.width(lesion, *where) < 1.15 * usual.width(values, *where)
 
 
+def test_a_blurred_map_follows_the_edges_of_the_scan_and_keeps_what_noise_gives() -> None:
+    random = np.random.default_rng(0)
+    place = np.indices((24, 48, 40))
+    mask = np.ones((24, 48, 40), bool)
+    mask[:, :4] = False
+    ball = np.sqrt(sum((p - c) ** 2 for p, c in zip(place, (12, 26, 20), strict=True))) < 6.0
+    texture = random.normal(0.0, 0.2, ball.shape).astype(np.float32)
+    blurred = 8.0 * masked_smooth(ball.astype(np.float32), mask, 2.5)
+
+    def dice_of_hot(values: np.ndarray) -> float:
+        """At a threshold below half of the peak, as that of a strong lesion lies."""
+        hot = values >= 2.0
+        return float(2.0 * (ball & hot).sum() / (ball.sum() + hot.sum()))
+
+    assert dice_of_hot(blurred) < 0.85
+    for sign in (1.0, -1.0):  # darker or brighter
+        scan = texture + np.float32(sign * 1.5) * ball
+        followed = along_edges(blurred, scan, mask, 3)
+        assert dice_of_hot(followed) > 0.97
+        assert (followed[~mask] == 0.0).all()
+        assert followed.min() >= 0.0
+        assert followed.dtype == np.float32
+        # What lies outside the brain takes no part.
+        other = np.where(mask, scan, 99.0).astype(np.float32)
+        np.testing.assert_array_equal(along_edges(blurred, other, mask, 3), followed)
+    # Noise has no edge to follow: the map stays much as it was.
+    noisy = texture + ball * random.normal(0.0, 1.0, ball.shape).astype(np.float32)
+    kept = along_edges(blurred, noisy, mask, 3)
+    assert np.corrcoef(kept[mask], blurred[mask])[0, 1] > 0.97
+
+
+def test_the_default_map_follows_edges_at_each_of_its_widths() -> None:
+    prepared = scan_in_model_space()
+    maps = {"a": np.abs(prepared.slices)}
+    plain = anomaly_map(prepared, maps, MapRule({"a": 1.0}), {}, 2.0)
+    rule = MapRule({"a": 1.0}, edge_widths_mm=(6.0, 10.0))
+    narrow = along_edges(plain, prepared.slices, prepared.mask, 1)
+    wide = along_edges(narrow, prepared.slices, prepared.mask, 2)
+    np.testing.assert_array_equal(anomaly_map(prepared, maps, rule, {}, 2.0), wide)
+
+
 def test_the_sample_score_is_the_mean_of_the_hottest_millilitres() -> None:
     values = np.random.default_rng(0).normal(size=(10, 20, 20))
     mask = np.zeros(values.shape, bool)
@@ -244,8 +287,13 @@ def test_a_methods_own_slice_scores_go_before_the_maps_peak() -> None:
 
 
 def test_a_bundle_may_set_the_default_mode_but_not_the_papers() -> None:
-    config = {"scoring": {"peak_ml": 5.0, "intensity_weight": 0.2}}
-    assert ModeSettings.of(config, "default") == ModeSettings(peak_ml=5.0, intensity_weight=0.2)
+    config: dict[str, Any] = {"scoring": {"peak_ml": 5.0, "intensity_weight": 0.2}}
+    found = ModeSettings.of(config, "default")
+    assert (found.peak_ml, found.intensity_weight) == (5.0, 0.2)
+    # Its calibration is from before maps followed edges.
+    assert found.edge_widths_mm == ()
+    config["scoring"]["edge_widths_mm"] = [10.0]
+    assert ModeSettings.of(config, "default").edge_widths_mm == (10.0,)
     assert ModeSettings.of(config, "paper") == PAPER
     assert ModeSettings.of({}, "default") == ModeSettings()
     with pytest.raises(BundleError, match="not known"):
