@@ -227,7 +227,7 @@ class ModeSettings:
         # A model from before there was this setting was calibrated without.
         widths = scoring.pop("edge_widths_mm", () if scoring else cls.edge_widths_mm)
         try:
-            return cls(**scoring, edge_widths_mm=tuple(widths))
+            return cls(**scoring, edge_widths_mm=tuple(map(float, widths)))
         except TypeError as error:
             raise BundleError(
                 f"model.json has scoring settings that are not known ({error})"
