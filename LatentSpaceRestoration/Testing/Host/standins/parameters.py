@@ -6,6 +6,7 @@ own is used when ``LSR_SLICER_PYTHON`` is set, and the tests must pass with both
 
 from __future__ import annotations
 
+import contextlib
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -176,7 +177,8 @@ class _Wrapper:
             return
         slots, observer = self._guis.pop(tag)
         for signal, slot in slots:
-            signal.disconnect(slot)
+            with contextlib.suppress(RuntimeError):  # the widget went before
+                signal.disconnect(slot)
         self.RemoveObserver(observer)
 
     def AddObserver(self, event: Any, slot: Any, priority: float = 0.0) -> int:
