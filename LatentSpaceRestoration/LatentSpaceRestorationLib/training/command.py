@@ -129,7 +129,7 @@ def _train(options: argparse.Namespace) -> int:
             return 0 if str(stopped).startswith("the time is over") else _CANCELLED
         except (LSRError, RuntimeError):
             if processes.rank() > 0 and _is_ended_by_first():
-                return _CANCELLED
+                raise SystemExit(_CANCELLED) from None
             raise
     return 0
 
@@ -249,11 +249,10 @@ def _several_processes() -> Iterator[None]:
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         # One process prepares the scans while the others wait.
         dist.init_process_group(backend, timeout=datetime.timedelta(hours=12))
-    try:
-        yield
-    finally:
-        if joins:
-            dist.destroy_process_group()
+    yield
+    # Not after an error: it may wait for the others, who wait for this one to say what is wrong.
+    if joins:
+        dist.destroy_process_group()
 
 
 def _calibrate(options: argparse.Namespace) -> int:
