@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,38 @@ _SAME_SHARE = 0.8
 #: Less than this, in ml, is no brain, nor is more than the other.
 SMALLEST_ML = 300.0
 LARGEST_ML = 3000.0
+#: A box that a brain has room in, slices, rows and columns at 2 mm: what the network is shown, so
+#: that it sees the same of a head whatever lies around it.
+BOX = (96, 112, 96)
+#: Where the brain is, is looked for at this many times the spacing.
+COARSE = 2
+#: Brightest intensity that a network is shown, in the brain's median above air.
+BRIGHTEST = 3.0
+
+
+#: Less than this, in ml, is no whole brain of an adult.
+_WHOLE_ML = 700.0
+#: The box is laid about the brain at most so often, until its middle moves by no more, in voxels.
+_MOST_LOOKS, _OFF_CENTRE = 3, 4
+#: Where a brain comes from.
+GIVEN, EXTRACTED, NETWORK = "given", "extracted scan", "network"
+_TAKEN_AS_IT_IS = "the scan is already brain-extracted and taken as it is"
+#: Weights of a bundle of brain extraction.
+OUTLINE, LOCATOR = "unet.safetensors", "locator.safetensors"
+
+
+@dataclass(frozen=True)
+class BrainNetworks:
+    """What finds a brain.
+
+    Attributes:
+        outline: draws it; in a box about the brain, if there is a locator, or else in a whole head.
+        locator: finds where it is, at half the resolution; None in bundles made before there was
+            one.
+    """
+
+    outline: UNet3D
+    locator: UNet3D | None = None
 
 
 @dataclass(frozen=True)
@@ -42,40 +75,26 @@ class BrainMask:
     warnings: tuple[str, ...] = ()
 
 
-def already_extracted(head: Head, spacing_mm: float) -> np.ndarray | None:
+def already_extracted(head: Head, measured: np.ndarray, spacing_mm: float) -> np.ndarray | None:
     """The brain of a scan from which all else was removed, or None for a whole head.
 
-    A scan counts as extracted when all but at most a brain's volume has one value, the background,
-    be it the least one or not.
+    A scan may count as extracted when all but at most a brain's volume was put in, by whatever
+    value (see :mod:`field_of_view`).
+
+    Args:
+        head: the scan.
+        measured: (slices, rows, columns) bool, what was not put in.
+        spacing_mm: of both.
 
     Returns:
         (slices, rows, columns) bool, holes filled, or None.
     """
-    inside = head.inside
-    if not inside.any():
-        return None
-    distance = np.abs(head.array - _most_frequent(head.array[inside]))
-    spread = float(np.percentile(distance[inside], 99.5))
-    if spread <= 0:
-        return None
-    present = (distance > 1e-3 * spread) & inside
+    present = measured & head.inside
     voxel_ml = spacing_mm**3 / 1000.0
-    if float(present.sum()) * voxel_ml > EXTRACTED_ML:
-        return None
-    share_of_background = 1.0 - present.sum() / inside.sum()
-    if share_of_background < 0.1:
+    if not present.any() or float(present.sum()) * voxel_ml > EXTRACTED_ML:
         return None
     mask = largest_piece(ndimage.binary_opening(present))
     return mask if float(mask.sum()) * voxel_ml >= SMALLEST_ML else None
-
-
-def _most_frequent(values: np.ndarray) -> float:
-    """The most frequent intensity, as far as a thousand bins can tell."""
-    # In float32, intensities far from 0 lie too close together for so many bins.
-    counts, edges = np.histogram(values.astype(np.float64), bins=1000)
-    fullest = int(counts.argmax())
-    within = (values >= edges[fullest]) & (values <= edges[fullest + 1])
-    return float(np.median(values[within]))
 
 
 def largest_piece(mask: np.ndarray) -> np.ndarray:
@@ -108,10 +127,13 @@ def edge_limit(spacing_mm: float) -> float:
 
 
 def network_input(array: np.ndarray) -> np.ndarray:
-    """Intensities for the network: 0 is the darkest, 1 is bright tissue, at most 2.
+    """Intensities for a network that sees a whole head: 0 is the darkest, 1 is bright tissue.
 
     Args:
         array: (D, H, W) native intensities.
+
+    Returns:
+        (D, H, W) float32, at most 2.
     """
     low = float(np.percentile(array, 0.5))
     shifted = np.maximum(array - low, 0.0)
@@ -120,82 +142,190 @@ def network_input(array: np.ndarray) -> np.ndarray:
     return np.clip(shifted / max(scale, 1e-12), 0.0, 2.0).astype(np.float32)
 
 
-def load_network(bundle: Bundle) -> UNet3D:
-    """The extraction network of a bundle, in evaluation mode.
+def roughly_scaled(array: np.ndarray) -> np.ndarray:
+    """Intensities for the network that finds where the brain is, before that is known.
+
+    0 is air, 1 is tissue that is neither dark nor bright, wherever the bounds of the scan are: the
+    median of what is brighter than Otsu's threshold, which parts air from tissue.
+
+    Args:
+        array: (D, H, W) native intensities.
+
+    Returns:
+        (D, H, W) float32 in [0, BRIGHTEST].
+    """
+    from skimage.filters import threshold_otsu
+
+    low, high = np.percentile(array, (0.5, 99.5))
+    if not high > low:
+        return np.zeros(array.shape, np.float32)
+    shifted = np.clip(array - low, 0.0, high - low)
+    tissue = shifted[shifted > threshold_otsu(shifted)]
+    return scaled(array, float(low), float(low) + float(np.median(tissue)))
+
+
+def scaled(array: np.ndarray, air: float, tissue: float) -> np.ndarray:
+    """Intensities with air at 0 and the brain's median at 1, float32 in [0, BRIGHTEST]."""
+    values = (array - air) / max(tissue - air, 1e-12)
+    return np.clip(values, 0.0, BRIGHTEST).astype(np.float32)
+
+
+def boxed(
+    array: np.ndarray, centre: np.ndarray, shape: Sequence[int], fill: float = 0.0
+) -> tuple[np.ndarray, tuple[slice, ...], tuple[slice, ...]]:
+    """A box of an array, whatever of it lies beyond.
+
+    Args:
+        array: (D, H, W).
+        centre: voxel that is to lie at ``shape // 2`` of the box.
+        shape: of the box.
+        fill: beyond the array.
+
+    Returns:
+        the box; where in it the array lies; and where in the array that is.
+    """
+    result = np.full(tuple(shape), fill, array.dtype)
+    begin = [int(c) - n // 2 for c, n in zip(centre, shape, strict=True)]
+    there = tuple(
+        slice(max(b, 0), max(min(b + n, size), 0))
+        for b, n, size in zip(begin, shape, array.shape, strict=True)
+    )
+    here = tuple(
+        slice(cut.start - b, max(cut.stop - b, cut.start - b))
+        for cut, b in zip(there, begin, strict=True)
+    )
+    result[here] = array[there]
+    return result, here, there
+
+
+def middle_of(mask: np.ndarray) -> np.ndarray:
+    """(3,) int, the median voxel of a mask along each axis: what leaks out moves it little."""
+    return np.array([int(np.median(index)) for index in np.nonzero(mask)])
+
+
+def load_networks(bundle: Bundle) -> BrainNetworks:
+    """The networks of a bundle of brain extraction, in evaluation mode.
 
     Raises:
         BundleError: a file is damaged or does not fit the settings.
     """
     from .networks.unet import UNet3D
 
-    try:
-        network = UNet3D(**bundle.config["unet"])
-        network.load_state_dict(bundle.tensors("unet.safetensors"))
-    except (RuntimeError, TypeError, KeyError) as error:
-        raise bundle.misfit(error) from error
-    return network.eval()
+    def load(settings: str, file: str) -> UNet3D:
+        try:
+            network = UNet3D(**bundle.config[settings])
+            network.load_state_dict(bundle.tensors(file))
+        except (RuntimeError, TypeError, KeyError) as error:
+            raise bundle.misfit(error) from error
+        return network.eval()
+
+    locator = load("locator", LOCATOR) if "locator" in bundle.config else None
+    return BrainNetworks(load("unet", OUTLINE), locator)
 
 
-def brain_probability(network: UNet3D, head: Head, device: str = "cpu") -> np.ndarray:
-    """(slices, rows, columns) float32, the network's probability that a voxel is brain.
+def brain_probability(networks: BrainNetworks, head: Head, device: str = "cpu") -> np.ndarray:
+    """(slices, rows, columns) float32, the probability that a voxel is brain.
 
     The mean over the head and its mirror image: left and right must not matter.
     """
+    if networks.locator is None:
+        return _looked_at_twice(networks.outline, network_input(head.array), device)
+    found = _located(networks.locator, head, device)
+    probability = np.zeros(head.array.shape, np.float32)
+    air = float(np.percentile(head.array, 0.5))
+    centre: np.ndarray | None = None
+    for _ in range(_MOST_LOOKS):
+        if not found.any():
+            break
+        before, centre = centre, 2 * np.round(middle_of(found) / 2.0).astype(int)
+        if before is not None and np.abs(centre - before).max() <= _OFF_CENTRE:
+            break
+        box, here, there = boxed(head.array, centre, BOX, air)
+        darkest = float(np.percentile(box, 0.5))
+        shown = scaled(box, darkest, float(np.median(head.array[found])))
+        probability[:] = 0.0
+        probability[there] = _looked_at_twice(networks.outline, shown, device)[here]
+        found = largest_piece(probability > 0.5)
+    return probability
+
+
+def _located(locator: UNet3D, head: Head, device: str) -> np.ndarray:
+    """(slices, rows, columns) bool, roughly the brain."""
+    import torch
+    import torch.nn.functional as F
+
+    # All but the mean over the blocks is as in training, where the block is part of the copy.
+    whole = torch.from_numpy(head.array.astype(np.float32))[None, None]
+    blocks = F.avg_pool3d(whole, COARSE, ceil_mode=True, count_include_pad=False)
+    rough = roughly_scaled(blocks[0, 0].numpy())
+    found = largest_piece(_looked_at(locator, [rough], device)[0] > 0.5)
+    for axis, size in enumerate(head.array.shape):
+        found = found.repeat(COARSE, axis=axis).take(np.arange(size), axis=axis)
+    return found & head.inside
+
+
+def _looked_at_twice(network: UNet3D, image: np.ndarray, device: str) -> np.ndarray:
+    """(D, H, W) float32, the mean probability over an image and its mirror image."""
+    mirror = np.ascontiguousarray(image[:, :, ::-1])
+    straight, mirrored = _looked_at(network, [image, mirror], device)
+    return np.asarray((straight + mirrored[:, :, ::-1]) / 2.0, dtype=np.float32)
+
+
+def _looked_at(network: UNet3D, images: list[np.ndarray], device: str) -> list[np.ndarray]:
+    """(D, H, W) float32 probabilities of each of some images of one shape."""
     import torch
     import torch.nn.functional as F
 
     from .parallel import in_pieces
 
-    x = torch.from_numpy(network_input(head.array))[None, None]
+    d, h, w = images[0].shape
     padding: list[int] = []
-    for size in reversed(x.shape[2:]):
+    for size in (w, h, d):
         padding += [0, -size % network.multiple]
-    d, h, w = head.array.shape
-
     network = network.to(device)
-    images = x, x.flip(4)
 
     def look(part: slice) -> torch.Tensor:
-        logits = network(F.pad(images[part.start], padding).to(device))
-        return torch.sigmoid(logits)[0, 0, :d, :h, :w].float().cpu()
+        x = F.pad(torch.from_numpy(images[part.start])[None, None], padding)
+        return torch.sigmoid(network(x.to(device)))[0, 0, :d, :h, :w].float().cpu()
 
-    found, mirrored = in_pieces(look, 2, 1, device)
-    return np.asarray(((found + mirrored.flip(2)) / 2.0).numpy())
+    return [np.asarray(found.numpy()) for found in in_pieces(look, len(images), 1, device)]
 
 
 def extract_brain(
-    head: Head, spacing_mm: float, network: UNet3D | None, device: str = "cpu"
+    head: Head,
+    measured: np.ndarray,
+    spacing_mm: float,
+    networks: BrainNetworks | None,
+    device: str = "cpu",
 ) -> BrainMask:
     """Find the brain of a head scan.
 
     Args:
-        head: on the patient's axes, at the spacing the network was trained at.
-        spacing_mm: that spacing.
-        network: None if no extraction model is installed.
+        head: on the patient's axes, at the spacing the networks were trained at.
+        measured: (slices, rows, columns) bool, what was not put in (see :mod:`field_of_view`).
+        spacing_mm: of both.
+        networks: None if no extraction model is installed.
         device: torch device.
 
     Raises:
         InputError: no brain was found.
     """
-    extracted = already_extracted(head, spacing_mm)
-    # Part of a head has no more voxels than a brain, but it ends where the scan does.
-    cut = extracted is not None and edge_share(extracted, head.inside) > edge_limit(spacing_mm)
-    if extracted is not None and cut and network is not None:
-        found = largest_piece(brain_probability(network, head, device) > 0.5) & head.inside
-        least = SMALLEST_ML / (spacing_mm**3 / 1000.0)
-        if least <= found.sum() and (found & extracted).sum() < _SAME_SHARE * extracted.sum():
-            return BrainMask(found, "network")
-    if extracted is not None:
-        return BrainMask(
-            extracted, "extracted scan", ("the scan is already brain-extracted and taken as it is",)
-        )
-    if network is None:
-        raise InputError("no brain-extraction model is installed; give a brain mask")
-    mask = largest_piece(brain_probability(network, head, device) > 0.5) & head.inside
+    extracted = already_extracted(head, measured, spacing_mm)
+    if networks is None:
+        if extracted is None:
+            raise InputError("no brain-extraction model is installed; give a brain mask")
+        return BrainMask(extracted, EXTRACTED, (_TAKEN_AS_IT_IS,))
+    mask = largest_piece(brain_probability(networks, head, device) > 0.5) & head.inside
     volume = float(mask.sum()) * spacing_mm**3 / 1000.0
+    if extracted is not None:
+        # Part of a head, or a small one, may have no more voxels than a brain.
+        cut = edge_share(extracted, head.inside) > edge_limit(spacing_mm)
+        least = SMALLEST_ML if cut else _WHOLE_ML
+        if volume < least or (mask & extracted).sum() >= _SAME_SHARE * extracted.sum():
+            return BrainMask(extracted, EXTRACTED, (_TAKEN_AS_IT_IS,))
     if not SMALLEST_ML <= volume <= LARGEST_ML:
         raise InputError(
             f"no brain was found (what looks most like one has {volume:.0f} ml); "
             "check that this is a T1-weighted head scan, or give a brain mask"
         )
-    return BrainMask(mask, "network")
+    return BrainMask(mask, NETWORK)

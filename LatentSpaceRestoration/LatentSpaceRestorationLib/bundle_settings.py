@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 #: Parts of the settings that a network is made of.
-_NETWORKS = ("vqvae", "prior", "masked", "vae", "unet")
+_NETWORKS = ("vqvae", "prior", "masked", "vae", "unet", "locator")
 #: Most rows and columns of a slice, and mm between voxels.
 _LARGEST_GRID, _SPACING_MM = 512, (0.1, 20.0)
 #: A network is at most so large: the square of its widest layer times its blocks. The published
@@ -67,6 +67,13 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
         yield "spacing_mm is no number"
     elif not finest <= spacing <= coarsest:
         yield f"spacing_mm is not between {finest:g} and {coarsest:g}"
+    alignment = config.get("alignment")
+    if alignment is not None and (
+        not isinstance(alignment, dict) or not isinstance(alignment.get("atlas"), str)
+    ):
+        yield "alignment names no atlas"
+    if not isinstance(config.get("brain_model", ""), str):
+        yield "brain_model is no name"
     for part in (*_NETWORKS, "scoring"):
         if not isinstance(config.get(part, {}), dict):
             yield f"{part} is no group of settings"

@@ -18,7 +18,8 @@ from .errors import InputError, OutputError
 from .io import reason, written_whole
 
 SPLITS = ("train", "calibrate", "tune", "test")
-_COLUMNS = ("subject", "session", "split", "t1w", "brainmask", "lesion")
+_FILES = ("t1w", "brainmask", "lesion")
+_COLUMNS = ("subject", "session", "split", *_FILES, "site")
 _TABLES = {".tsv": "\t", ".csv": ","}
 #: Fewer calibration scans than this are refused by ``lsr calibrate``.
 _FEWEST_CALIBRATE = 5
@@ -35,6 +36,7 @@ class Subject:
         mask: brain, on the scan's grid; None if there is none.
         lesion: ground truth, on the scan's grid; None if there is none.
         person: whose scan it is, where people have several; empty if that is ``name``.
+        site: where it was made, as the source names it; empty if it does not.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Subject:
     mask: Path | None
     lesion: Path | None = None
     person: str = ""
+    site: str = ""
 
     @property
     def owner(self) -> str:
@@ -80,10 +83,10 @@ def read_subjects(
 
     Args:
         source: a table, with a row a scan and the columns ``subject``, ``t1w`` and, as there are,
-            ``split``, ``session``, ``brainmask`` and ``lesion`` (files relative to the table;
-            ``.csv`` with commas, otherwise tabs); a BIDS data set; a folder in the layout of the
-            MOOD challenge (``toy`` and ``toy_label`` beside the healthy scans); a folder of images
-            or of DICOM series.
+            ``split``, ``session``, ``site``, ``brainmask`` and ``lesion`` (files relative to the
+            table; ``.csv`` with commas, otherwise tabs); a BIDS data set; a folder in the layout of
+            the MOOD challenge (``toy`` and ``toy_label`` beside the healthy scans); a folder of
+            images or of DICOM series.
         splits: how to share out the persons if the source does not; None leaves their split empty.
         report: takes a line of text, on a draw that was made.
         strict: whether a table is refused that names a missing file, or leaves a split empty.
@@ -118,7 +121,7 @@ def read_table(table: Path, strict: bool = True) -> list[Subject]:
             raise InputError(f"{table}: line {number} lacks its subject, split or t1w; fill it in")
         if split and split not in SPLITS:
             raise InputError(f"{table}: subject {name} has split {split!r}; use one of {SPLITS}")
-        files = [table.parent / row[key] if row.get(key) else None for key in _COLUMNS[3:]]
+        files = [table.parent / row[key] if row.get(key) else None for key in _FILES]
         for file in files:
             if strict and file is not None and not file.exists():
                 raise InputError(f"{table}: {file} of subject {name} does not exist")
@@ -126,7 +129,8 @@ def read_table(table: Path, strict: bool = True) -> list[Subject]:
         assert image is not None
         session = row.get("session") or ""
         own = f"{name}_{session}" if session else name
-        subjects.append(Subject(own, split, image, mask, lesion, name if session else ""))
+        person, site = name if session else "", row.get("site") or ""
+        subjects.append(Subject(own, split, image, mask, lesion, person, site))
     if not subjects:
         raise InputError(f"{table}: names no subjects; give it a row for each scan")
     return subjects
@@ -166,7 +170,7 @@ def write_table(file: Path, subjects: Iterable[Subject]) -> None:
     for s in subjects:
         session = s.name.removeprefix(s.owner).lstrip("_") if s.person else ""
         files = [str(path.absolute()) if path else "" for path in (s.scan, s.mask, s.lesion)]
-        writer.writerow([s.owner, session, s.split, *files])
+        writer.writerow([s.owner, session, s.split, *files, s.site])
     remedy = "choose a folder that can be written"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

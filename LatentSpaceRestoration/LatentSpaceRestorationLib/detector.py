@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .brain import BrainMask, load_network
+from .brain import BrainNetworks, load_networks
 from .bundle import Bundle, find_bundle, read_bundle
 from .calibration import ModeCalibration
 from .course import Course, IsCancelled, Progress
 from .detection import Detection, Estimate
 from .errors import BundleError
 from .estimation import Estimator, Request, Yardstick
-from .fitness import doubts, usual_intensity
+from .fitness import doubts
 from .methods import BY_KIND, METHODS, MODES, baseline, calibration_key
 from .methods.evidence import Case, Known, Method
 from .methods.lsr import LatentSpaceRestoration
 from .methods.masked import MaskedRestoration
-from .pose import Places
-from .preparation import BrainFinder, Opened, into_model_space
+from .pose import Places, read_atlas
+from .preparation import BrainFinder, LaidScan, Opened, Preprocessing
 from .preprocessing import Grid, Prepared
 from .scoring import ModeSettings
 from .usual import Usual, read_usual
@@ -32,7 +32,6 @@ from .volume import Volume, check
 
 if TYPE_CHECKING:
     from .inference import Networks
-    from .networks.unet import UNet3D
     from .vae_inference import VAENetworks
 
 #: The bundle that finds the brain.
@@ -44,24 +43,30 @@ class Detector:
 
     Attributes:
         bundle: the model.
+        preprocessing: how scans come into its space.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         networks: Networks | VAENetworks,
-        brain_network: UNet3D | None,
+        brain_networks: BrainNetworks | None,
         brain_spacing_mm: float,
         warnings: tuple[str, ...] = (),
     ) -> None:
         self.bundle = bundle
         self._networks = networks
-        self._brain = BrainFinder(brain_network, brain_spacing_mm, lambda: networks.placement)
         self._warnings = warnings
         rows, columns = map(int, bundle.config["grid"])
-        self.grid = Grid(rows, columns, float(bundle.config["spacing_mm"]))
-        self._intensity = usual_intensity(bundle)
-        self._places = Places.of(self._intensity, self.grid)
+        grid = Grid(rows, columns, float(bundle.config["spacing_mm"]))
+        finder = BrainFinder(brain_networks, brain_spacing_mm, lambda: networks.placement)
+        self._atlas = read_atlas(bundle)
+        self.preprocessing = Preprocessing(grid, finder, Places.of(self._atlas, grid))
+
+    @property
+    def grid(self) -> Grid:
+        """The model's grid."""
+        return self.preprocessing.grid
 
     @property
     def device(self) -> str:
@@ -98,12 +103,12 @@ class Detector:
         chosen, warnings = choose_device(device)
         networks = _load_networks(bundle, chosen)
         try:
-            brain_folder = find_bundle(BRAIN_BUNDLE, folders)
+            brain_folder = find_bundle(bundle.config.get("brain_model", BRAIN_BUNDLE), folders)
         except BundleError:
             brain, spacing = None, 0.0  # extracted scans, and those with a mask, do without
         else:
             brain_bundle = read_bundle(brain_folder)
-            brain = load_network(brain_bundle)
+            brain = load_networks(brain_bundle)
             spacing = float(brain_bundle.config["spacing_mm"])
         return cls(bundle, networks, brain, spacing, warnings)
 
@@ -172,7 +177,7 @@ class Detector:
 
     def prepare(
         self, volume: Volume, brain_mask: np.ndarray | None = None
-    ) -> tuple[Prepared, BrainMask]:
+    ) -> tuple[Prepared, LaidScan]:
         """Bring a scan into model space.
 
         Args:
@@ -183,7 +188,7 @@ class Detector:
             InputError: the scan cannot be used.
         """
         check(volume)
-        return into_model_space(volume, self.grid, self._brain, self._places, brain_mask)
+        return self.preprocessing(volume, brain_mask)
 
     def open(self, volume: Volume, brain_mask: np.ndarray | None = None) -> Opened:
         """Find the brain, for several methods to go on from; args and errors as of :meth:`prepare`.
@@ -191,9 +196,9 @@ class Detector:
         Returns:
             the scan, to be given to :meth:`detect` in place of the volume.
         """
-        prepared, found = self.prepare(volume, brain_mask)
-        unfit = doubts(volume, prepared, self.grid.spacing_mm, self._intensity)
-        warnings = [*unfit, *found.warnings]
+        prepared, laid = self.prepare(volume, brain_mask)
+        unfit = doubts(laid.part.volume, prepared, self.grid.spacing_mm, self._atlas)
+        warnings = [*unfit, *laid.found.warnings]
         if prepared.cropped > 0.01:
             warnings.append(
                 f"{100 * prepared.cropped:.0f}% of the brain lies outside the model's field of "

@@ -7,7 +7,6 @@ space; the lines go with the result, into the panel, the figures and the log.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -17,11 +16,12 @@ from .calibration import PlaceSums
 from .preprocessing import DEPTH_MM, Prepared
 from .volume import Volume, covered
 
-if TYPE_CHECKING:
-    from .bundle import Bundle
-
 #: What to think of the map of a scan that is of another kind.
 DISTRUST = "the map is not to be trusted"
+_AS_IT_LIES = (
+    "the head could not be laid as the brains that were learned lie, and was used as it lies: a "
+    "tilt may count as unusual"
+)
 #: Air in CT, in Hounsfield units, and the share of a scan's voxels that are at least that dark.
 _AIR_HU, _AIR_SHARE = (-1100.0, -800.0), 0.01
 #: Brains of adults: ml, and mm from side to side, back to front and bottom to top, with room.
@@ -49,14 +49,16 @@ def doubts(
     """What the user should know before a map is believed, the gravest first.
 
     Args:
-        volume: the scan.
+        volume: what was measured of the scan.
         prepared: the scan in model space.
         spacing_mm: of the model's grid.
-        usual: from :func:`usual_intensity`; None leaves the comparison out.
+        usual: from :func:`pose.read_atlas`; None leaves the comparison out.
     """
-    size, edge = (*_size(prepared, spacing_mm),), (*_edge(prepared, spacing_mm),)
+    size, edge = (*_size(prepared, spacing_mm),), (*_edge(volume, prepared, spacing_mm),)
     unlike = () if usual is None else _unlike(prepared, usual, bool(size), bool(edge))
-    return (*_hounsfield(volume), *unlike, *size, *edge, *_coarse(volume, spacing_mm))
+    as_it_lies = () if prepared.is_aligned is not False else (_AS_IT_LIES,)
+    coarse = _coarse(volume, spacing_mm)
+    return (*_hounsfield(volume), *unlike, *size, *edge, *coarse, *as_it_lies)
 
 
 def doubts_of_model(
@@ -102,16 +104,6 @@ def doubts_of_model(
     )
 
 
-def usual_intensity(bundle: Bundle) -> np.ndarray | None:
-    """A model's mean intensity at each place of healthy brains, (depths, h, w), if it has one."""
-    file = "place.safetensors"
-    if file not in bundle.config["files"]:
-        return None
-    tensors = bundle.tensors(file)
-    means = [name for name in sorted(tensors) if name.endswith(".intensity.mean")]
-    return np.asarray(tensors[means[0]].float().numpy()) if means else None
-
-
 def likeness(
     slices: np.ndarray, mask: np.ndarray, position: np.ndarray, usual: np.ndarray
 ) -> float | None:
@@ -126,7 +118,7 @@ def likeness(
         slices: (N, rows, columns), normalised.
         mask: (N, rows, columns) bool.
         position: (N,) of the slices.
-        usual: (depths, h, w) from :func:`usual_intensity`.
+        usual: (depths, h, w) from :func:`pose.read_atlas`.
 
     Returns:
         None where there are too few places, or nothing to be compared.
@@ -219,13 +211,12 @@ def _size(prepared: Prepared, spacing_mm: float) -> Iterator[str]:
             return
 
 
-def _edge(prepared: Prepared, spacing_mm: float) -> Iterator[str]:
-    native = Volume(np.broadcast_to(np.float32(0), prepared.native_shape), prepared.native_affine)
+def _edge(volume: Volume, prepared: Prepared, spacing_mm: float) -> Iterator[str]:
     # With a margin: the model's own grid may end where the scan does not.
     mask = np.pad(prepared.mask, 1)
     affine = prepared.affine.copy()
     affine[:3, 3] -= affine[:3, :3].sum(axis=1)
-    share = edge_share(mask, np.broadcast_to(covered(native, mask.shape, affine), mask.shape))
+    share = edge_share(mask, np.broadcast_to(covered(volume, mask.shape, affine), mask.shape))
     if share > edge_limit(spacing_mm):
         yield (
             f"the scan ends within the brain ({100 * share:.0f}% of its surface lies at the edge): "

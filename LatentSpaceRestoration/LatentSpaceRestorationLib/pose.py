@@ -8,6 +8,7 @@ its slices are cut from there: however the scan lies, the same brain gives the s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -15,7 +16,14 @@ from scipy.spatial.transform import Rotation
 
 from .calibration import CELL_DEPTH_MM, CELL_VOXELS
 from .preprocessing import MINIMUM_BRAIN_ML, TOP_AREA_MM2, Grid, Head, normalise
+from .usual import PLACE
 from .volume import positions
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+
+#: The file of a bundle's atlas.
+ATLAS = "atlas.safetensors"
 
 #: A brain that would have to be turned by more, or that fits less (correlation), is left as it is.
 MOST_DEGREES = 30.0
@@ -51,7 +59,7 @@ class Places:
         """From a model's mean intensities; left and right are made alike.
 
         Args:
-            usual: (depths, h, w) from ``fitness.usual_intensity``.
+            usual: (depths, h, w) from :func:`read_atlas`.
             grid: of the model.
 
         Returns:
@@ -80,6 +88,25 @@ class Places:
         if min(float(v.std()) for v in values) < 1e-3:
             return None
         return cls(points[room], tuple(values))
+
+
+def read_atlas(bundle: Bundle) -> np.ndarray | None:
+    """A model's mean intensity at each place of healthy brains, (depths, h, w).
+
+    Returns:
+        None where the model states that heads are taken as they lie. Bundles made before they
+        stated it have the mean of their first calibration, if any.
+    """
+    if "alignment" in bundle.config:
+        alignment = bundle.config["alignment"]
+        if alignment is None:
+            return None
+        return np.asarray(bundle.tensors(alignment["atlas"])["mean"].float().numpy())
+    if PLACE not in bundle.config["files"]:
+        return None
+    tensors = bundle.tensors(PLACE)
+    means = [name for name in sorted(tensors) if name.endswith(".intensity.mean")]
+    return np.asarray(tensors[means[0]].float().numpy()) if means else None
 
 
 def upright(

@@ -68,6 +68,7 @@ class Prepared:
         centre, scale: native intensity = centre + scale * value.
         native_shape, native_affine: the scan's own grid.
         cropped: share of the brain that lies outside the model's field of view.
+        is_aligned: whether it lies as the model's atlas does; None where there is no atlas.
     """
 
     slices: np.ndarray
@@ -80,6 +81,7 @@ class Prepared:
     native_shape: tuple[int, int, int]
     native_affine: np.ndarray
     cropped: float
+    is_aligned: bool | None = None
 
     def moved(self, transform: np.ndarray) -> Prepared:
         """The same, where a scan lies that a rigid transform, (4, 4) in RAS mm, was applied to."""

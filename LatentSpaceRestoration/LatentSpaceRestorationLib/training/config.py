@@ -59,6 +59,13 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
+class AlignmentSettings:
+    """Whether heads are aligned with the mean of the training scans before anything sees them."""
+
+    align: bool = True
+
+
+@dataclass(frozen=True)
 class VQVAENetwork:
     """Arguments of :class:`networks.vqvae.VQVAE`."""
 
@@ -126,15 +133,16 @@ class MaskedSettings:
 class BrainNetwork:
     """Arguments of :class:`networks.unet.UNet3D`."""
 
-    channels: tuple[int, ...] = (16, 32, 64)
+    channels: tuple[int, ...] = (16, 32, 64, 96)
 
 
 @dataclass(frozen=True)
 class BrainSettings:
-    """Brain extraction."""
+    """Brain extraction: the network that finds where the brain is, and the one of its outline."""
 
     network: BrainNetwork = BrainNetwork()
-    training: Schedule = Schedule(1800, batch=1, learning_rate=3e-3, warmup=20, average=0.99)
+    locator: Schedule = Schedule(600, batch=1, learning_rate=3e-3, warmup=20, average=0.99)
+    training: Schedule = Schedule(1900, batch=1, learning_rate=3e-3, warmup=20, average=0.995)
 
 
 @dataclass(frozen=True)
@@ -165,6 +173,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     grid: Grid = Grid(104, 80, 2.0)
+    alignment: AlignmentSettings = AlignmentSettings()
     vqvae: VQVAESettings = VQVAESettings()
     prior: PriorSettings = PriorSettings()
     masked: MaskedSettings = MaskedSettings()

@@ -11,28 +11,30 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..brain import load_network
+from ..brain import load_networks
 from ..bundle import Bundle, find_bundle, read_bundle
 from ..datasets import Subject
 from ..detector import BRAIN_BUNDLE
 from ..errors import BundleError, InputError
 from ..io import read_mask, read_volume
 from ..memory import Placement
-from ..preparation import BrainFinder
-from ..preprocessing import CLIP, Grid, Head, mask_to_head, prepare, to_head
-from ..volume import Volume
+from ..pose import Places
+from ..preparation import BrainFinder, LaidScan, Preprocessing
+from ..preprocessing import CLIP, Grid
+from ..volume import check
 from .checkpoint import write_whole
 from .slices import Pieces, Slices, to_uint8
 from .volume_augmentation import VolumeAugmentation, vary_head, version
 
 #: Changes with every change of the way from a scan to its slices.
-_VERSION = 1
+VERSION = 2
 #: Spacings that differ by less than this, in mm, are one.
 _SAME_SPACING_MM = 0.05
 
@@ -80,32 +82,49 @@ class Brains:
         except BundleError:
             found = None  # scans with a mask, and extracted ones, do without
         self._bundle = found
-        self._finder: BrainFinder | None = None
 
     def key(self, subject: Subject) -> str:
         """What decides a subject's mask."""
         if subject.mask is not None:
             return content_hash(subject.mask)
-        return self._bundle.config["files"]["unet.safetensors"] if self._bundle else ""
+        return hashed(self._bundle.config["files"]) if self._bundle else ""
 
-    def find(self, subject: Subject, volume: Volume, head: Head, spacing_mm: float) -> np.ndarray:
-        """(slices, rows, columns) bool on the head's grid.
-
-        Raises:
-            InputError: the mask cannot be used, or no brain was found.
-        """
-        if subject.mask is not None:
-            return mask_to_head(read_mask(subject.mask, volume), volume, head)
-        if self._finder is None:  # not before it is needed: most sets have masks
-            self._finder = self._load()
-        return self._finder.find(volume, head, spacing_mm).mask
-
-    def _load(self) -> BrainFinder:
+    @cached_property
+    def finder(self) -> BrainFinder:
+        """Finds brains. Loaded when it is first asked for: most sets have masks."""
         placement = Placement(self._device, {"brain": 1})
         if self._bundle is None:
             return BrainFinder(None, 0.0, lambda: placement)
         spacing_mm = float(self._bundle.config["spacing_mm"])
-        return BrainFinder(load_network(self._bundle), spacing_mm, lambda: placement)
+        return BrainFinder(load_networks(self._bundle), spacing_mm, lambda: placement)
+
+
+def laid_scan(
+    subject: Subject, grid: Grid, brains: Brains, places: Places | None
+) -> tuple[LaidScan, tuple[float, ...]]:
+    """A subject's scan as detection would lay it, with its own brain mask if it has one.
+
+    Args:
+        subject: which.
+        grid: the model's.
+        brains: finds the masks that are missing.
+        places: the model's atlas; None takes heads as they lie.
+
+    Returns:
+        the scan, and the spacing of its voxels in mm.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    volume = read_volume(subject.scan)
+    check(volume)
+    mask = None if subject.mask is None else read_mask(subject.mask, volume)
+    finder = brains.finder if mask is None else _NO_FINDER
+    laid = Preprocessing(grid, finder, places).lay(volume, mask)
+    return laid, tuple(round(float(s), 3) for s in volume.spacing)
+
+
+_NO_FINDER = BrainFinder(None, 0.0, lambda: Placement("cpu", {"brain": 1}))
 
 
 def content_hash(path: Path) -> str:
@@ -133,6 +152,7 @@ def prepare_set(
     cache: Path,
     brains: Brains,
     *,
+    atlas: np.ndarray | None = None,
     augmentation: VolumeAugmentation | None = None,
     report: Report = print,
     progress: Callable[[list[Subject]], Iterable[Subject]] = iter,
@@ -146,6 +166,7 @@ def prepare_set(
         grid: the model's.
         cache: folder of prepared slices.
         brains: finds masks.
+        atlas: from :func:`atlas.make_atlas`; None takes heads as they lie.
         augmentation: of the copies of each scan; None makes none.
         report: takes a line of text.
         progress: goes through the subjects, and may tell how far it is.
@@ -162,7 +183,7 @@ def prepare_set(
     for subject in progress(subjects):
         try:
             digest = content_hash(subject.scan)
-            made = _entries(subject, digest, grid, cache, brains, augmentation)
+            made = _entries(subject, digest, grid, cache, brains, atlas, augmentation)
         except InputError as error:
             left_out[subject.name] = str(error)
             report(f"left out: {subject.name}: {error}")
@@ -181,7 +202,7 @@ def prepare_set(
         np.repeat(owner, lengths),
         list(scans),
     )
-    key = _hash([entry.file.stem for entry in entries] + [str(copies)])
+    key = hashed([entry.file.stem for entry in entries] + [str(copies)])
     return PreparedSet(slices, scans, left_out, key)
 
 
@@ -191,37 +212,39 @@ def _entries(
     grid: Grid,
     cache: Path,
     brains: Brains,
+    atlas: np.ndarray | None,
     augmentation: VolumeAugmentation | None,
 ) -> list[_Entry]:
     """The scan's own slices, and those of its copies."""
-    base = [digest, brains.key(subject), asdict(grid), CLIP, _VERSION]
+    lying = "" if atlas is None else hashlib.sha256(atlas.tobytes()).hexdigest()
+    base = [digest, brains.key(subject), asdict(grid), CLIP, VERSION, lying]
     copies = augmentation.copies if augmentation is not None else 0
-    keys = [_hash(base)]
+    keys = [hashed(base)]
     if augmentation is not None and copies:
         # How many copies there are does not change the first of them.
         ranges = {**asdict(augmentation), "copies": None}
-        keys += [_hash([*base, ranges, n, version()]) for n in range(1, copies + 1)]
+        keys += [hashed([*base, ranges, n, version()]) for n in range(1, copies + 1)]
     found = [_cached(cache, key) for key in keys]
     if all(entry is not None for entry in found):
         return [entry for entry in found if entry is not None]
-    volume = read_volume(subject.scan)
-    head = to_head(volume, grid.spacing_mm)
-    mask = brains.find(subject, volume, head, grid.spacing_mm)
+    laid, spacing = laid_scan(subject, grid, brains, Places.of(atlas, grid))
     entries = []
     for number, (key, entry) in enumerate(zip(keys, found, strict=True)):
         if entry is None:
-            changed, brain = head, mask
+            copy = laid
             if number and augmentation is not None:
-                seed = int(_hash([digest, augmentation.seed, number])[:8], 16)
-                changed, brain = vary_head(head, mask, grid.spacing_mm, augmentation, seed)
-            prepared = prepare(volume, changed, brain, grid)
-            spacing = [round(float(s), 3) for s in volume.spacing]
-            entry = _keep(cache, key, to_uint8(prepared.slices), prepared.position, spacing)
+                seed = int(hashed([digest, augmentation.seed, number])[:8], 16)
+                head, mask = laid.head, laid.mask & laid.head.inside
+                head, mask = vary_head(head, mask, grid.spacing_mm, augmentation, seed)
+                copy = replace(laid, head=head, mask=mask)
+            prepared = copy.prepared()
+            entry = _keep(cache, key, to_uint8(prepared.slices), prepared.position, list(spacing))
         entries.append(entry)
     return entries
 
 
-def _hash(parts: Any) -> str:
+def hashed(parts: Any) -> str:
+    """A short name of what something follows from, as JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

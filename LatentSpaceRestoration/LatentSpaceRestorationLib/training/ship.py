@@ -7,11 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..brain import LOCATOR, OUTLINE
 from ..bundle import Bundle, read_bundle, write_bundle
 from ..detector import BRAIN_BUNDLE
 from ..errors import BundleError
 from ..networks.layers import fold_weight_norm
 from ..networks.masked import MASKED
+from ..pose import ATLAS
 from ..preprocessing import CLIP
 from ..usual import PLACE
 from .brain import extraction_dice, load_heads
@@ -21,9 +23,9 @@ from .config import Config, as_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..brain import BrainNetworks
     from ..networks.masked import MaskedPrior
     from ..networks.pixelsnail import PixelSNAIL
-    from ..networks.unet import UNet3D
     from ..networks.vae import VAE
     from ..networks.vqvae import VQVAE
     from .workshop import Workshop
@@ -77,18 +79,19 @@ def ship_baseline(shop: Workshop, vae: VAE) -> Bundle:
     return _ship(shop.folder / name, own, {"vae.safetensors": half(vae)}, shop)
 
 
-def ship_brain(shop: Workshop, network: UNet3D) -> Bundle:
+def ship_brain(shop: Workshop, networks: BrainNetworks) -> Bundle:
     """Write the brain-extraction bundle into the folder of work, with its figures."""
     config = shop.config
     tune = [subject for subject in shop.subjects if subject.split == "tune"]
     spacing = config.grid.spacing_mm
-    figures = extraction_dice(network, *load_heads(tune, spacing, lambda _: None))
+    figures = extraction_dice(networks, load_heads(tune, spacing, lambda _: None), shop.device)
     told: dict[str, Any] = {
         "name": BRAIN_BUNDLE,
         "kind": "brain-extraction",
         "modality": config.model.modality,
         "spacing_mm": spacing,
         "unet": asdict(config.brain.network),
+        "locator": asdict(config.brain.network),
         "training": {
             "data": config.model.data,
             "population": config.model.population,
@@ -98,7 +101,9 @@ def ship_brain(shop: Workshop, network: UNet3D) -> Bundle:
         "metrics": {"split": "tune", "scans": len(tune), **figures},
         "licence": config.model.licence,
     }
-    weights = {"unet.safetensors": half(network)}
+    weights = {OUTLINE: half(networks.outline)}
+    if networks.locator is not None:
+        weights[LOCATOR] = half(networks.locator)
     return write_bundle(shop.folder / BRAIN_BUNDLE, told, weights, None, brain_card(told))
 
 
@@ -140,6 +145,10 @@ def _ship(
     shop: Workshop,
 ) -> Bundle:
     config = _told(shop.config, folder.name, own, shop)
+    if shop.atlas is not None:
+        import torch
+
+        weights = {**weights, ATLAS: {"mean": torch.from_numpy(shop.atlas)}}
     if _has(folder, weights):
         shop.report(f"{folder} holds these weights already, and stays as it is")
         return read_bundle(folder)
@@ -161,6 +170,13 @@ def _told(config: Config, name: str, own: Mapping[str, Any], shop: Workshop) -> 
             "rule": "(value - median) / (interquartile range / 1.349) of the brain",
             "clip": CLIP,
         },
+        "alignment": None
+        if shop.atlas is None
+        else {
+            "rule": "rigid, of highest correlation with the mean of the training scans, group-wise",
+            "atlas": ATLAS,
+        },
+        "brain_model": BRAIN_BUNDLE,
         "training": {
             "data": config.model.data,
             "population": config.model.population,

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..brain import BrainNetworks
 from ..datasets import Splits, Subject, of_split, read_subjects, write_table
 from ..errors import Cancelled, ConfigError, InputError
 from ..networks import processes
 from ..networks.masked import MaskedPrior
 from ..networks.pixelsnail import PixelSNAIL
-from ..networks.unet import UNet3D
 from ..networks.vae import VAE
 from ..networks.vqvae import VQVAE
 from ..restoration import nll, restore
+from .atlas import make_atlas
 from .brain import load_heads, train_brain
 from .checkpoint import read_checkpoint, write_whole
 from .config import Config, write_config
@@ -91,6 +92,25 @@ class Workshop:
             report=self._say,
         )
 
+    @cached_property
+    def atlas(self) -> np.ndarray | None:
+        """What heads are aligned with, (depths, h, w); None if they are taken as they lie."""
+        if not self.config.alignment.align:
+            return None
+        if processes.rank() > 0:
+            processes.wait()  # until the first process has made the file
+        made = make_atlas(
+            self._of_split("train"),
+            self.config.grid,
+            self.folder / SLICES,
+            Brains([self.folder], self.device),
+            report=self._say,
+            progress=self._through("aligning train"),
+        )
+        if processes.rank() == 0:
+            processes.wait()
+        return made
+
     def prepared(self, split: str) -> PreparedSet:
         """The slices of a set; of the training set with the copies.
 
@@ -98,6 +118,7 @@ class Workshop:
             InputError: none of the scans can be used, or one of them is in another set as well.
         """
         if split not in self._sets:
+            atlas = self.atlas
             if processes.rank() > 0:
                 processes.wait()  # until the first process has made the files
             made = prepare_set(
@@ -105,6 +126,7 @@ class Workshop:
                 self.config.grid,
                 self.folder / SLICES,
                 Brains([self.folder], self.device),
+                atlas=atlas,
                 augmentation=self.config.volume_augmentation if split == "train" else None,
                 report=self._say,
                 progress=self._through(f"preparing {split}"),
@@ -195,17 +217,21 @@ class Workshop:
         self._finished(run)
         return network
 
-    def brain(self) -> UNet3D:
-        """The trained brain extraction."""
+    def brain(self) -> BrainNetworks:
+        """The trained networks of brain extraction."""
         settings = self.config.brain
         spacing = self.config.grid.spacing_mm
         train = load_heads(self._of_split("train"), spacing, self._say)
         tune = load_heads(self._of_split("tune"), spacing, self._say)
-        key = hashlib.sha256(b"".join(head.array.tobytes() for head in train[0])).hexdigest()
-        run = self._run("unet", settings.training, settings, data=key[:32])
-        network = train_brain(asdict(settings.network), train, tune, run)
-        self._finished(run)
-        return network
+        key = hashlib.sha256(b"".join(head.array.tobytes() for head in train.heads)).hexdigest()
+        networks = []
+        for name, schedule in (("locator", settings.locator), ("unet", settings.training)):
+            told = {"network": asdict(settings.network), "training": asdict(schedule)}
+            run = self._run(name, schedule, told, data=key[:32])
+            coarse = name == "locator"
+            networks.append(train_brain(told["network"], train, tune, run, coarse=coarse))
+            self._finished(run)
+        return BrainNetworks(outline=networks[1], locator=networks[0])
 
     def codes(self, vqvae: VQVAE, split: str, copies: int) -> Codes:
         """Codes of a set's slices, made once for a VQ-VAE."""
@@ -234,7 +260,7 @@ class Workshop:
         more: Mapping[str, Any] | None = None,
         data: str | None = None,
     ) -> Run:
-        told = asdict(settings)
+        told = dict(settings) if isinstance(settings, Mapping) else asdict(settings)
         # How often it is kept does not change what is made.
         told["training"].pop("checkpoint_minutes")
         identity = {

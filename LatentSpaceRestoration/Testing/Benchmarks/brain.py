@@ -19,22 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from brain_conditions import CONDITIONS
-from LatentSpaceRestorationLib.brain import load_network
-from LatentSpaceRestorationLib.bundle import find_bundle, read_bundle
 from LatentSpaceRestorationLib.datasets import of_split, read_subjects
-from LatentSpaceRestorationLib.detector import BRAIN_BUNDLE
+from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.evaluation.places import Healthy
-from LatentSpaceRestorationLib.fitness import doubts, usual_intensity
 from LatentSpaceRestorationLib.io import read_mask, read_volume
-from LatentSpaceRestorationLib.memory import Placement
-from LatentSpaceRestorationLib.pose import Places
-from LatentSpaceRestorationLib.preparation import BrainFinder, into_model_space
-from LatentSpaceRestorationLib.preprocessing import Grid
 
 RESULTS = Path(__file__).parent / "results"
-GRID = Grid()
 #: Less than this is a failure, which the software must notice.
 FAILED = 0.9
 
@@ -63,25 +55,22 @@ class Bench:
     """The shipped models, as a detection uses them."""
 
     def __init__(self) -> None:
-        bundle = read_bundle(find_bundle(BRAIN_BUNDLE))
-        placement = Placement("cpu", {"brain": 1})
-        network, spacing = load_network(bundle), float(bundle.config["spacing_mm"])
-        self._finder = BrainFinder(network, spacing, lambda: placement)
-        self._usual = usual_intensity(read_bundle(find_bundle("brain-t1")))
-        self._places = Places.of(self._usual, GRID)
+        self._detector = Detector.load("brain-t1", "cpu")
 
     def find(self, condition: str, scan: Healthy) -> Found:
         """The brain of a scan, beside the given one."""
         volume = scan.volume
         try:
-            prepared, found = into_model_space(volume, GRID, self._finder, self._places)
+            prepared, laid = self._detector.prepare(volume)
+            said = self._detector.open(volume).warnings
         except InputError as error:
             return Found(condition, volume.name, 0.0, 0.0, "refused", (str(error),))
-        said = doubts(volume, prepared, GRID.spacing_mm, self._usual)
+        # That a brain was taken as extracted is no doubt.
+        doubts = tuple(line for line in said if line not in laid.found.warnings)
         brain, _ = prepared.brain_to_native()
         ratio = float(brain.sum() / scan.brain.sum())
         overlap = dice(brain, scan.brain)
-        return Found(condition, volume.name, overlap, ratio, found.source, tuple(said))
+        return Found(condition, volume.name, overlap, ratio, laid.found.source, doubts)
 
 
 def scans_of(subjects_table: Path, count: int) -> list[Healthy]:

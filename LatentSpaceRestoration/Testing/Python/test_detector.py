@@ -198,7 +198,8 @@ def test_oblique_anisotropic_scans_of_odd_sizes(
     affine[:3, :3] = rotation((12.0, -8.0, 15.0)) @ orientation * spacing
     shape = tuple(int(n) | 1 for n in np.abs(orientation.T) @ [160, 200, 72] / spacing)
     scan = generated_brain(shape, affine)
-    found = detector.detect(replace(scan, array=scan.array.astype(np.int16)), **QUICK)
+    scan = replace(scan, array=scan.array.astype(np.int16))
+    found = detector.detect(scan, **QUICK)
     check_images(found, scan)
     truth = scan.array > 0
     brain = found.brain_mask > 0

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from LatentSpaceRestorationLib.bundle import default_models_folder, read_bundle
 from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums
-from LatentSpaceRestorationLib.fitness import doubts, doubts_of_model, likeness, usual_intensity
+from LatentSpaceRestorationLib.fitness import doubts, doubts_of_model, likeness
+from LatentSpaceRestorationLib.pose import read_atlas
 from LatentSpaceRestorationLib.preprocessing import Grid, Prepared, prepare, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from scipy import ndimage
@@ -183,8 +184,8 @@ def test_what_cannot_be_compared_is_not(usual: np.ndarray) -> None:
 
 
 def test_the_shipped_model_knows_what_is_usual_where() -> None:
-    usual = usual_intensity(read_bundle(default_models_folder() / "brain-t1"))
+    usual = read_atlas(read_bundle(default_models_folder() / "brain-t1"))
     assert usual is not None
     assert usual.ndim == 3
     assert usual.std() > 0.1
-    assert usual_intensity(read_bundle(default_models_folder() / "brain-extraction")) is None
+    assert read_atlas(read_bundle(default_models_folder() / "brain-extraction")) is None

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.fitness import doubts
 from LatentSpaceRestorationLib.memory import Placement
 from LatentSpaceRestorationLib.pose import Places, own_axes, upright
-from LatentSpaceRestorationLib.preparation import BrainFinder, into_model_space
+from LatentSpaceRestorationLib.preparation import BrainFinder, Preprocessing
 from LatentSpaceRestorationLib.preprocessing import Prepared, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ORIENTATIONS, rotation, stored_as
@@ -34,7 +35,7 @@ def places() -> Places:
 
 
 def prepared(scan: Volume, places: Places | None) -> Prepared:
-    return into_model_space(scan, GRID, FINDER, places, scan.array > 20.0)[0]
+    return Preprocessing(GRID, FINDER, places)(scan, scan.array > 20.0)[0]
 
 
 def moved(scan: Volume, degrees: tuple[float, float, float]) -> Volume:
@@ -98,7 +99,7 @@ def test_a_head_that_nods_is_set_upright(places: Places) -> None:
 def test_what_is_found_goes_back_to_its_place(places: Places) -> None:
     scan = moved(tilted(brain(), 8.0), (5.0, -9.0, 4.0))
     mask = scan.array > 20.0
-    found = into_model_space(scan, GRID, FINDER, places, mask)[0]
+    found = Preprocessing(GRID, FINDER, places)(scan, mask)[0]
     back = found.to_native(found.slices * found.scale + found.centre)
     assert back.shape == scan.shape
     inner = ndimage.binary_erosion(mask, iterations=3)
@@ -121,6 +122,9 @@ def test_what_fits_nowhere_is_left_as_it_lies(places: Places) -> None:
     found, expected = prepared(scan, places), prepared(scan, None)
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-6)
     assert found.slices.shape == expected.slices.shape
+    assert found.is_aligned is False
+    assert expected.is_aligned is None
+    assert any("as it lies" in line for line in doubts(scan, found, GRID.spacing_mm, None))
     assert Places.of(np.full((31, 13, 10), 0.5, np.float32), GRID) is None
     assert Places.of(None, GRID) is None
 

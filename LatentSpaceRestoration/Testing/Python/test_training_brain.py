@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_scan
+from LatentSpaceRestorationLib.brain import BOX, BRIGHTEST, BrainNetworks
 from LatentSpaceRestorationLib.datasets import Subject
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.evaluation.overlap import dice
+from LatentSpaceRestorationLib.field_of_view import measured_part
 from LatentSpaceRestorationLib.networks.unet import UNet3D
 from LatentSpaceRestorationLib.preprocessing import to_head
 from LatentSpaceRestorationLib.training.brain import (
-    CROP,
+    Heads,
     extraction_dice,
     load_heads,
     train_brain,
-    vary,
 )
+from LatentSpaceRestorationLib.training.head_augmentation import WHOLE, vary
 from LatentSpaceRestorationLib.training.run import Run, Schedule
 from tiny_model import generated_brain
 from torch import Tensor
@@ -42,17 +44,22 @@ def ball() -> tuple[np.ndarray, np.ndarray]:
     return np.where(mask, 100.0, 0.0).astype(np.float32), mask
 
 
-def test_a_varied_head_and_its_mask_change_together() -> None:
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_varied_head_and_its_mask_change_together(coarse: bool) -> None:
     head, mask = ball()
-    for seed in (0, 11, 14, 5, 20):  # the last two have a shorter field of view
-        given, target, painted = vary(head, mask, torch.Generator().manual_seed(seed))
-        assert given.shape == target.shape == painted.shape == (1, 1, *CROP)
+    overlaps = []
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        given, target, painted = vary(head, mask, generator, coarse=coarse)
+        assert given.shape == target.shape == painted.shape == (1, 1, *(WHOLE if coarse else BOX))
         assert set(target.unique().tolist()) == {0.0, 1.0}
         assert float(given.min()) >= 0.0
-        assert float(given.max()) <= 2.0
+        assert float(given.max()) <= BRIGHTEST
         # A lesion may be as dark as what is outside, and is brain all the same.
         assert target[painted].all()
-        assert dice((given > 0.2).numpy() | painted.numpy(), target.numpy()) > 0.97
+        overlaps.append(dice((given > 0.35).numpy() | painted.numpy(), target.numpy() > 0))
+    # Noise, curves and odd values hide the ball at times, not mostly.
+    assert np.median(overlaps) > 0.95
 
 
 def test_variations_repeat_with_their_generator() -> None:
@@ -75,10 +82,12 @@ def test_heads_masks_and_their_overlap_on_disk(tmp_path: Path) -> None:
     scan = generated_brain((44, 52, 20))
     path = save_scan(tmp_path / "s.nii", scan.array, scan.affine)
     mask = save_scan(tmp_path / "m.nii", (scan.array > 0).astype("u1"), scan.affine)
-    heads, masks = load_heads([Subject("A", "tune", path, mask)], 4.0)
-    np.testing.assert_array_equal(heads[0].array, to_head(scan, 4.0).array)
-    np.testing.assert_array_equal(masks[0], heads[0].array > 0)
-    figures = extraction_dice(Bright(), heads, masks)
+    found = load_heads([Subject("A", "tune", path, mask, site="here")], 4.0)
+    expected = to_head(measured_part(scan).volume, 4.0)
+    np.testing.assert_array_equal(found.heads[0].array, expected.array)
+    assert found.masks[0].sum() == (scan.array > 0).sum()
+    assert found.sites == ["here"]
+    figures = extraction_dice(BrainNetworks(Bright()), found)
     assert figures["dice_min"] == figures["dice_median"] > 0.98
     lines: list[str] = []
     cut = tmp_path / "cut.nii"
@@ -88,13 +97,18 @@ def test_heads_masks_and_their_overlap_on_disk(tmp_path: Path) -> None:
         load_heads(subjects, 4.0, lines.append)
     assert len(lines) == 2
     assert "left out: B" in lines[1]
-    assert len(load_heads([*subjects, Subject("C", "tune", path, mask)], 4.0)[0]) == 1
+    assert len(load_heads([*subjects, Subject("C", "tune", path, mask)], 4.0).heads) == 1
+
+
+def test_a_scan_of_a_site_of_few_is_worth_more() -> None:
+    weights = Heads([], [], ["many"] * 9 + ["one"]).weights
+    assert weights[9] / weights[0] == pytest.approx(3.0)
 
 
 def test_a_few_steps_of_training_lower_the_loss(tmp_path: Path) -> None:
     scan = generated_brain((44, 52, 30))
     head = to_head(scan, 4.0)
-    data = ([head], [head.array > 0])
+    data = Heads([head], [head.array > 0], [""])
     schedule = Schedule(6, learning_rate=1e-2, warmup=1, average=0.5, batch=1, precision="float32")
     network = train_brain({"channels": [2, 2]}, data, data, Run(schedule, tmp_path / "u.pt"))
     assert isinstance(network, UNet3D)
