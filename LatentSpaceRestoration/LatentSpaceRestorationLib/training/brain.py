@@ -31,6 +31,9 @@ from .run import Run, generator_of
 
 #: How many times a voxel of a painted lesion counts: they are few, and they are what is looked for.
 _LESION_WEIGHT = 5.0
+#: After this share of the steps, all of strong changes, so many copies are changed less: most scans
+#: are not so strange, and their outlines are to be exact.
+_ALL_STRONG, _MILD, _MILD_STRENGTH = 0.3, 0.5, 0.3
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,16 @@ def train_brain(
         for item in range(schedule.batch)[processes.part(schedule.batch)]:
             own = generator if item == 0 else generator_of(schedule.seed + 101 * item, step)
             pick = int(drawn[item])
+            is_mild = step >= _ALL_STRONG * schedule.steps and not coarse
+            is_mild = is_mild and bool(torch.rand((), generator=own) < _MILD)
             with torch.autocast("cpu", enabled=False):
-                x, y, lesion = vary(data.heads[pick].array, data.masks[pick], own, coarse=coarse)
+                x, y, lesion = vary(
+                    data.heads[pick].array,
+                    data.masks[pick],
+                    own,
+                    coarse=coarse,
+                    strength=_MILD_STRENGTH if is_mild else 1.0,
+                )
             weight = (1.0 + (_LESION_WEIGHT - 1.0) * lesion).to(run.device)
             logits = model(x.to(run.device)).float()
             losses.append(_extraction_loss(logits, y.to(run.device), weight))

@@ -36,6 +36,7 @@ def model_card(config: Mapping[str, Any], calibration: Mapping[str, Any]) -> str
         "",
         _trained_on(config["training"]),
         _calibrated_on(len(calibration.get("scans", ()))),
+        *_laid(config),
         f"- Licence of the weights: {config['licence']}; whoever passes them on names the data "
         "with them.",
         "",
@@ -73,19 +74,27 @@ def brain_card(config: Mapping[str, Any]) -> str:
         [
             f"# {config['name']}",
             "",
-            f"A small 3-D U-Net that marks the brain in a {config['modality']} head scan at "
-            f"{config['spacing_mm']:g} mm.",
+            f"Two small 3-D U-Nets that mark the brain in a {config['modality']} head scan: one "
+            "finds where it is, the other draws its outline in a box about that place at "
+            f"{config['spacing_mm']:g} mm. What programs put around a head is told from what was "
+            "measured before they see it.",
             "",
-            f"{_trained_on(training)} Contrast, bias field, noise, resolution, position and field "
-            "of view were varied, and spheres of one intensity painted into the brain, of which "
-            "they are a part: lesions should be, too.",
-            f"- Measured on {figures['scans']} other scans of the same source: median Dice "
+            f"{_trained_on(training)}{_sites(training)} Heads were turned, cut, padded, defaced, "
+            "stripped of neck or skull, shaded, blurred, made noisy and of other contrast, and "
+            "spheres of one intensity painted into the brain, of which they are a part: lesions "
+            "should be, too.",
+            f"- Measured on {figures['scans']} other scans of the set `tune`: median Dice "
             f"{figures['dice_median']:.3f}, lowest {figures['dice_min']:.3f}.",
             f"- Licence of the weights: {config['licence']}, with the attribution above.",
             "- For research. Not for diagnosis.",
             "",
         ]
     )
+
+
+def _sites(training: Mapping[str, Any]) -> str:
+    sites = training.get("sites", ())
+    return f" They come from {len(sites)} sites: {', '.join(sites)}." if len(sites) > 1 else ""
 
 
 def _trained_on(training: Mapping[str, Any]) -> str:
@@ -96,6 +105,21 @@ def _trained_on(training: Mapping[str, Any]) -> str:
         f"- Trained on {len(training['subjects'])} scans of {population}{without}: "
         f"{training['data']}."
     )
+
+
+def _laid(config: Mapping[str, Any]) -> list[str]:
+    """How heads are laid, where the model states it."""
+    if "alignment" not in config:
+        return []
+    if config["alignment"] is None:
+        return ["- Heads are taken as they lie."]
+    line = (
+        "- Heads are laid by an atlas, the mean of the training scans, group-wise, before anything "
+        "sees them"
+    )
+    if config["training"].get("aligned", True):
+        return [f"{line}, in training as well."]
+    return [f"{line}. The weights are older: they were trained on heads as they lie."]
 
 
 def _calibrated_on(scans: int) -> str:

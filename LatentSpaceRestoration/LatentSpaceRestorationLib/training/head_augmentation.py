@@ -21,10 +21,11 @@ WHOLE = (64, 64, 64)
 
 
 class _Draw:
-    """Random numbers of one copy."""
+    """Random numbers of one copy, and how strong its changes are."""
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, generator: torch.Generator, strength: float) -> None:
         self.generator = generator
+        self.strength = strength
 
     def uniform(self, low: float, high: float) -> float:
         return float(torch.rand((), generator=self.generator)) * (high - low) + low
@@ -41,7 +42,12 @@ class _Draw:
 
 
 def vary(
-    head: np.ndarray, mask: np.ndarray, generator: torch.Generator, *, coarse: bool = False
+    head: np.ndarray,
+    mask: np.ndarray,
+    generator: torch.Generator,
+    *,
+    coarse: bool = False,
+    strength: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A head as another scanner, person, position or program might have given it.
 
@@ -50,12 +56,14 @@ def vary(
         mask: (D, H, W) bool.
         generator: source of the randomness.
         coarse: a whole head at half the resolution, not the box about the brain.
+        strength: of turns, contrast, shading and noise, above 0 and at most 1; heads are cut all
+            the same.
 
     Returns:
         (1, 1, D, H, W) network input; (1, 1, D, H, W) target in {0, 1}; (1, 1, D, H, W) bool, where
         a lesion was painted.
     """
-    draw = _Draw(generator)
+    draw = _Draw(generator, strength)
     shape = WHOLE if coarse else BOX
     air = float(np.percentile(head, 0.5))
     source = torch.from_numpy(scaled(head, air, float(np.median(head[mask]))))[None, None]
@@ -68,7 +76,7 @@ def vary(
     x, y = both[:, :1].clamp_min(0), (both[:, 1:] > 0.5).float()
     mm = 2 * COARSE if coarse else 2
     painted = torch.zeros_like(y, dtype=torch.bool)
-    if draw.chance(0.5):
+    if draw.chance(0.5 * draw.strength):
         x, painted = _paint_spheres(x, y, draw, mm)
     x = _other_contrast(x, y, draw)
     x = _shade(x, draw)
@@ -88,7 +96,7 @@ def _random_positions(
         mask: of the head.
         box: shape of what is sampled, of voxels that are ``step`` of the head's.
     """
-    most = 30.0 if draw.chance(0.2) else 12.0
+    most = draw.strength * (30.0 if draw.chance(0.2) else 12.0)
     rotation = np.eye(3)
     for axis in range(3):
         angle = math.radians(draw.uniform(-most, most))
@@ -97,9 +105,9 @@ def _random_positions(
         turn[a, a] = turn[b, b] = math.cos(angle)
         turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
         rotation = rotation @ turn
-    scale = np.diag([draw.uniform(0.85, 1.18) for _ in range(3)])
+    scale = np.diag([draw.uniform(0.85, 1.18) ** draw.strength for _ in range(3)])
     for axis, often in enumerate((0.04, 0.04, 0.5)):  # upside down, back to front, mirrored
-        if draw.chance(often):
+        if draw.chance(often if axis == 2 else often * draw.strength):
             scale[axis, axis] *= -1.0
     matrix = step * rotation @ scale  # box voxel offset -> head voxel offset, (D, H, W) order
     # The box lies about the brain as that of detection does, or the head lies anywhere in the scan.
@@ -139,7 +147,7 @@ def _paint_spheres(x: Tensor, y: Tensor, draw: _Draw, mm: int) -> tuple[Tensor, 
 def _curve(x: Tensor, draw: _Draw, spread: float) -> Tensor:
     """Intensities by a random rising curve from 0 to 0 and from 1 to 1, and beyond."""
     knots = 7  # every half; the third lies at 1
-    slopes = torch.exp(spread * draw.normal(knots - 1))
+    slopes = torch.exp(draw.strength * spread * draw.normal(knots - 1))
     heights = torch.cat([torch.zeros(1), torch.cumsum(slopes, 0)])
     place = x.clamp(0.0, BRIGHTEST) * ((knots - 1) / BRIGHTEST)
     low = place.floor().clamp(max=knots - 2).long()
@@ -173,10 +181,10 @@ def _other_contrast(x: Tensor, y: Tensor, draw: _Draw) -> Tensor:
     x = _curve(x, draw, 0.35)
     if draw.chance(0.7):
         far = _soft(_grown(y, 2), 2)
-        around = _curve(x, draw, 0.6) * math.exp(draw.uniform(-0.7, 0.7))
+        around = _curve(x, draw, 0.6) * math.exp(draw.strength * draw.uniform(-0.7, 0.7))
         x = far * x + (1.0 - far) * around
-    x = x.clamp_min(0).pow(math.exp(draw.uniform(-0.35, 0.35)))
-    if draw.chance(0.06):
+    x = x.clamp_min(0).pow(math.exp(draw.strength * draw.uniform(-0.35, 0.35)))
+    if draw.chance(0.06 * draw.strength):
         x = torch.where(x > 0.12, (1.9 - x).clamp_min(0), x)  # reversed, as in T2
     return x
 
@@ -188,12 +196,13 @@ def _shade(x: Tensor, draw: _Draw) -> Tensor:
     if draw.chance(0.4):
         ramp = [torch.linspace(-1, 1, 4) * draw.uniform(-0.5, 0.5) for _ in range(3)]
         coarse = coarse + ramp[0][:, None, None] + ramp[1][:, None] + ramp[2]
-    return x * torch.exp(F.interpolate(coarse, size, mode="trilinear", align_corners=True))
+    field = F.interpolate(draw.strength * coarse, size, mode="trilinear", align_corners=True)
+    return x * torch.exp(field)
 
 
 def _blur(x: Tensor, draw: _Draw) -> Tensor:
     """Voxels up to three times as large, along one axis or all."""
-    if not draw.chance(0.4):
+    if not draw.chance(0.4 * draw.strength):
         return x
     size = tuple(x.shape[2:])
     factor = [1.0 / draw.uniform(1.0, 1.6)] * 3 if draw.chance(0.5) else [1.0, 1.0, 1.0]
@@ -206,7 +215,7 @@ def _noise(x: Tensor, draw: _Draw) -> Tensor:
     """Noise as of a magnitude image, in air as well."""
     if draw.chance(0.3):
         return x
-    sd = draw.uniform(0.0, 0.12)
+    sd = draw.strength * draw.uniform(0.0, 0.12)
     first, second = draw.normal(*x.shape), draw.normal(*x.shape)
     return torch.hypot(x + sd * first, sd * second)
 

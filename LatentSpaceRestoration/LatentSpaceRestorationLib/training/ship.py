@@ -96,6 +96,7 @@ def ship_brain(shop: Workshop, networks: BrainNetworks) -> Bundle:
             "data": config.model.data,
             "population": config.model.population,
             "subjects": [s.name for s in shop.subjects if s.split == "train"],
+            "sites": sorted({s.site for s in shop.subjects if s.split == "train" and s.site}),
             "config": as_json(config),
         },
         "metrics": {"split": "tune", "scans": len(tune), **figures},
