@@ -77,7 +77,7 @@ def measured_part(volume: Volume) -> MeasuredPart:
     few = part[some][(measured & ~beside)[some]]
     if not few.size:
         few = part[measured]
-    low, air, high = np.percentile(few, (0.1, _AIR_PERCENTILE, 99.9)).astype(float)
+    low, air, high = np.percentile(few.astype(float), (0.1, _AIR_PERCENTILE, 99.9))
     room = _BEYOND * (high - low)
     # What interpolation has mixed with a frame.
     measured &= ~(beside & ((part < low - room) | (part > high + room)))

@@ -142,7 +142,7 @@ class BrainSettings:
 
     network: BrainNetwork = BrainNetwork()
     locator: Schedule = Schedule(600, batch=1, learning_rate=3e-3, warmup=20, average=0.99)
-    training: Schedule = Schedule(1900, batch=1, learning_rate=3e-3, warmup=20, average=0.995)
+    training: Schedule = Schedule(2400, batch=1, learning_rate=3e-3, warmup=20, average=0.995)
 
 
 @dataclass(frozen=True)

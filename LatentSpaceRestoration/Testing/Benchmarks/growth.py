@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from LatentSpaceRestorationLib.brain import BrainMask
 from LatentSpaceRestorationLib.demo import load_template
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.io import read_volume
+from LatentSpaceRestorationLib.preparation import LaidScan
 from LatentSpaceRestorationLib.preprocessing import Prepared
 from LatentSpaceRestorationLib.volume import Volume
 from machine import synchronise
@@ -70,11 +70,11 @@ class Growth:
 class _Preset(Detector):
     """A detector that begins with what it is given."""
 
-    given: tuple[Prepared, BrainMask]
+    given: tuple[Prepared, LaidScan]
 
     def prepare(
         self, volume: Volume, brain_mask: np.ndarray | None = None
-    ) -> tuple[Prepared, BrainMask]:
+    ) -> tuple[Prepared, LaidScan]:
         """What was given."""
         return self.given
 

@@ -1,12 +1,12 @@
 """Whether what lies around a head changes what is found in it.
 
-    python surroundings.py SUBJECTS.tsv [SUBJECTS.tsv ...] [--subjects N] [--scored N] [--deepbet]
+    python surroundings.py SUBJECTS.tsv ... [--subjects N] [--scored N] [--deepbet N] [--jobs N]
 
 Whole heads with a given brain mask: of the first table those of split `tune`, of others those of
 `unseen-site` first, and then all others. Each is changed in the ways of
 `surroundings_conditions.py`. Writes results/surroundings.md and results/surroundings.json.
-`--deepbet` sets the brain extraction of that name beside ours, if it is installed (it is no part of
-the project).
+`--deepbet` sets the brain extraction of that name beside ours in so many heads of a group; it must be
+installed, and is no part of the project.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ import csv
 import hashlib
 import io
 import json
+import multiprocessing
+import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -181,6 +185,20 @@ class Bench:
         return Found(head.name, head.group, condition.name, 0.0, 0.0, 0.0, *nothing, 0.0, (why,))
 
 
+def _measured(head: Head, scored: bool, beside: bool) -> list[Found]:
+    """A head in every condition, in a process of its own."""
+    rows = []
+    for row in Bench(beside).measure(head, scored):
+        rows.append(row)
+        print(
+            f"{row.head}, {row.condition}: Dice {row.dice:.3f} volume {row.plain:.3f} "
+            f"({row.given:.3f} of given) score {row.score} flagged {row.flagged_ml} {row.said}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return rows
+
+
 def heads_of(tables: list[Path], count: int) -> list[Head]:
     """Whole heads with a mask: at most so many of a table's held-out scans, and all other sites."""
     heads = []
@@ -287,23 +305,20 @@ def main() -> None:
     parser.add_argument("tables", type=Path, nargs="+", metavar="SUBJECTS.tsv")
     parser.add_argument("--subjects", type=int, default=10, help="held-out heads of each table")
     parser.add_argument("--scored", type=int, default=10, help="heads of a group to examine")
-    parser.add_argument("--deepbet", action="store_true")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--deepbet", type=int, default=0, help="heads of a group (default: none)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="heads at a time")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    bench, rows = Bench(options.deepbet), []
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    asked = []
     for head in heads_of(options.tables, options.subjects):
-        counts[head.group] = counts.get(head.group, 0) + 1
-        for row in bench.measure(head, counts[head.group] <= options.scored):
-            rows.append(row)
-            print(
-                f"{row.head}, {row.condition}: Dice {row.dice:.3f} volume {row.plain:.3f} "
-                f"({row.given:.3f} of given) score {row.score} flagged {row.flagged_ml} {row.said}",
-                file=sys.stderr,
-                flush=True,
-            )
+        counts[head.group] += 1
+        number = counts[head.group]
+        asked.append((head, number <= options.scored, number <= options.deepbet))
+    # What torch has begun in this process must not be copied into others.
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, fresh, torch.set_num_threads, (1,)) as pool:
+        rows = [row for found in pool.map(_measured, *zip(*asked, strict=True)) for row in found]
     text = table(rows)
     options.output.mkdir(exist_ok=True)
     (options.output / "surroundings.md").write_text(text, encoding="utf-8")
