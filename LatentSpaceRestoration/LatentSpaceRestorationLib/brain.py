@@ -54,10 +54,12 @@ class BrainNetworks:
         outline: draws it; in a box about the brain, if there is a locator, or else in a whole head.
         locator: finds where it is, at half the resolution; None in bundles made before there was
             one.
+        threshold: probability above which a voxel is brain.
     """
 
     outline: UNet3D
     locator: UNet3D | None = None
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,14 @@ def load_networks(bundle: Bundle) -> BrainNetworks:
         return network.eval()
 
     locator = load("locator", LOCATOR) if "locator" in bundle.config else None
-    return BrainNetworks(load("unet", OUTLINE), locator)
+    threshold = float(bundle.config.get("probability", 0.5))
+    return BrainNetworks(load("unet", OUTLINE), locator, threshold)
+
+
+def brain_found(networks: BrainNetworks, head: Head, device: str = "cpu") -> np.ndarray:
+    """(slices, rows, columns) bool, what the networks take for brain, in one piece."""
+    probability = brain_probability(networks, head, device)
+    return largest_piece(probability > networks.threshold) & head.inside
 
 
 def brain_probability(networks: BrainNetworks, head: Head, device: str = "cpu") -> np.ndarray:
@@ -245,7 +254,7 @@ def brain_probability(networks: BrainNetworks, head: Head, device: str = "cpu") 
         shown = scaled(box, darkest, float(np.median(head.array[found])))
         probability[:] = 0.0
         probability[there] = _looked_at_twice(networks.outline, shown, device)[here]
-        found = largest_piece(probability > 0.5)
+        found = largest_piece(probability > networks.threshold)
     return probability
 
 
@@ -315,7 +324,7 @@ def extract_brain(
         if extracted is None:
             raise InputError("no brain-extraction model is installed; give a brain mask")
         return BrainMask(extracted, EXTRACTED, (_TAKEN_AS_IT_IS,))
-    mask = largest_piece(brain_probability(networks, head, device) > 0.5) & head.inside
+    mask = brain_found(networks, head, device)
     volume = float(mask.sum()) * spacing_mm**3 / 1000.0
     if extracted is not None:
         # Part of a head, or a small one, may have no more voxels than a brain.

@@ -74,6 +74,11 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
         yield "alignment names no atlas"
     if not isinstance(config.get("brain_model", ""), str):
         yield "brain_model is no name"
+    probability = config.get("probability", 0.5)
+    if isinstance(probability, bool) or not isinstance(probability, int | float):
+        yield "probability is no number"
+    elif not 0.0 < probability < 1.0:
+        yield "probability is not between 0 and 1"
     for part in (*_NETWORKS, "scoring"):
         if not isinstance(config.get(part, {}), dict):
             yield f"{part} is no group of settings"

@@ -139,6 +139,7 @@ class LaidScan:
         found: where the brain comes from.
         turn: (4, 4) RAS of the scan -> RAS of the head, in mm.
         is_aligned: whether it lies as the atlas does; None where there is no atlas.
+        native: the brain on the grid of ``part``, where it is known there: given, or extracted.
     """
 
     volume: Volume
@@ -149,6 +150,7 @@ class LaidScan:
     found: BrainMask
     turn: np.ndarray
     is_aligned: bool | None
+    native: np.ndarray | None = None
 
     def prepared(self) -> Prepared:
         """Its slices, in model space.
@@ -162,7 +164,11 @@ class LaidScan:
         prepared = prepare(laid, self.head, self.mask, self.grid, origin)
         if not np.array_equal(self.turn, np.eye(4)):
             prepared = prepared.moved(np.linalg.inv(self.turn))
-        return replace(prepared, is_aligned=self.is_aligned)
+        native = None
+        if self.native is not None:
+            native = np.zeros(self.volume.shape, dtype=bool)
+            native[self.part.box] = self.native
+        return replace(prepared, is_aligned=self.is_aligned, native_mask=native)
 
 
 @dataclass(frozen=True)
@@ -233,7 +239,8 @@ class Preprocessing:
                 mask = mask_to_head(native, laid, turned)
             head = turned
         is_aligned = None if self.places is None else pose is not None
-        return LaidScan(volume, part, self.grid, head, mask, found, turn @ own, is_aligned)
+        turn = turn @ own
+        return LaidScan(volume, part, self.grid, head, mask, found, turn, is_aligned, native)
 
     def _through_origin(self, laid: Volume) -> Head:
         """On a grid whose middle is the origin, where an aligned brain has its own."""

@@ -23,6 +23,8 @@ DEPTH_MM = 150.0
 TOP_AREA_MM2 = 400.0
 #: Less brain than this, in ml, cannot be scored.
 MINIMUM_BRAIN_ML = 100.0
+#: Less than this share of a voxel says nothing of it.
+_LEAST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Prepared:
         native_shape, native_affine: the scan's own grid.
         cropped: share of the brain that lies outside the model's field of view.
         is_aligned: whether it lies as the model's atlas does; None where there is no atlas.
+        native_mask: (I, J, K) bool, brain on the scan's own grid, where that was given.
     """
 
     slices: np.ndarray
@@ -82,6 +85,7 @@ class Prepared:
     native_affine: np.ndarray
     cropped: float
     is_aligned: bool | None = None
+    native_mask: np.ndarray | None = None
 
     def moved(self, transform: np.ndarray) -> Prepared:
         """The same, where a scan lies that a rigid transform, (4, 4) in RAS mm, was applied to."""
@@ -117,7 +121,8 @@ class Prepared:
         """Bring the brain, and values in it, to the scan's own grid.
 
         What lies outside the brain does not count: each value is a mean over voxels of the brain,
-        and so is not damped at its border.
+        and so is not damped at its border. A brain that was given on that grid comes back as it
+        was, as far as the model saw it.
 
         Args:
             arrays: each (N, rows, columns), values in model space.
@@ -137,8 +142,11 @@ class Prepared:
             return result
 
         share = in_box(self.mask.astype(np.float32))
-        brain = share >= 0.5
-        weight = np.where(brain, 1.0 / np.maximum(share, 0.5), 0.0).astype(np.float32)
+        if self.native_mask is None:
+            brain = share >= 0.5
+        else:
+            brain = self.native_mask[box] & (share >= _LEAST_SHARE)
+        weight = np.where(brain, 1.0 / np.maximum(share, _LEAST_SHARE), 0.0).astype(np.float32)
         values = [whole(in_box(np.where(self.mask, a, 0.0)) * weight) for a in arrays]
         return whole(brain), values
 

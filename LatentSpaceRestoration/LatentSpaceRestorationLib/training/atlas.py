@@ -7,7 +7,9 @@ until it no longer moves (unbiased templates; Joshi et al., NeuroImage 2004, wit
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import reduce
 from operator import add
@@ -77,15 +79,21 @@ def _group_mean(
     progress: Callable[[list[Subject]], Iterable[Subject]],
 ) -> np.ndarray:
     mean: np.ndarray | None = None
+    # The networks that find brains take all cores by themselves.
+    at_once = os.cpu_count() or 1 if all(s.mask is not None for s in subjects) else 1
     for turn in range(MOST_ROUNDS + 1):
         places = Places.of(mean, grid)
-        sums = []
-        for subject in progress(subjects):
+
+        def sums_of(subject: Subject, places: Places | None = places) -> PlaceSums | None:
             try:
                 prepared = laid_scan(subject, grid, brains, places)[0].prepared()
             except InputError:
-                continue  # is reported when its slices are prepared
-            sums.append(PlaceSums.of(prepared.slices, prepared.mask, prepared.position))
+                return None  # is reported when its slices are prepared
+            return PlaceSums.of(prepared.slices, prepared.mask, prepared.position)
+
+        with ThreadPoolExecutor(at_once) as pool:
+            found = zip(progress(subjects), pool.map(sums_of, subjects), strict=True)
+            sums = [made for _, made in found if made is not None]
         if not sums:
             raise InputError(f"none of the {len(subjects)} scans can be used to make an atlas")
         new = PlaceStatistics.from_sums(reduce(add, sums)).symmetric().mean

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..brain import BrainNetworks, brain_probability, largest_piece
+from ..brain import BrainNetworks, brain_found
 from ..datasets import Subject
 from ..errors import InputError
 from ..evaluation.overlap import dice
@@ -148,7 +148,7 @@ def train_brain(
 def extraction_dice(networks: BrainNetworks, data: Heads, device: str = "cpu") -> dict[str, float]:
     """Median and least Dice over scans as they are."""
     scores = [
-        dice(largest_piece(brain_probability(networks, head, device) > 0.5) & head.inside, mask)
+        dice(brain_found(networks, head, device), mask)
         for head, mask in zip(data.heads, data.masks, strict=True)
     ]
     return {"dice_median": float(np.median(scores)), "dice_min": float(np.min(scores))}

@@ -138,8 +138,12 @@ class BrainNetwork:
 
 @dataclass(frozen=True)
 class BrainSettings:
-    """Brain extraction: the network that finds where the brain is, and the one of its outline."""
+    """Brain extraction: the network that finds where the brain is, and the one of its outline.
 
+    ``probability``: above which a voxel is brain.
+    """
+
+    probability: float = 0.6
     network: BrainNetwork = BrainNetwork()
     locator: Schedule = Schedule(600, batch=1, learning_rate=3e-3, warmup=20, average=0.99)
     training: Schedule = Schedule(2400, batch=1, learning_rate=3e-3, warmup=20, average=0.995)

@@ -92,6 +92,7 @@ def ship_brain(shop: Workshop, networks: BrainNetworks) -> Bundle:
         "spacing_mm": spacing,
         "unet": asdict(config.brain.network),
         "locator": asdict(config.brain.network),
+        "probability": networks.threshold,
         "training": {
             "data": config.model.data,
             "population": config.model.population,

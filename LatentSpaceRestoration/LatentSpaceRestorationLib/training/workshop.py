@@ -231,7 +231,7 @@ class Workshop:
             coarse = name == "locator"
             networks.append(train_brain(told["network"], train, tune, run, coarse=coarse))
             self._finished(run)
-        return BrainNetworks(outline=networks[1], locator=networks[0])
+        return BrainNetworks(networks[1], networks[0], settings.probability)
 
     def codes(self, vqvae: VQVAE, split: str, copies: int) -> Codes:
         """Codes of a set's slices, made once for a VQ-VAE."""

@@ -5,8 +5,8 @@
 Whole heads with a given brain mask: of the first table those of split `tune`, of others those of
 `unseen-site` first, and then all others. Each is changed in the ways of
 `surroundings_conditions.py`. Writes results/surroundings.md and results/surroundings.json.
-`--deepbet` sets the brain extraction of that name beside ours in so many heads of a group; it must be
-installed, and is no part of the project.
+`--deepbet` sets the brain extraction of that name beside ours in so many heads of a group; it must
+be installed, and is no part of the project.
 """
 
 from __future__ import annotations
