@@ -156,14 +156,22 @@ def roughly_scaled(array: np.ndarray) -> np.ndarray:
     Returns:
         (D, H, W) float32 in [0, BRIGHTEST].
     """
-    from skimage.filters import threshold_otsu
-
     low, high = np.percentile(array, (0.5, 99.5))
     if not high > low:
         return np.zeros(array.shape, np.float32)
     shifted = np.clip(array - low, 0.0, high - low)
-    tissue = shifted[shifted > threshold_otsu(shifted)]
+    tissue = shifted[shifted > _otsu(shifted)]
     return scaled(array, float(low), float(low) + float(np.median(tissue)))
+
+
+def _otsu(values: np.ndarray) -> float:
+    """Otsu's threshold (1979), of 256 bins. Slicer is not asked to install scikit-image for it."""
+    counts, edges = np.histogram(values, bins=256)
+    centres = (edges[:-1] + edges[1:]) / 2.0
+    below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[::-1][1:]
+    total = np.cumsum(counts * centres)
+    means = total[:-1] / np.maximum(below, 1), (total[-1] - total[:-1]) / np.maximum(above, 1)
+    return float(centres[(below * above * (means[0] - means[1]) ** 2).argmax()])
 
 
 def scaled(array: np.ndarray, air: float, tissue: float) -> np.ndarray:
@@ -290,7 +298,8 @@ def _looked_at(network: UNet3D, images: list[np.ndarray], device: str) -> list[n
     d, h, w = images[0].shape
     padding: list[int] = []
     for size in (w, h, d):
-        padding += [0, -size % network.multiple]
+        # Norms need more than one voxel at the coarsest level.
+        padding += [0, max(-size % network.multiple, 2 * network.multiple - size)]
     network = network.to(device)
 
     def look(part: slice) -> torch.Tensor:

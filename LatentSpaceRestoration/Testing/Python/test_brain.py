@@ -243,6 +243,14 @@ def test_a_head_without_a_network_or_without_a_brain_is_refused_in_one_line() ->
         extract_brain(*seen(head), 4.0, nothing)
 
 
+def test_a_little_scan_is_refused_as_any_other() -> None:
+    torch.manual_seed(0)
+    little = Volume(generated_brain((14, 12, 10)).array, np.diag([2.0, 2.0, 2.0, 1.0]))
+    networks = BrainNetworks(UNet3D([2, 2, 2]).eval(), UNet3D([2, 2, 2, 2]).eval())
+    with pytest.raises(InputError, match="no brain was found"):
+        extract_brain(*seen(little), 4.0, networks)
+
+
 def test_unet_gives_a_logit_for_every_voxel() -> None:
     torch.manual_seed(0)
     network = UNet3D([4, 6, 8]).eval()

@@ -13,7 +13,9 @@ from conftest import save_scan
 from LatentSpaceRestorationLib.datasets import Subject
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.evaluation.overlap import dice
-from LatentSpaceRestorationLib.preprocessing import CLIP, Grid, mask_to_head, prepare, to_head
+from LatentSpaceRestorationLib.memory import Placement
+from LatentSpaceRestorationLib.preparation import BrainFinder, Preprocessing
+from LatentSpaceRestorationLib.preprocessing import CLIP, Grid, to_head
 from LatentSpaceRestorationLib.training import prepare as prepare_module
 from LatentSpaceRestorationLib.training.augmentation import Augmentation, augment
 from LatentSpaceRestorationLib.training.prepare import Brains, PreparedSet, prepare_set
@@ -47,8 +49,8 @@ def test_slices_on_disk_are_what_inference_sees_and_are_made_once(
     slices = prepared().slices
     assert slices.names == ["S0", "S1"]
     scan = generated_brain((44, 52, 14), seed=1)
-    head = to_head(scan, 4.0)
-    expected = prepare(scan, head, mask_to_head(scan.array > 0, scan, head), GRID)
+    finder = BrainFinder(None, 0.0, lambda: Placement("cpu", {"brain": 1}))
+    expected, _ = Preprocessing(GRID, finder)(scan, scan.array > 0)
     own = torch.from_numpy(np.flatnonzero(slices.subject == 1))
     assert len(own) == 14
     restored, position = slices.take(own.flip(0))
