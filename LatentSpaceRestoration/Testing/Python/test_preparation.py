@@ -26,6 +26,7 @@ from LatentSpaceRestorationLib.training.slices import to_uint8
 from LatentSpaceRestorationLib.training.workshop import Workshop
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import rotation
+from scipy import ndimage
 from test_fitness import GRID, brain
 from tiny_training import write_training
 
@@ -176,6 +177,20 @@ def test_what_lies_around_a_brain_changes_nothing(value: float, atlas: np.ndarra
     inner = back[7:-2, 3:, 11:-5]
     assert inner.sum() == back.sum()
     assert 2.0 * (inner & mask).sum() / (inner.sum() + mask.sum()) > 0.97
+
+
+@pytest.mark.parametrize("value", [0.0, -5000.0, 32767.0])
+def test_an_extracted_brain_comes_back_whole_with_its_dark_rim(
+    value: float, atlas: np.ndarray
+) -> None:
+    scan = brain(9)
+    mask = scan.array > 20.0
+    rim = mask & ~ndimage.binary_erosion(mask)
+    values = np.where(rim, 0.02 * scan.array, scan.array)  # darker than all that is in the brain
+    values = np.where(mask, values, np.float32(value))
+    prepared, _ = Preprocessing(GRID, FINDER, Places.of(atlas, GRID))(replace(scan, array=values))
+    found, _ = prepared.brain_to_native()
+    assert 2.0 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.995
 
 
 def test_no_background_gets_into_the_rim_of_an_extracted_brain(atlas: np.ndarray) -> None:
