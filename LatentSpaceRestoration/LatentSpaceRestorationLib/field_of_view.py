@@ -79,8 +79,9 @@ def measured_part(volume: Volume) -> MeasuredPart:
         few = part[measured]
     low, air, high = np.percentile(few.astype(float), (0.1, _AIR_PERCENTILE, 99.9))
     room = _BEYOND * (high - low)
-    # What interpolation has mixed with a frame.
-    measured &= ~(beside & ((part < low - room) | (part > high + room)))
+    # What interpolation has mixed with a frame. Magnitudes are not negative, and may well be 0.
+    least = low - room if few.min() < 0 else min(low - room, 0.0)
+    measured &= ~(beside & ((part < least) | (part > high + room)))
     if not measured.all():
         part = np.where(measured, part, np.asarray(air, part.dtype))
     affine = volume.affine.copy()
@@ -129,21 +130,18 @@ def _frequent_on_faces(array: np.ndarray) -> list[float]:
 
 
 def _put_in(array: np.ndarray, value: float) -> np.ndarray:
-    """Solid regions of a value that reach far along the faces."""
+    """Regions of a value that are solid, three voxels thick, far along the faces."""
     same = array == value
     solid = _eroded(same)
-    at_faces = np.concatenate([face.ravel() for face in _faces(solid)])
     # What is solid a voxel further in is solid at the face as well.
-    least = 0.5 * _FACE_SHARE * at_faces.size
-    if at_faces.sum() < least:
+    least = 0.5 * _FACE_SHARE * sum(face.size for face in _faces(solid))
+    if sum(int(face.sum()) for face in _faces(solid)) < least:
         return np.zeros(array.shape, dtype=bool)
-    labels, count = ndimage.label(solid)
-    on_face = np.bincount(
-        np.concatenate([face.ravel() for face in _faces(labels)]), minlength=count + 1
-    )
-    on_face[0] = 0
-    # Once more, for the steps of a slanted plane.
-    return _dilated(_dilated((on_face >= least)[labels]) & same) & same
+    # With all that hangs together with it, however thin: slits between folds of a bare brain.
+    labels, count = ndimage.label(same)
+    at_faces = [face[where] for face, where in zip(_faces(labels), _faces(solid), strict=True)]
+    on_face = np.bincount(np.concatenate(at_faces), minlength=count + 1)
+    return (on_face >= least)[labels] & same
 
 
 def _eroded(mask: np.ndarray) -> np.ndarray:
