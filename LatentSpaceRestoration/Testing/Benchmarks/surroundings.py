@@ -3,7 +3,7 @@
     python surroundings.py SUBJECTS.tsv ... [--subjects N] [--scored N] [--deepbet N] [--jobs N]
 
 Whole heads with a given brain mask: of the first table those of split `tune`, of others those of
-`unseen-site` first, and then all others. Each is changed in the ways of
+`unseen-site` first, and then the others. Each is changed in the ways of
 `surroundings_conditions.py`. Writes results/surroundings.md and results/surroundings.json.
 `--deepbet` sets the brain extraction of that name beside ours in so many heads of a group; it must
 be installed, and is no part of the project.
@@ -200,14 +200,14 @@ def _measured(head: Head, scored: bool, beside: bool) -> list[Found]:
 
 
 def heads_of(tables: list[Path], count: int) -> list[Head]:
-    """Whole heads with a mask: at most so many of a table's held-out scans, and all other sites."""
+    """Whole heads with a mask: at most so many held out of each table, and of other sites."""
     heads = []
     for number, table in enumerate(tables):
         with table.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
         whole = [r for r in rows if r.get("skull", "head") == "head"]
         held_out = [r for r in whole if r["split"] == ("unseen-site" if number else "tune")][:count]
-        others = [r for r in whole if r["split"] == "train"] if number else []
+        others = [r for r in whole if r["split"] == "train"][:count] if number else []
         for row in (*held_out, *others):
             volume = read_volume(table.parent / row["t1w"])
             brain = read_mask(table.parent / row["brainmask"], volume)
@@ -303,7 +303,7 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tables", type=Path, nargs="+", metavar="SUBJECTS.tsv")
-    parser.add_argument("--subjects", type=int, default=10, help="held-out heads of each table")
+    parser.add_argument("--subjects", type=int, default=10, help="heads of a group, at most")
     parser.add_argument("--scored", type=int, default=10, help="heads of a group to examine")
     parser.add_argument("--deepbet", type=int, default=0, help="heads of a group (default: none)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="heads at a time")
