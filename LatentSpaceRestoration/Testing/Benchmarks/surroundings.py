@@ -317,13 +317,16 @@ def main() -> None:
         asked.append((head, number <= options.scored, number <= options.deepbet))
     # What torch has begun in this process must not be copied into others.
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, fresh, torch.set_num_threads, (1,)) as pool:
-        rows = [row for found in pool.map(_measured, *zip(*asked, strict=True)) for row in found]
-    text = table(rows)
+    rows: list[Found] = []
     options.output.mkdir(exist_ok=True)
-    (options.output / "surroundings.md").write_text(text, encoding="utf-8")
-    told = json.dumps([asdict(row) for row in rows], indent=1)
-    (options.output / "surroundings.json").write_text(told + "\n", encoding="utf-8")
+    with ProcessPoolExecutor(options.jobs, fresh, torch.set_num_threads, (1,)) as pool:
+        for found in pool.map(_measured, *zip(*asked, strict=True)):
+            rows += found
+            # After each head, so that a run that is cut short leaves what it has.
+            text = table(rows)
+            (options.output / "surroundings.md").write_text(text, encoding="utf-8")
+            told = json.dumps([asdict(row) for row in rows], indent=1)
+            (options.output / "surroundings.json").write_text(told + "\n", encoding="utf-8")
     print(text)
 
 
