@@ -64,6 +64,9 @@ def figures(output: str) -> dict[str, float]:
 @pytest.mark.parametrize("network", ["vqvae", pytest.param("baseline", marks=pytest.mark.slow)])
 def test_two_processes_give_the_losses_of_one(tmp_path: Path, network: str) -> None:
     settings = write_training(tmp_path, people=9)
+    # Aligned, these scans have ties between keys, each of which moves a tenth of the perplexity.
+    as_they_lie = settings.read_text() + "[alignment]\nalign = false\n"
+    settings.write_text(as_they_lie)
     results = {}
     for number in (1, 2):
         status, out, err = train(network, settings, f"work{number}", number)
