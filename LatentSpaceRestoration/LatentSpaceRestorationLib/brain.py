@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from .errors import InputError
-from .preprocessing import Head
+from .preprocessing import Head, crop
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -183,29 +183,9 @@ def scaled(array: np.ndarray, air: float, tissue: float) -> np.ndarray:
 def boxed(
     array: np.ndarray, centre: np.ndarray, shape: Sequence[int], fill: float = 0.0
 ) -> tuple[np.ndarray, tuple[slice, ...], tuple[slice, ...]]:
-    """A box of an array, whatever of it lies beyond.
-
-    Args:
-        array: (D, H, W).
-        centre: voxel that is to lie at ``shape // 2`` of the box.
-        shape: of the box.
-        fill: beyond the array.
-
-    Returns:
-        the box; where in it the array lies; and where in the array that is.
-    """
-    result = np.full(tuple(shape), fill, array.dtype)
-    begin = [int(c) - n // 2 for c, n in zip(centre, shape, strict=True)]
-    there = tuple(
-        slice(max(b, 0), max(min(b + n, size), 0))
-        for b, n, size in zip(begin, shape, array.shape, strict=True)
-    )
-    here = tuple(
-        slice(cut.start - b, max(cut.stop - b, cut.start - b))
-        for cut, b in zip(there, begin, strict=True)
-    )
-    result[here] = array[there]
-    return result, here, there
+    """As :func:`preprocessing.crop`, by the voxel that is to lie at ``shape // 2`` of the box."""
+    start = [int(c) - n // 2 for c, n in zip(centre, shape, strict=True)]
+    return crop(array, start, shape, fill)
 
 
 def middle_of(mask: np.ndarray) -> np.ndarray:

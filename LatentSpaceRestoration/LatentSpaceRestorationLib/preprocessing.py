@@ -282,8 +282,8 @@ def prepare(
             twice = round(2.0 * float((np.linalg.inv(head.affine) @ [*origin, 1.0])[axis])) + 1
         start.append((twice - size) // 2)
     shape = (last - first + 1, grid.rows, grid.columns)
-    slices = _crop(values, start, shape, -CLIP)
-    inside = _crop(mask, start, shape, False)
+    slices, _, _ = crop(values, start, shape, -CLIP)
+    inside, _, _ = crop(mask, start, shape, False)
     affine = head.affine.copy()
     affine[:3, 3] = head.affine[:3, :3] @ start + head.affine[:3, 3]
     position_mm = affine[2, 3] + affine[2, 0] * np.arange(shape[0])
@@ -304,17 +304,28 @@ def prepare(
     )
 
 
-def _crop(
-    array: np.ndarray, start: list[int], shape: tuple[int, int, int], fill: float | bool
-) -> np.ndarray:
-    """The box of ``shape`` from ``start`` (may be negative), padded with ``fill``."""
-    result = np.full(shape, fill, dtype=array.dtype)
-    source = tuple(
-        slice(max(s, 0), min(s + n, size))
+def crop(
+    array: np.ndarray, start: Sequence[int], shape: Sequence[int], fill: float | bool
+) -> tuple[np.ndarray, tuple[slice, ...], tuple[slice, ...]]:
+    """A box of an array, whatever of it lies beyond.
+
+    Args:
+        array: (D, H, W).
+        start: first voxel of the box; may be negative, or beyond the array.
+        shape: of the box.
+        fill: beyond the array.
+
+    Returns:
+        the box; where in it the array lies; and where in the array that is.
+    """
+    result = np.full(tuple(shape), fill, dtype=array.dtype)
+    there = tuple(
+        slice(max(s, 0), max(min(s + n, size), 0))
         for s, n, size in zip(start, shape, array.shape, strict=True)
     )
-    target = tuple(
-        slice(part.start - s, part.stop - s) for part, s in zip(source, start, strict=True)
+    here = tuple(
+        slice(cut.start - s, max(cut.stop - s, cut.start - s))
+        for cut, s in zip(there, start, strict=True)
     )
-    result[target] = array[source]
-    return result
+    result[here] = array[there]
+    return result, here, there

@@ -8,6 +8,8 @@ back, columns to the left.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -155,20 +157,21 @@ def _curve(x: Tensor, draw: _Draw, spread: float) -> Tensor:
 
 
 def _grown(y: Tensor, by: int) -> Tensor:
-    """A mask dilated by a cube, axis by axis."""
-    for axis in range(3):
-        size, pad = [1, 1, 1], [0, 0, 0]
-        size[axis], pad[axis] = 2 * by + 1, by
-        y = F.max_pool3d(y, size, 1, pad)
-    return y
+    """A mask dilated by a cube."""
+    return _axis_by_axis(F.max_pool3d, y, by)
 
 
 def _soft(y: Tensor, by: int) -> Tensor:
-    """Means over a cube, axis by axis."""
+    """Means over a cube."""
+    return _axis_by_axis(partial(F.avg_pool3d, count_include_pad=False), y, by)
+
+
+def _axis_by_axis(pool: Callable[..., Tensor], y: Tensor, by: int) -> Tensor:
+    """Pooled over a cube: along one axis after the other, which is many times faster."""
     for axis in range(3):
         size, pad = [1, 1, 1], [0, 0, 0]
         size[axis], pad[axis] = 2 * by + 1, by
-        y = F.avg_pool3d(y, size, 1, pad, count_include_pad=False)
+        y = pool(y, size, 1, pad)
     return y
 
 
