@@ -22,7 +22,7 @@ _FEWEST = 1000
 #: Values that are looked at, the most frequent on the faces first.
 _MOST_VALUES = 4
 #: Percentile of what was measured that stands for air, and how many voxels tell it.
-_AIR_PERCENTILE, _ENOUGH_VOXELS = 0.5, 500_000
+_AIR_PERCENTILE, _ENOUGH_VOXELS = 0.1, 500_000
 #: What lies at the seam of a frame, and by this share of the measured range beyond it, is a mixture
 #: of the two. The rim of an extracted brain is darker than the brain, by less.
 _BEYOND = 0.25

@@ -34,7 +34,7 @@ class Bright(UNet3D):
         super().__init__([2, 2])
 
     def forward(self, x: Tensor) -> Tensor:
-        return 20.0 * (x - 1e-3)  # what was put in has the value of the darkest there is
+        return 20.0 * (x - 0.1)
 
 
 def ball() -> tuple[np.ndarray, np.ndarray]:
