@@ -33,8 +33,6 @@ BOX = (96, 112, 96)
 COARSE = 2
 #: Brightest intensity that a network is shown, in the brain's median above air.
 BRIGHTEST = 3.0
-
-
 #: Less than this, in ml, is no whole brain of an adult.
 _WHOLE_ML = 700.0
 #: The box is laid about the brain at most so often, until its middle moves by no more, in voxels.

@@ -5,6 +5,9 @@ Alone, a process is the first of one, and sums are what they were.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -63,6 +66,16 @@ def wait() -> None:
     """Until every process is here."""
     if are_several():
         total(torch.zeros(1, device=_device()))
+
+
+@contextmanager
+def first_goes_first() -> Iterator[None]:
+    """The first process does what stands in the block, then the others: they find its files."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()
 
 
 def _device() -> str:

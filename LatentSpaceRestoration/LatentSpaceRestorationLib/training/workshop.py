@@ -97,19 +97,15 @@ class Workshop:
         """What heads are aligned with, (depths, h, w); None if they are taken as they lie."""
         if not self.config.alignment.align:
             return None
-        if processes.rank() > 0:
-            processes.wait()  # until the first process has made the file
-        made = make_atlas(
-            self._of_split("train"),
-            self.config.grid,
-            self.folder / SLICES,
-            Brains([self.folder], self.device),
-            report=self._say,
-            progress=self._through("aligning train"),
-        )
-        if processes.rank() == 0:
-            processes.wait()
-        return made
+        with processes.first_goes_first():
+            return make_atlas(
+                self._of_split("train"),
+                self.config.grid,
+                self.folder / SLICES,
+                Brains([self.folder], self.device),
+                report=self._say,
+                progress=self._through("aligning train"),
+            )
 
     def prepared(self, split: str) -> PreparedSet:
         """The slices of a set; of the training set with the copies.
@@ -119,20 +115,17 @@ class Workshop:
         """
         if split not in self._sets:
             atlas = self.atlas
-            if processes.rank() > 0:
-                processes.wait()  # until the first process has made the files
-            made = prepare_set(
-                self._of_split(split),
-                self.config.grid,
-                self.folder / SLICES,
-                Brains([self.folder], self.device),
-                atlas=atlas,
-                augmentation=self.config.volume_augmentation if split == "train" else None,
-                report=self._say,
-                progress=self._through(f"preparing {split}"),
-            )
-            if processes.rank() == 0:
-                processes.wait()
+            with processes.first_goes_first():
+                made = prepare_set(
+                    self._of_split(split),
+                    self.config.grid,
+                    self.folder / SLICES,
+                    Brains([self.folder], self.device),
+                    atlas=atlas,
+                    augmentation=self.config.volume_augmentation if split == "train" else None,
+                    report=self._say,
+                    progress=self._through(f"preparing {split}"),
+                )
             _refuse_twins(self._sets, split, made)
             self._sets[split] = made
         return self._sets[split]
@@ -223,7 +216,8 @@ class Workshop:
         spacing = self.config.grid.spacing_mm
         train = load_heads(self._of_split("train"), spacing, self._say)
         tune = load_heads(self._of_split("tune"), spacing, self._say)
-        key = hashlib.sha256(b"".join(head.array.tobytes() for head in train.heads)).hexdigest()
+        arrays = [*(head.array for head in train.heads), *train.masks]
+        key = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
         networks = []
         for name, schedule in (("locator", settings.locator), ("unet", settings.training)):
             told = {"network": asdict(settings.network), "training": asdict(schedule)}
