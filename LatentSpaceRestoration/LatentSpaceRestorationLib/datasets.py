@@ -17,8 +17,11 @@ from pathlib import Path
 from .errors import InputError, OutputError
 from .io import reason, written_whole
 
-SPLITS = ("train", "calibrate", "tune", "test")
-_FILES = ("t1w", "brainmask", "lesion")
+#: ``unseen-site`` is of scanners that nothing is trained or calibrated on: to choose by.
+SPLITS = ("train", "calibrate", "tune", "test", "unseen-site")
+#: What stands where a table has no value, as BIDS writes it.
+NOTHING = "n/a"
+_FILES = ("t1w", "brainmask", "lesion", "tissue")
 _COLUMNS = ("subject", "session", "split", *_FILES, "site")
 _TABLES = {".tsv": "\t", ".csv": ","}
 #: Fewer calibration scans than this are refused by ``lsr calibrate``.
@@ -37,6 +40,7 @@ class Subject:
         lesion: ground truth, on the scan's grid; None if there is none.
         person: whose scan it is, where people have several; empty if that is ``name``.
         site: where it was made, as the source names it; empty if it does not.
+        tissue: map of up to eight tissues, from 1, on the scan's grid; None if there is none.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Subject:
     lesion: Path | None = None
     person: str = ""
     site: str = ""
+    tissue: Path | None = None
 
     @property
     def owner(self) -> str:
@@ -73,8 +78,7 @@ class Splits:
 
 
 def read_subjects(
-    source: Path,
-    *,
+    *sources: Path,
     splits: Splits | None = None,
     report: Callable[[str], None] | None = None,
     strict: bool = True,
@@ -82,11 +86,13 @@ def read_subjects(
     """Read which scans there are.
 
     Args:
-        source: a table, with a row a scan and the columns ``subject``, ``t1w`` and, as there are,
-            ``split``, ``session``, ``site``, ``brainmask`` and ``lesion`` (files relative to the
-            table; ``.csv`` with commas, otherwise tabs); a BIDS data set; a folder in the layout of
-            the MOOD challenge (``toy`` and ``toy_label`` beside the healthy scans); a folder of
-            images or of DICOM series.
+        sources: each a table, with a row a scan and the columns ``subject``, ``t1w`` and, as there
+            are, ``split``, ``session``, ``site``, ``brainmask``, ``tissue`` and ``lesion`` (files
+            relative to the table; ``.csv`` with commas, otherwise tabs), or with the tissues of
+            ``x_T1w.nii.gz`` in ``x_tissue.nii.gz`` beside it; a BIDS data set; a folder in the
+            layout of the MOOD challenge (``toy`` and ``toy_label`` beside the healthy scans); a
+            folder of images or of DICOM series. Of several, the scans of one that names no sites
+            are of one site, which is called as its folder.
         splits: how to share out the persons if the source does not; None leaves their split empty.
         report: takes a line of text, on a draw that was made.
         strict: whether a table is refused that names a missing file, or leaves a split empty.
@@ -96,14 +102,20 @@ def read_subjects(
             person in two sets.
         OutputError: the draw cannot be kept.
     """
+    subjects = [subject for source in sources for subject in _read(Path(source), strict)]
+    if len(sources) > 1:
+        subjects = [s if s.site else replace(s, site=s.scan.parent.name) for s in subjects]
+    named = " and ".join(str(source) for source in sources)
+    if splits is not None and any(not subject.split for subject in subjects):
+        subjects = _share_out(named, subjects, splits, report or (lambda _: None))
+    _check(named, subjects)
+    return subjects
+
+
+def _read(source: Path, strict: bool) -> list[Subject]:
     from . import layouts
 
-    source = Path(source)
-    subjects = layouts.read_folder(source) if source.is_dir() else read_table(source, strict)
-    if splits is not None and any(not subject.split for subject in subjects):
-        subjects = _share_out(source, subjects, splits, report or (lambda _: None))
-    _check(source, subjects)
-    return subjects
+    return layouts.read_folder(source) if source.is_dir() else read_table(source, strict)
 
 
 def of_split(subjects: Iterable[Subject], split: str) -> Iterator[Subject]:
@@ -125,12 +137,15 @@ def read_table(table: Path, strict: bool = True) -> list[Subject]:
         for file in files:
             if strict and file is not None and not file.exists():
                 raise InputError(f"{table}: {file} of subject {name} does not exist")
-        image, mask, lesion = files
+        image, mask, lesion, tissue = files
         assert image is not None
+        beside = image.with_name(image.name.replace("_T1w.", "_tissue."))
+        if tissue is None and beside != image and beside.is_file():
+            tissue = beside
         session = row.get("session") or ""
         own = f"{name}_{session}" if session else name
         person, site = name if session else "", row.get("site") or ""
-        subjects.append(Subject(own, split, image, mask, lesion, person, site))
+        subjects.append(Subject(own, split, image, mask, lesion, person, site, tissue))
     if not subjects:
         raise InputError(f"{table}: names no subjects; give it a row for each scan")
     return subjects
@@ -141,7 +156,8 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, delimiter=delimiter)
-            columns, rows = set(reader.fieldnames or ()), list(reader)
+            columns = set(reader.fieldnames or ())
+            rows = [{k: "" if v == NOTHING else v for k, v in row.items()} for row in reader]
     except OSError as error:
         raise InputError(
             f"{table}: cannot be read ({error.strerror}); give a folder of scans or a subjects "
@@ -169,7 +185,8 @@ def write_table(file: Path, subjects: Iterable[Subject]) -> None:
     writer.writerow(_COLUMNS)
     for s in subjects:
         session = s.name.removeprefix(s.owner).lstrip("_") if s.person else ""
-        files = [str(path.absolute()) if path else "" for path in (s.scan, s.mask, s.lesion)]
+        paths = (s.scan, s.mask, s.lesion, s.tissue)
+        files = [str(path.absolute()) if path else "" for path in paths]
         writer.writerow([s.owner, session, s.split, *files, s.site])
     remedy = "choose a folder that can be written"
     try:
@@ -181,7 +198,7 @@ def write_table(file: Path, subjects: Iterable[Subject]) -> None:
 
 
 def _share_out(
-    source: Path, subjects: list[Subject], splits: Splits, report: Callable[[str], None]
+    source: str, subjects: list[Subject], splits: Splits, report: Callable[[str], None]
 ) -> list[Subject]:
     """Give each person without a set one, and keep the draw."""
     given = {s.owner: s.split for s in subjects if s.split}
@@ -233,7 +250,7 @@ def draw(given: Mapping[str, str], splits: Splits) -> dict[str, str] | None:
     return chosen if counts["train"] else None
 
 
-def _check(source: Path, subjects: list[Subject]) -> None:
+def _check(source: str, subjects: list[Subject]) -> None:
     """One set a person, one scan a name."""
     splits: dict[str, str] = {}
     names: set[str] = set()

@@ -90,6 +90,33 @@ def read_mask(path: str | Path, scan: Volume) -> np.ndarray:
         InputError: naming the mask, as ``read_volume`` does, and if its shape or affine is not the
             scan's, or nothing is in it.
     """
+    inside = _read_on_grid(path, scan) > 0.5
+    if not inside.any():
+        raise InputError(f"{path}: the mask is empty; give one that marks the brain with ones")
+    return inside
+
+
+def read_labels(path: str | Path, scan: Volume, most: int) -> np.ndarray:
+    """Read a map of labels that lies on a scan's own grid.
+
+    Args:
+        path: image file of whole numbers.
+        scan: the volume that it belongs to.
+        most: the largest label.
+
+    Returns:
+        (I, J, K) uint8, the scan's shape.
+
+    Raises:
+        InputError: as of :func:`read_mask`, and if there are other values than 0 to ``most``.
+    """
+    array = _read_on_grid(path, scan)
+    if array.min() < 0 or array.max() > most or not np.array_equal(array, np.round(array)):
+        raise InputError(f"{path}: is no map of labels from 0 to {most}; give one")
+    return array.astype(np.uint8)
+
+
+def _read_on_grid(path: str | Path, scan: Volume) -> np.ndarray:
     mask = _read(path)
     if mask.shape != scan.shape:
         raise InputError(
@@ -105,10 +132,7 @@ def read_mask(path: str | Path, scan: Volume) -> np.ndarray:
             f"{path}: the mask lies elsewhere than the scan (corners are up to {distance:.1f} mm "
             "apart); give a mask on the scan's own grid"
         )
-    inside = mask.array > 0.5
-    if not inside.any():
-        raise InputError(f"{path}: the mask is empty; give one that marks the brain with ones")
-    return inside
+    return mask.array
 
 
 def read_geometry(path: str | Path) -> Nifti1Pair | None:

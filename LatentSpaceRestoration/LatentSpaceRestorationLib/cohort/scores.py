@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..datasets import NOTHING
 from ..io import written_whole
 from .inputs import Scan
 from .settings import Settings
 
 TABLE, COLUMNS = "scores.tsv", "scores.json"
 DONE, FAILED = "done", "failed"
-#: What stands where there is nothing, as in all tables of BIDS.
-NOTHING = "n/a"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..datasets import NOTHING
 from ..errors import InputError
 from ..io import reason, scan_name, written_whole
 from ..outputs import FIGURES, PICTURE
@@ -100,7 +101,7 @@ def _rows(table: Path) -> list[dict[str, str]]:
     except csv.Error as error:
         raise InputError(f"{table}: is not a table ({error}); run the cohort again") from error
     return [
-        {k: v for k, v in row.items() if k and isinstance(v, str) and v != "n/a"} for row in rows
+        {k: v for k, v in row.items() if k and isinstance(v, str) and v != NOTHING} for row in rows
     ]
 
 

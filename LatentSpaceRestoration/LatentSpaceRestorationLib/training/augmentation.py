@@ -1,4 +1,8 @@
-"""Small changes to slices that leave them healthy: one scanner's scans are all there is."""
+"""Changes to slices that leave them healthy: those between people, and those between scanners.
+
+A slice has one style, drawn for it as a whole: a network can read it off the slice, and is
+surprised only by what does not fit (after Billot et al., SynthSeg, Medical Image Analysis 2023).
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,13 @@ class Augmentation:
         elastic: amplitude of a smooth displacement, share of the field of view.
         contrast, brightness: z -> (1 +- contrast) z +- brightness, inside the brain.
         bend: strength of a smooth monotonic change of the intensity curve.
+        curve: standard deviation of the logarithms of the slopes of a random rising curve, in
+            steps of ``_KNOT``; where tissue lies in between stays where it was.
+        tissue: standard deviation of what is added to each tissue, where there is a map of them.
         bias: amplitude of a smooth additive field (robust standard deviations).
         noise: largest standard deviation of white noise, added to the input only.
         blur: probability of a 3x3 smoothing of the input.
+        rim: probability of a brain whose outermost voxels were cut off.
     """
 
     rotation_deg: float = 8.0
@@ -36,9 +44,18 @@ class Augmentation:
     contrast: float = 0.12
     brightness: float = 0.12
     bend: float = 0.1
+    curve: float = 0.0
+    tissue: float = 0.0
     bias: float = 0.15
     noise: float = 0.12
     blur: float = 0.15
+    rim: float = 0.0
+
+
+#: Intensities between the knots of a random curve, in robust standard deviations.
+_KNOT = 0.75
+#: Tissues of a map, with 0 for none.
+TISSUES = 9
 
 
 def augment(
@@ -46,6 +63,7 @@ def augment(
     settings: Augmentation,
     generator: torch.Generator,
     *,
+    tissue: Tensor | None = None,
     is_share: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Change a batch of slices.
@@ -54,6 +72,7 @@ def augment(
         slices: (B, 1, H, W) float32 in [-CLIP, CLIP], -CLIP outside the brain.
         settings: ranges.
         generator: source of the randomness.
+        tissue: (B, 1, H, W) uint8 below ``TISSUES``, 0 where it is not known.
         is_share: whether the slices are this process's share of a batch. The randomness is then
             drawn for the whole batch: a slice is changed in the same way by however many processes
             the batch is shared.
@@ -90,10 +109,21 @@ def augment(
     # Shifted so that the padding of grid_sample, zero, is the value outside the brain.
     moved = F.grid_sample(slices + CLIP, where, mode="bilinear", align_corners=False)
     brain = (moved > 0.05).float()
+    if settings.rim > 0:
+        tight = -F.max_pool2d(F.pad(-brain, (1, 1, 1, 1)), 3, 1)
+        brain = torch.where(chance(1, 1, 1) < settings.rim, tight, brain)
     value = moved - CLIP
     value = value * (1.0 + settings.contrast * uniform(1, 1, 1))
     value = value + settings.brightness * uniform(1, 1, 1)
     value = value + settings.bend * uniform(1, 1, 1) * (value.square() - 1.0) * 0.5
+    if settings.curve > 0:
+        knots = round(2.0 * CLIP / _KNOT)
+        steps = torch.randn(whole, knots, generator=generator)[part]
+        value = _along_curves(value, torch.exp(settings.curve * steps))
+    if settings.tissue > 0:
+        offsets = settings.tissue * torch.randn(whole, TISSUES, generator=generator)[part]
+        if tissue is not None:
+            value = value + _by_tissue(tissue, offsets, where)
     field = F.interpolate(uniform(1, 4, 3), (height, width), mode="bicubic", align_corners=True)
     value = value + settings.bias * field
     target = (value.clamp(-CLIP, CLIP) + CLIP) * brain - CLIP
@@ -108,6 +138,43 @@ def augment(
     return noisy.clamp(-CLIP, CLIP), target
 
 
+def _along_curves(value: Tensor, slopes: Tensor) -> Tensor:
+    """Intensities by rising curves that leave the middle of tissue, and its spread, as they are.
+
+    Args:
+        value: (B, 1, H, W).
+        slopes: (B, K) of each curve, from -CLIP to CLIP.
+    """
+    batch, knots = slopes.shape
+    # Between the quartiles of a normal distribution, in units of its standard deviation.
+    quartile = 0.6745
+    heights = F.pad(torch.cumsum(slopes, 1), (1, 0)) * (2.0 * CLIP / knots)
+
+    def along(values: Tensor) -> Tensor:
+        place = (values.reshape(batch, -1).clamp(-CLIP, CLIP) + CLIP) * (knots / (2.0 * CLIP))
+        low = place.floor().clamp(max=knots - 1).long()
+        rise = slopes.gather(1, low) * (place - low) * (2.0 * CLIP / knots)
+        return (heights.gather(1, low) + rise).reshape(values.shape)
+
+    low, middle, high = along(torch.tensor([[-quartile, 0.0, quartile]]).expand(batch, 3)).T
+    spread = ((high - low) / (2.0 * quartile)).view(-1, 1, 1, 1)
+    return (along(value) - middle.view(-1, 1, 1, 1)) / spread
+
+
+def _by_tissue(tissue: Tensor, offsets: Tensor, where: Tensor) -> Tensor:
+    """(B, 1, H, W), what is added at each voxel, gently from tissue to tissue.
+
+    Args:
+        tissue: (B, 1, H, W) uint8.
+        offsets: (B, TISSUES), of which the first is not used.
+        where: (B, H, W, 2) positions of ``grid_sample``.
+    """
+    offsets = torch.cat([torch.zeros_like(offsets[:, :1]), offsets[:, 1:]], 1)
+    added = offsets.gather(1, tissue.flatten(1).long()).reshape(tissue.shape)
+    added = F.avg_pool2d(added, 3, 1, 1)
+    return F.grid_sample(added, where, mode="bilinear", align_corners=False)
+
+
 def augmented_batch(
     data: Slices, run: Run, step: int, settings: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,8 +183,9 @@ def augmented_batch(
     Returns:
         input (channels_last) and target of :func:`augment`, and (B,) positions.
     """
-    images, position = data.take(run.batch(len(data), step))
+    index = run.batch(len(data), step)
+    images, position = data.take(index)
     with torch.autocast("cpu", enabled=False):
-        x, target = augment(images, settings, generator)
+        x, target = augment(images, settings, generator, tissue=data.tissue_of(index))
     x = x.to(run.device).contiguous(memory_format=torch.channels_last)
     return x, target.to(run.device), position.to(run.device)

@@ -48,11 +48,16 @@ class DataSettings:
 
     Attributes:
         source: table or folder, relative to the file of settings.
+        further: the same, of other sites.
+        balance: how much a training scan of a site of few counts: for (scans of the largest site /
+            scans of its own) to this power; 0 for all alike.
         calibrate, tune: shares of all persons.
         seed: of the draw.
     """
 
     source: str = ""
+    further: tuple[str, ...] = ()
+    balance: float = 0.4
     calibrate: float = 0.2
     tune: float = 0.1
     seed: int = 0
@@ -81,10 +86,16 @@ class VQVAENetwork:
 
 @dataclass(frozen=True)
 class VQVAESettings:
-    """The VQ-VAE. ``codebook_start``: steps as a plain autoencoder before there are codes."""
+    """The VQ-VAE.
+
+    Attributes:
+        codebook_start: steps as a plain autoencoder before there are codes.
+        gradient: weight, beside that of the intensities, of the differences between neighbours.
+    """
 
     network: VQVAENetwork = VQVAENetwork()
     codebook_start: int = 150
+    gradient: float = 0.0
     training: Schedule = Schedule(1100, batch=32, learning_rate=1.5e-3, average=0.99)
 
 
@@ -203,7 +214,7 @@ def read_config(file: Path, changes: Iterable[str] = ()) -> Config:
     """Read settings.
 
     Args:
-        file: TOML; ``data.source`` in it is relative to its folder.
+        file: TOML; ``data.source`` and ``data.further`` in it are relative to its folder.
         changes: ``section.key=value``, as they would stand in the file.
 
     Raises:
@@ -217,9 +228,13 @@ def read_config(file: Path, changes: Iterable[str] = ()) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: is not TOML ({error}); mend it") from error
     config = _merged(Config(), told, str(file))
-    if config.data.source:
-        source = str(file.parent / Path(config.data.source).expanduser())
-        config = replace(config, data=replace(config.data, source=source))
+    data = config.data
+
+    def found(source: str) -> str:
+        return str(file.parent / Path(source).expanduser()) if source else ""
+
+    data = replace(data, source=found(data.source), further=tuple(map(found, data.further)))
+    config = replace(config, data=data)
     for change in changes:
         config = _merged(config, _parsed(change), f"--set {change}")
     _check(config, str(file))
@@ -241,6 +256,7 @@ def as_json(config: Config) -> dict[str, Any]:
     """All settings for ``model.json``: without the folders of who trained it."""
     told = asdict(config)
     told["data"]["source"] = Path(config.data.source).name
+    told["data"]["further"] = [Path(source).name for source in config.data.further]
     return told
 
 

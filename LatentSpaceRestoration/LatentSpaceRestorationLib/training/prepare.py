@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -23,18 +24,19 @@ from ..bundle import Bundle, find_bundle, read_bundle
 from ..datasets import Subject
 from ..detector import BRAIN_BUNDLE
 from ..errors import BundleError, InputError
-from ..io import read_mask, read_volume
+from ..io import read_labels, read_mask, read_volume
 from ..memory import Placement
 from ..pose import Places
 from ..preparation import BrainFinder, LaidScan, Preprocessing
-from ..preprocessing import CLIP, Grid
-from ..volume import check
+from ..preprocessing import CLIP, Grid, Prepared
+from ..volume import Volume, check, resample
+from .augmentation import TISSUES
 from .checkpoint import write_whole
 from .slices import Pieces, Slices, to_uint8
 from .volume_augmentation import VolumeAugmentation, vary_head, version
 
 #: Changes with every change of the way from a scan to its slices.
-VERSION = 2
+VERSION = 3
 #: Spacings that differ by less than this, in mm, are one.
 _SAME_SPACING_MM = 0.05
 
@@ -65,6 +67,7 @@ class _Entry:
     file: Path
     position: np.ndarray
     spacing: tuple[float, ...]
+    tissue: Path | None
 
 
 class Brains:
@@ -154,6 +157,7 @@ def prepare_set(
     *,
     atlas: np.ndarray | None = None,
     augmentation: VolumeAugmentation | None = None,
+    balance: float = 0.0,
     report: Report = print,
     progress: Callable[[list[Subject]], Iterable[Subject]] = iter,
 ) -> PreparedSet:
@@ -168,6 +172,8 @@ def prepare_set(
         brains: finds masks.
         atlas: from :func:`atlas.make_atlas`; None takes heads as they lie.
         augmentation: of the copies of each scan; None makes none.
+        balance: a scan of a site of few stands for several: for the share of the largest site's
+            number in its own's, to this power; 0 takes each once.
         report: takes a line of text.
         progress: goes through the subjects, and may tell how far it is.
 
@@ -180,6 +186,7 @@ def prepare_set(
     left_out: dict[str, str] = {}
     entries: list[_Entry] = []
     owner: list[int] = []
+    count = Counter(subject.site for subject in subjects)
     for subject in progress(subjects):
         try:
             digest = content_hash(subject.scan)
@@ -188,6 +195,7 @@ def prepare_set(
             left_out[subject.name] = str(error)
             report(f"left out: {subject.name}: {error}")
             continue
+        made *= round((max(count.values()) / count[subject.site]) ** balance)
         owner += [len(scans)] * len(made)
         scans[subject.name] = digest
         entries += made
@@ -196,11 +204,13 @@ def prepare_set(
         raise InputError(f"none of the {len(subjects)} scans can be used; the first: {first}")
     _report_spacings(entries, grid, report)
     lengths = [len(entry.position) for entry in entries]
+    tissues = [entry.tissue for entry in entries]
     slices = Slices(
         Pieces([entry.file for entry in entries], lengths),
         np.concatenate([entry.position for entry in entries]),
         np.repeat(owner, lengths),
         list(scans),
+        Pieces(tissues, lengths) if any(tissues) else None,
     )
     key = hashed([entry.file.stem for entry in entries] + [str(copies)])
     return PreparedSet(slices, scans, left_out, key)
@@ -217,7 +227,8 @@ def _entries(
 ) -> list[_Entry]:
     """The scan's own slices, and those of its copies."""
     lying = "" if atlas is None else hashlib.sha256(atlas.tobytes()).hexdigest()
-    base = [digest, brains.key(subject), asdict(grid), CLIP, VERSION, lying]
+    tissue = "" if subject.tissue is None else content_hash(subject.tissue)
+    base = [digest, brains.key(subject), asdict(grid), CLIP, VERSION, lying, tissue]
     copies = augmentation.copies if augmentation is not None else 0
     keys = [hashed(base)]
     if augmentation is not None and copies:
@@ -228,17 +239,25 @@ def _entries(
     if all(entry is not None for entry in found):
         return [entry for entry in found if entry is not None]
     laid, spacing = laid_scan(subject, grid, brains, Places.of(atlas, grid))
+    tissues = None if subject.tissue is None else _tissues(subject.tissue, laid)
+    head_affine = laid.head.affine
     entries = []
     for number, (key, entry) in enumerate(zip(keys, found, strict=True)):
         if entry is None:
-            copy = laid
+            copy, labels = laid, tissues
             if number and augmentation is not None:
                 seed = int(hashed([digest, augmentation.seed, number])[:8], 16)
                 head, mask = laid.head, laid.mask & laid.head.inside
-                head, mask = vary_head(head, mask, grid.spacing_mm, augmentation, seed)
+                head, mask, labels = vary_head(
+                    head, mask, grid.spacing_mm, augmentation, seed, labels
+                )
                 copy = replace(laid, head=head, mask=mask)
             prepared = copy.prepared()
-            entry = _keep(cache, key, to_uint8(prepared.slices), prepared.position, list(spacing))
+            if labels is not None:
+                there = Volume(labels.astype(np.float32), np.linalg.inv(copy.turn) @ head_affine)
+                cut = resample(there, prepared.slices.shape, prepared.affine, order=0)
+                labels = cut.astype(np.uint8)
+            entry = _keep(cache, key, prepared, labels, list(spacing))
         entries.append(entry)
     return entries
 
@@ -248,34 +267,72 @@ def hashed(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _tissues(file: Path, laid: LaidScan) -> np.ndarray:
+    """(slices, rows, columns) uint8 on the head's grid, the tissue that fills most of a voxel."""
+    labels = read_labels(file, laid.volume, TISSUES - 1)
+    affine, shape = laid.turn @ laid.volume.affine, laid.head.array.shape
+    most = np.full(shape, 0.5, np.float32)
+    found = np.zeros(shape, np.uint8)
+    for label in range(1, TISSUES):
+        source = Volume((labels == label).astype(np.float32), affine)
+        share = resample(source, shape, laid.head.affine)
+        found[share > most] = label
+        most = np.maximum(most, share)
+    return found
+
+
 def _keep(
-    cache: Path, key: str, values: np.ndarray, position: np.ndarray, spacing: list[float]
+    cache: Path,
+    key: str,
+    prepared: Prepared,
+    tissues: np.ndarray | None,
+    spacing: list[float],
 ) -> _Entry:
     """Write slices, and then the note that says that they are whole."""
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    write_whole(cache / f"{key}.npy", buffer.getbuffer())
+    file = cache / f"{key}.npy"
+    size = _write_array(file, to_uint8(prepared.slices))
+    if tissues is not None:
+        _write_array(_tissue_file(file), tissues)
     note = {
-        "shape": list(values.shape),
-        "bytes": buffer.getbuffer().nbytes,
-        "position": [float(p) for p in position],
+        "shape": list(prepared.slices.shape),
+        "bytes": size,
+        "position": [float(p) for p in prepared.position],
         "spacing_mm": spacing,
+        "tissue": tissues is not None,
     }
-    write_whole(cache / f"{key}.json", json.dumps(note).encode())
-    return _Entry(cache / f"{key}.npy", position.astype(np.float32), tuple(spacing))
+    write_whole(file.with_suffix(".json"), json.dumps(note).encode())
+    return _entry(file, note)
+
+
+def _write_array(file: Path, array: np.ndarray) -> int:
+    """Bytes that were written."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_whole(file, buffer.getbuffer())
+    return buffer.getbuffer().nbytes
+
+
+def _tissue_file(file: Path) -> Path:
+    return file.with_name(f"{file.stem}-tissue.npy")
+
+
+def _entry(file: Path, note: Mapping[str, Any]) -> _Entry:
+    position = np.array(note["position"], dtype=np.float32)
+    tissue = _tissue_file(file) if note["tissue"] else None
+    return _Entry(file, position, tuple(note["spacing_mm"]), tissue)
 
 
 def _cached(cache: Path, key: str) -> _Entry | None:
     """Slices that were kept whole; None if there are none."""
-    file, note = cache / f"{key}.npy", cache / f"{key}.json"
+    file = cache / f"{key}.npy"
     try:
-        told: Mapping[str, Any] = json.loads(note.read_bytes())
-        if file.stat().st_size != told["bytes"]:
-            return None
-        position = np.array(told["position"], dtype=np.float32)
-        return _Entry(file, position, tuple(told["spacing_mm"]))
+        told: Mapping[str, Any] = json.loads(file.with_suffix(".json").read_bytes())
+        entry = _entry(file, told)
+        tissue_size = entry.tissue.stat().st_size if entry.tissue is not None else told["bytes"]
+        is_whole = file.stat().st_size == told["bytes"] == tissue_size
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return entry if is_whole else None
 
 
 def _report_spacings(entries: list[_Entry], grid: Grid, report: Report) -> None:

@@ -87,10 +87,12 @@ def encode_slices(
     with torch.inference_mode():
         for copy in range(max(1, copies)):
             for start in range(0, len(data), batch):
-                x, p = data.take(torch.arange(start, min(start + batch, len(data))))
+                index = torch.arange(start, min(start + batch, len(data)))
+                x, p = data.take(index)
                 if copies:
                     generator = generator_of(seed + 31 * copy + 1, start)
-                    x, _ = augment(x, augmentation, generator, is_share=False)
+                    tissue = data.tissue_of(index)
+                    x, _ = augment(x, augmentation, generator, tissue=tissue, is_share=False)
                 grid = network.encode(x.to(device), p.to(device))
                 codes.append(grid.cpu().numpy().astype(kind))
             report(f"encoded copy {copy + 1} of {max(1, copies)}")

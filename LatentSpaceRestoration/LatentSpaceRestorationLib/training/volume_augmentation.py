@@ -49,8 +49,13 @@ def version() -> str:
 
 
 def vary_head(
-    head: Head, mask: np.ndarray, spacing_mm: float, settings: VolumeAugmentation, seed: int
-) -> tuple[Head, np.ndarray]:
+    head: Head,
+    mask: np.ndarray,
+    spacing_mm: float,
+    settings: VolumeAugmentation,
+    seed: int,
+    labels: np.ndarray | None = None,
+) -> tuple[Head, np.ndarray, np.ndarray | None]:
     """A head and its brain, changed together.
 
     Args:
@@ -59,9 +64,10 @@ def vary_head(
         spacing_mm: of both.
         settings: ranges.
         seed: of this copy.
+        labels: (slices, rows, columns) uint8, tissues, if they are known.
 
     Returns:
-        head and mask of the same shapes.
+        head, mask and labels of the same shapes.
 
     Raises:
         ConfigError: MONAI is not installed.
@@ -77,13 +83,13 @@ def vary_head(
     change = transforms.Compose(
         [
             transforms.Rand3DElasticd(
-                ("image", "mask"),
+                ("image", "mask", "labels"),
                 sigma_range=(sigma, sigma),
                 magnitude_range=(0.0, magnitude),
                 prob=1.0,
                 rotate_range=(angle,) * 3,
                 scale_range=(settings.scale,) * 3,
-                mode=("bilinear", "nearest"),
+                mode=("bilinear", "nearest", "nearest"),
                 padding_mode="zeros",
             ),
             transforms.RandBiasFieldd("image", coeff_range=(-settings.bias, settings.bias), prob=1),
@@ -97,11 +103,18 @@ def vary_head(
     )
     change.set_random_state(seed=seed)
     low = float(head.array.min())
-    given = {"image": (head.array - low)[None], "mask": mask[None].astype(np.float32)}
-    changed = change(given)
+    known = np.zeros(mask.shape, np.uint8) if labels is None else labels
+    changed = change(
+        {
+            "image": (head.array - low)[None],
+            "mask": mask[None].astype(np.float32),
+            "labels": known[None].astype(np.float32),
+        }
+    )
     array = np.asarray(changed["image"][0], dtype=np.float32) + low
     brain = np.asarray(changed["mask"][0]) > 0.5
-    return replace(head, array=array), brain & head.inside
+    moved = None if labels is None else np.round(changed["labels"][0]).astype(np.uint8)
+    return replace(head, array=array), brain & head.inside, moved
 
 
 def _monai() -> Any:

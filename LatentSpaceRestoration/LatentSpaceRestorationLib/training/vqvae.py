@@ -71,8 +71,9 @@ def train_vqvae(
     augmentation: Augmentation | None = None,
     *,
     codebook_start: int = 150,
+    gradient: float = 0.0,
 ) -> VQVAE:
-    """Train a VQ-VAE: L1 + beta times the commitment term.
+    """Train a VQ-VAE: L1, of the slice and of its gradient, + beta times the commitment term.
 
     Args:
         settings: arguments of :class:`VQVAE`.
@@ -80,6 +81,7 @@ def train_vqvae(
         run: how long, where, and whom to tell.
         augmentation: None for the usual one.
         codebook_start: steps as a plain autoencoder before the k-means start of the codebook.
+        gradient: weight of the differences between neighbours, which edges are made of.
     """
     torch.manual_seed(run.schedule.seed)
     network = VQVAE(**settings)
@@ -93,8 +95,10 @@ def train_vqvae(
             _start_codebook(_as_vqvae(model), data, augmentation, run)
         x, target, position = augmented_batch(data, run, step, augmentation, generator)
         out = model(x, position, generator)
-        l1 = (out.reconstruction.float() - target).abs().mean()
-        return l1 + out.commitment, {
+        difference = out.reconstruction.float() - target
+        l1 = difference.abs().mean()
+        edges = sum(difference.diff(dim=axis).abs().mean() for axis in (2, 3))
+        return l1 + gradient * edges + out.commitment, {
             "l1": float(l1.detach()),
             "commitment": float(out.commitment.detach()),
             "perplexity": out.perplexity,
@@ -124,7 +128,8 @@ def _start_codebook(network: VQVAE, data: Slices, augmentation: Augmentation, ru
     images, position = data.take(index)
     latents = []
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        x, _ = augment(images, augmentation, generator, is_share=False)
+        tissue = data.tissue_of(index)
+        x, _ = augment(images, augmentation, generator, tissue=tissue, is_share=False)
         for piece, place in zip(x.split(size), position.split(size), strict=True):
             own = processes.part(len(piece))
             found = network.encoder(piece[own].to(device), place[own].to(device))

@@ -87,7 +87,7 @@ class Workshop:
         if not data.source:
             raise ConfigError("the settings name no scans; set data.source to a table or folder")
         return read_subjects(
-            Path(data.source),
+            *map(Path, (data.source, *data.further)),
             splits=Splits(data.calibrate, data.tune, data.seed, self.folder / SUBJECTS),
             report=self._say,
         )
@@ -123,6 +123,7 @@ class Workshop:
                     Brains([self.folder], self.device),
                     atlas=atlas,
                     augmentation=self.config.volume_augmentation if split == "train" else None,
+                    balance=self.config.data.balance if split == "train" else 0.0,
                     report=self._say,
                     progress=self._through(f"preparing {split}"),
                 )
@@ -145,6 +146,7 @@ class Workshop:
             run,
             self.config.augmentation,
             codebook_start=settings.codebook_start,
+            gradient=settings.gradient,
         )
         self._finished(run)
         return network

@@ -58,6 +58,22 @@ def test_a_table_names_scans_masks_lesions_and_splits(tmp_path: Path) -> None:
     assert read_subjects(comma) == [Subject("A", "", tmp_path / "a.nii", None)]
 
 
+def test_several_tables_are_one_set_of_scans_of_several_sites(tmp_path: Path) -> None:
+    text = "subject\tsplit\tt1w\tbrainmask\n"
+    ours = write_text(tmp_path / "ours", text + "A\ttrain\ta.nii\ta_mask.nii\n")
+    text = "subject\tsplit\tsite\tt1w\tbrainmask\n"
+    rows = "X\ttrain\teast\ta.nii\tn/a\nY\tunseen-site\twest\tb.nii\tb_mask.nii\n"
+    others = write_text(tmp_path / "others", text + rows)
+    assert [(s.name, s.split, s.site, s.mask is None) for s in read_subjects(ours, others)] == [
+        ("A", "train", "ours", False),
+        ("X", "train", "east", True),
+        ("Y", "unseen-site", "west", False),
+    ]
+    assert read_subjects(ours)[0].site == ""
+    with pytest.raises(InputError, match="two rows"):
+        read_subjects(ours, ours)
+
+
 HEADER = "subject\tsplit\tt1w\tbrainmask\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from conftest import save_scan
 from LatentSpaceRestorationLib.datasets import Subject
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.evaluation.overlap import dice
+from LatentSpaceRestorationLib.io import read_volume
 from LatentSpaceRestorationLib.memory import Placement
 from LatentSpaceRestorationLib.preparation import BrainFinder, Preprocessing
 from LatentSpaceRestorationLib.preprocessing import CLIP, Grid, to_head
@@ -155,13 +156,16 @@ def test_copies_are_different_repeat_and_keep_the_brain_in_place(tmp_path: Path)
 
     scan = generated_brain((44, 52, 20))
     head, mask = to_head(scan, 4.0), to_head(scan, 4.0).array > 0
-    moved, brain = vary_head(head, mask, 4.0, VolumeAugmentation(blur_mm=0.0, coarse=1.0), 3)
+    moved, brain, _ = vary_head(head, mask, 4.0, VolumeAugmentation(blur_mm=0.0, coarse=1.0), 3)
     assert moved.array.shape == head.array.shape
     assert dice(moved.array > 10, brain) > 0.95
     assert 0.7 < dice(brain, mask) < 0.999
 
 
 # Augmentation
+
+
+NONE = Augmentation(*[0.0] * len(fields(Augmentation)))
 
 
 def head_slices(count: int = 24) -> tuple[Tensor, Tensor]:
@@ -201,8 +205,7 @@ def test_augmentation_is_drawn_anew_for_each_slice_and_repeats_with_its_generato
 
 def test_augmentation_without_changes_gives_the_slices_or_their_mirror_images() -> None:
     slices, _ = head_slices()
-    none = Augmentation(*[0.0] * 10)
-    given, target = augment(slices, none, torch.Generator().manual_seed(0))
+    given, target = augment(slices, NONE, torch.Generator().manual_seed(0))
     torch.testing.assert_close(given, target)
     flipped = slices.flip(3)
     mirrored = 0
@@ -218,6 +221,64 @@ def test_rotation_keeps_the_shape_of_what_it_turns() -> None:
     disc = torch.full((8, 1, 48, 24), -CLIP)
     r, c = torch.meshgrid(torch.arange(48) - 23.5, torch.arange(24) - 11.5, indexing="ij")
     disc[:, 0][:, r.square() + c.square() < 64] = 0.0
-    only = Augmentation(90.0, *[0.0] * 9)
+    only = replace(NONE, rotation_deg=90.0)
     _, target = augment(disc, only, torch.Generator().manual_seed(0))
     assert float(((target > -1.5) != (disc > -1.5)).float().mean()) < 0.02
+
+
+def test_a_style_changes_tissue_by_tissue_and_leaves_order_and_middle_as_they_were() -> None:
+    slices, brain = head_slices(40)
+    tissue = torch.where(brain, torch.where(slices > 0, 2, 1), 0).to(torch.uint8)
+    one = replace(NONE, tissue=1.0)
+    _, target = augment(slices, one, torch.Generator().manual_seed(0), tissue=tissue)
+    _, plain = augment(slices, one, torch.Generator().manual_seed(0))
+    _, same = augment(slices, NONE, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(plain, same)  # no map: nothing is added
+    added = (target - plain)[(plain > -1.5) & (plain < 1.5)]
+    assert 0.5 < float(added.std()) < 1.5
+
+    curved = replace(NONE, curve=0.5)
+    _, target = augment(slices, curved, torch.Generator().manual_seed(0))
+    _, plain = augment(slices, NONE, torch.Generator().manual_seed(0))
+    for image, before in zip(target[:, 0], plain[:, 0], strict=True):
+        inside = (before > -2.5) & (image > -2.99) & (image < 2.99)
+        order = before[inside].argsort()
+        assert bool((image[inside][order].diff() > -1e-3).all())
+        near = (before[inside].abs() < 0.05).nonzero()
+        assert float(image[inside][near].abs().max()) < 0.3
+    assert float((target - plain)[brain].abs().mean()) > 0.1
+
+
+def test_a_tight_brain_lacks_its_outermost_voxels() -> None:
+    slices, _ = head_slices(40)
+    _, tight = augment(slices, replace(NONE, rim=1.0), torch.Generator().manual_seed(0))
+    _, plain = augment(slices, NONE, torch.Generator().manual_seed(0))
+    inside = -torch.nn.functional.max_pool2d(-(plain > -CLIP).float(), 3, 1, 1)
+    assert torch.equal(tight > -CLIP, (inside > 0) & (plain > -CLIP))
+
+
+def test_tissues_lie_where_their_slices_do_and_scans_of_few_count_for_more(tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    subjects = [save_subject(tmp_path, name, 12, n) for n, name in enumerate("ABCD")]
+    scan = read_volume(subjects[0].scan)
+    labels = np.where(scan.array > np.median(scan.array[scan.array > 0]), 2, 1) * (scan.array > 0)
+    path = save_scan(tmp_path / "A_tissue.nii", labels.astype(np.float32), scan.affine)
+    subjects[0] = replace(subjects[0], tissue=path)
+    subjects = [replace(s, site="east" if s.name == "D" else "west") for s in subjects]
+    copies = VolumeAugmentation(copies=1, blur_mm=0.0, coarse=1.0, bias=0.0)
+    for augmentation in (None, copies):
+        made = prepare_set(
+            subjects, GRID, tmp_path / "cache", Brains(), augmentation=augmentation, balance=1.0
+        ).slices
+        count = np.bincount(made.subject)
+        assert count[3] > 2.5 * count[0]
+        everything = torch.arange(len(made))
+        images, _ = made.take(everything)
+        tissue = made.tissue_of(everything)
+        assert tissue is not None
+        own = torch.from_numpy(made.subject == 0)
+        assert int(tissue[~own].max()) == 0
+        dark, bright = (images[own][tissue[own] == label].mean() for label in (1, 2))
+        assert float(dark) < -0.3 < 0.3 < float(bright)
+        known = (tissue[own] > 0) == (images[own] > -CLIP)
+        assert float(known.float().mean()) > 0.97
