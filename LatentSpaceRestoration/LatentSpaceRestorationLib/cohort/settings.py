@@ -42,20 +42,11 @@ class Settings:
 
     def digest(self, detector: Detector) -> str:
         """Of everything but the scan that a result depends on: settings, model and program."""
-        from ..bundle import find_bundle
-        from ..detector import BRAIN_BUNDLE
-        from ..errors import BundleError
-        from ..evaluation.store import digest_of_file, key_of
+        from ..evaluation.store import digest_of_models, key_of
 
-        try:
-            brain = digest_of_file(find_bundle(BRAIN_BUNDLE) / "model.json")
-        except BundleError:
-            brain = ""
         return key_of(
             detector.bundle.kind,
-            # A model's settings hold the hash of each of its files.
-            model=digest_of_file(detector.bundle.folder / "model.json"),
-            brain=brain,
+            model=digest_of_models(detector.bundle),
             mode=self.mode,
             method=self.method,
             threshold=self.threshold,

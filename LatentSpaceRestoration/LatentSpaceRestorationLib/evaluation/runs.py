@@ -108,7 +108,7 @@ def run(
         OutputError: results cannot be written.
         BundleError: a candidate cannot be run.
     """
-    models = {candidate.name: candidate.model_digest for candidate in candidates}
+    models = {c.name: store.digest_of_models(c.detector.bundle) for c in candidates}
     pace = _Pace(len(cases) * len(candidates), [candidate.name for candidate in candidates])
     results, troubles = [], []
     unusable: set[str] = set()

@@ -7,6 +7,7 @@ made with the same scan, settings, model and program.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OutputError
+from ..bundle import Bundle, find_bundle
+from ..errors import BundleError, OutputError
 from ..io import reason
 from .histograms import Histogram
 from .measures import Measured, Regions
@@ -64,6 +66,19 @@ def digest_of_file(path: Path) -> str:
         return hashlib.sha256(" ".join(map(digest_of_file, files)).encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_of_models(bundle: Bundle) -> str:
+    """A digest of a model, and of the one that finds the brain for it.
+
+    A model's settings hold the hash of each of its files.
+    """
+    from ..detector import BRAIN_BUNDLE
+
+    folders = [bundle.folder]
+    with contextlib.suppress(BundleError):  # without one, brains are given
+        folders.append(find_bundle(bundle.config.get("brain_model", BRAIN_BUNDLE)))
+    return " ".join(digest_of_file(folder / "model.json") for folder in folders)
 
 
 def save(path: Path, key: str, measured: Measured, picture: bytes) -> None:

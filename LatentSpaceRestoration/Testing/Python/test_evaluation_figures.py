@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from LatentSpaceRestorationLib.bundle import Bundle
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.evaluation import store
 from LatentSpaceRestorationLib.evaluation.design import LESION, UNTOUCHED, Case, design
@@ -303,6 +304,21 @@ def test_results_are_kept_and_damaged_or_other_ones_made_again(tmp_path: Path) -
     keys = [store.key_of(kind, a=a) for kind in ("anomaly", "vae") for a in (1, 2)]
     assert keys == [store.key_of(kind, a=a) for kind in ("anomaly", "vae") for a in (1, 2)]
     assert len(set(keys)) == 4
+
+
+def test_results_hang_on_the_model_that_finds_the_brain(tmp_path: Path) -> None:
+    digests = []
+    for number in range(2):
+        brain, model = tmp_path / f"brain{number}", tmp_path / "model"
+        for folder in (brain, model):
+            folder.mkdir(exist_ok=True)
+            (folder / "model.json").write_text("{}")
+        (brain / "model.json").write_text(f'{{"number": {number}}}')
+        bundle = Bundle(model, "model", {"brain_model": str(brain)})
+        digests.append(store.digest_of_models(bundle))
+    assert digests[0] != digests[1]
+    none = Bundle(model, "model", {"brain_model": "there-is-none"})
+    assert store.digest_of_models(none) not in digests
 
 
 def test_results_of_one_kind_of_model_do_not_hang_on_the_code_of_another():
