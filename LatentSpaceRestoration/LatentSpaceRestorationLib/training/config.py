@@ -154,10 +154,10 @@ class BrainSettings:
     ``probability``: above which a voxel is brain.
     """
 
-    probability: float = 0.6
+    probability: float = 0.65
     network: BrainNetwork = BrainNetwork()
     locator: Schedule = Schedule(600, batch=1, learning_rate=3e-3, warmup=20, average=0.99)
-    training: Schedule = Schedule(2400, batch=1, learning_rate=3e-3, warmup=20, average=0.995)
+    training: Schedule = Schedule(4400, batch=1, learning_rate=3e-3, warmup=20, average=0.995)
 
 
 @dataclass(frozen=True)
