@@ -11,6 +11,8 @@ from typing import Any
 _NETWORKS = ("vqvae", "prior", "masked", "vae", "unet", "locator")
 #: Most rows and columns of a slice, and mm between voxels.
 _LARGEST_GRID, _SPACING_MM = 512, (0.1, 20.0)
+#: Order of a shading; one of more would take anatomy for it.
+_MOST_SHADING = 4
 #: A network is at most so large: the square of its widest layer times its blocks. The published
 #: ones have a quarter of that. What is larger would fill the memory before it is found not to fit.
 _LARGEST_NETWORK = 2**22
@@ -72,6 +74,10 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
         not isinstance(alignment, dict) or not isinstance(alignment.get("atlas"), str)
     ):
         yield "alignment names no atlas"
+    intensity = config.get("intensity", {})
+    shading: Any = intensity.get("shading", 0) if isinstance(intensity, dict) else None
+    if not _is_whole(shading) or not 0 <= shading <= _MOST_SHADING:
+        yield f"intensity.shading is no whole number from 0 to {_MOST_SHADING}"
     if not isinstance(config.get("brain_model", ""), str):
         yield "brain_model is no name"
     probability = config.get("probability", 0.5)

@@ -23,7 +23,7 @@ from .methods import BY_KIND, METHODS, MODES, baseline, calibration_key
 from .methods.evidence import Case, Known, Method
 from .methods.lsr import LatentSpaceRestoration
 from .methods.masked import MaskedRestoration
-from .pose import Places, read_atlas
+from .pose import read_atlas
 from .preparation import BrainFinder, LaidScan, Opened, Preprocessing
 from .preprocessing import Grid, Prepared
 from .scoring import ModeSettings
@@ -61,7 +61,8 @@ class Detector:
         grid = Grid(rows, columns, float(bundle.config["spacing_mm"]))
         finder = BrainFinder(brain_networks, brain_spacing_mm, lambda: networks.placement)
         self._atlas = read_atlas(bundle)
-        self.preprocessing = Preprocessing(grid, finder, Places.of(self._atlas, grid))
+        shading = int(bundle.config.get("intensity", {}).get("shading", 0))
+        self.preprocessing = Preprocessing.of(grid, finder, self._atlas, shading)
 
     @property
     def grid(self) -> Grid:

@@ -194,10 +194,10 @@ def _to_native(
     cut: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Map, mask, restoration, its spread and the brain mask, on the scan's own grid."""
-    brain, (signed, healthy, spread) = prepared.brain_to_native(values, mean, sd)
+    brain, (signed, healthy, spread) = prepared.brain_to_native(
+        values, prepared.to_intensity(mean), prepared.to_spread(sd)
+    )
     native_map = np.maximum(signed, 0.0)
     mask = ((native_map >= cut) & brain).astype(np.uint8)
-    healthy = healthy * prepared.scale + prepared.centre
     restoration = np.where(brain, healthy, volume.array).astype(np.float32)
-    spread = spread * np.float32(prepared.scale)
     return native_map, mask, restoration, spread, brain.astype(np.uint8)

@@ -67,13 +67,7 @@ class Places:
         """
         if usual is None:
             return None
-        depth, row, column = (index.ravel() for index in np.indices(usual.shape))
-
-        def to_side(index: np.ndarray, size: int) -> np.ndarray:
-            return (size / 2.0 - (index + 0.5) * CELL_VOXELS) * grid.spacing_mm
-
-        x, y = to_side(column, grid.columns), to_side(row, grid.rows)
-        points = np.stack([x, y, -depth * CELL_DEPTH_MM], axis=1)
+        points = positions_of(usual.shape, grid).reshape(-1, 3)
         room = np.linalg.norm((points + [0.0, 0.0, _BELOW_TOP_MM]) / _ROOM_MM, axis=1) <= 1.0
         cell = np.array([CELL_DEPTH_MM, *(2 * [CELL_VOXELS * grid.spacing_mm])])
         mean = (usual + usual[:, :, ::-1]) / 2.0
@@ -88,6 +82,21 @@ class Places:
         if min(float(v.std()) for v in values) < 1e-3:
             return None
         return cls(points[room], tuple(values))
+
+
+def positions_of(shape: tuple[int, ...], grid: Grid) -> np.ndarray:
+    """(depths, h, w, 3) mm of the places of an atlas of a shape.
+
+    To the right and the front from the middle between the brain's sides, and up from its top.
+    """
+
+    def to_side(count: int, size: int) -> np.ndarray:
+        return (size / 2.0 - (np.arange(count) + 0.5) * CELL_VOXELS) * grid.spacing_mm
+
+    depths, h, w = shape
+    z = -np.arange(depths) * CELL_DEPTH_MM
+    axes = np.meshgrid(z, to_side(h, grid.rows), to_side(w, grid.columns), indexing="ij")
+    return np.stack(axes[::-1], axis=-1)
 
 
 def read_atlas(bundle: Bundle) -> np.ndarray | None:

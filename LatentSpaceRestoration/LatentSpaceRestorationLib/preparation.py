@@ -32,10 +32,12 @@ from .preprocessing import (
     Grid,
     Head,
     Prepared,
+    cut_like,
     mask_to_head,
     prepare,
     to_head,
 )
+from .shading import Shading, unshaded
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -140,6 +142,7 @@ class LaidScan:
         turn: (4, 4) RAS of the scan -> RAS of the head, in mm.
         is_aligned: whether it lies as the atlas does; None where there is no atlas.
         native: the brain on the grid of ``part``, where it is known there: given, or extracted.
+        shading: how to tell its shading; None takes intensities as they are.
     """
 
     volume: Volume
@@ -151,6 +154,7 @@ class LaidScan:
     turn: np.ndarray
     is_aligned: bool | None
     native: np.ndarray | None = None
+    shading: Shading | None = None
 
     def prepared(self) -> Prepared:
         """Its slices, in model space.
@@ -162,6 +166,8 @@ class LaidScan:
         origin = np.zeros(3) if self.is_aligned else None
         laid = _moved(self.volume, self.turn)
         prepared = prepare(laid, self.head, self.mask, self.grid, origin)
+        if self.shading is not None and self.is_aligned:
+            prepared = self._without_shading(laid, prepared, self.shading)
         if not np.array_equal(self.turn, np.eye(4)):
             prepared = prepared.moved(np.linalg.inv(self.turn))
         native = None
@@ -169,6 +175,16 @@ class LaidScan:
             native = np.zeros(self.volume.shape, dtype=bool)
             native[self.part.box] = self.native
         return replace(prepared, is_aligned=self.is_aligned, native_mask=native)
+
+    def _without_shading(self, laid: Volume, shaded: Prepared, shading: Shading) -> Prepared:
+        found = shading.coefficients(shaded)
+        if found is None:
+            return shaded
+        field = shading.field(found, self.head, self.mask & self.head.inside)
+        head, dark = unshaded(self.head, shaded, field)
+        prepared = prepare(laid, head, self.mask, self.grid, np.zeros(3))
+        cut = cut_like(field, self.head, prepared, 1.0)
+        return replace(prepared, shading=cut, dark=dark)
 
 
 @dataclass(frozen=True)
@@ -181,11 +197,20 @@ class Preprocessing:
         grid: the model's.
         finder: finds the brain.
         places: the atlas that heads are aligned with; None takes them as they lie.
+        shading: how to tell what shades a scan; None takes intensities as they are.
     """
 
     grid: Grid
     finder: BrainFinder
     places: Places | None = None
+    shading: Shading | None = None
+
+    @classmethod
+    def of(
+        cls, grid: Grid, finder: BrainFinder, atlas: np.ndarray | None, shading: int = 0
+    ) -> Preprocessing:
+        """By an atlas, from :func:`pose.read_atlas`, and the order of the shading."""
+        return cls(grid, finder, Places.of(atlas, grid), Shading.of(atlas, grid, shading))
 
     def __call__(
         self, volume: Volume, brain_mask: np.ndarray | None = None
@@ -240,7 +265,9 @@ class Preprocessing:
             head = turned
         is_aligned = None if self.places is None else pose is not None
         turn = turn @ own
-        return LaidScan(volume, part, self.grid, head, mask, found, turn, is_aligned, native)
+        return LaidScan(
+            volume, part, self.grid, head, mask, found, turn, is_aligned, native, self.shading
+        )
 
     def _through_origin(self, laid: Volume) -> Head:
         """On a grid whose middle is the origin, where an aligned brain has its own."""

@@ -72,6 +72,9 @@ class Prepared:
         cropped: share of the brain that lies outside the model's field of view.
         is_aligned: whether it lies as the model's atlas does; None where there is no atlas.
         native_mask: (I, J, K) bool, brain on the scan's own grid, where that was given.
+        shading: (N, rows, columns) float32, what the scan's intensities were divided by, less
+            ``dark``; None where they were taken as they are.
+        dark: the intensity that was left as it is.
     """
 
     slices: np.ndarray
@@ -86,6 +89,20 @@ class Prepared:
     cropped: float
     is_aligned: bool | None = None
     native_mask: np.ndarray | None = None
+    shading: np.ndarray | None = None
+    dark: float = 0.0
+
+    def to_intensity(self, values: np.ndarray) -> np.ndarray:
+        """(N, rows, columns) values as the scan's own intensities, float32, shaded as it is."""
+        plain = values * np.float32(self.scale) + np.float32(self.centre)
+        if self.shading is None:
+            return np.asarray(plain, np.float32)
+        return np.asarray(self.dark + (plain - self.dark) * self.shading, np.float32)
+
+    def to_spread(self, sd: np.ndarray) -> np.ndarray:
+        """(N, rows, columns) standard deviations of values as those of intensities."""
+        shading = np.float32(1.0) if self.shading is None else self.shading
+        return np.asarray(sd * np.float32(self.scale) * shading, np.float32)
 
     def moved(self, transform: np.ndarray) -> Prepared:
         """The same, where a scan lies that a rigid transform, (4, 4) in RAS mm, was applied to."""
@@ -302,6 +319,19 @@ def prepare(
         native_affine=volume.affine,
         cropped=1.0 - float(inside.sum()) / float(mask.sum()),
     )
+
+
+def cut_like(array: np.ndarray, head: Head, prepared: Prepared, fill: float) -> np.ndarray:
+    """Values on the grid of a head, cut as its slices were.
+
+    Args:
+        array: (slices, rows, columns).
+        head: that ``prepared`` was made from by :func:`prepare`, and has not been moved since.
+        prepared: the slices.
+        fill: beyond the head.
+    """
+    start = np.linalg.inv(head.affine) @ prepared.affine[:, 3]
+    return crop(array, [round(float(s)) for s in start[:3]], prepared.slices.shape, fill)[0]
 
 
 def crop(

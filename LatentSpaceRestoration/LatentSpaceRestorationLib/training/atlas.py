@@ -2,6 +2,8 @@
 
 The mean of the heads as they lie comes first; each is aligned with it, and the mean is made anew,
 until it no longer moves (unbiased templates; Joshi et al., NeuroImage 2004, with rigid transforms).
+Shading stays in: what all scans share of it is part of what is usual, and would drift if each
+round took out some of it.
 """
 
 from __future__ import annotations
@@ -82,11 +84,10 @@ def _group_mean(
     # The networks that find brains take all cores by themselves.
     at_once = os.cpu_count() or 1 if all(s.mask is not None for s in subjects) else 1
     for turn in range(MOST_ROUNDS + 1):
-        places = Places.of(mean, grid)
 
-        def sums_of(subject: Subject, places: Places | None = places) -> PlaceSums | None:
+        def sums_of(subject: Subject, atlas: np.ndarray | None = mean) -> PlaceSums | None:
             try:
-                prepared = laid_scan(subject, grid, brains, places)[0].prepared()
+                prepared = laid_scan(subject, grid, brains, atlas)[0].prepared()
             except InputError:
                 return None  # is reported when its slices are prepared
             return PlaceSums.of(prepared.slices, prepared.mask, prepared.position)
@@ -103,7 +104,7 @@ def _group_mean(
             if change < STILL:
                 return new
         mean = new
-        if places is None and turn > 0:
+        if Places.of(mean, grid) is None:
             break  # there is nothing to align with
     assert mean is not None
     return mean

@@ -65,9 +65,16 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """Whether heads are aligned with the mean of the training scans before anything sees them."""
+    """What is done by the mean of the training scans before anything sees a scan.
+
+    Attributes:
+        align: whether heads are laid as it lies.
+        shading: order, in space, of the smooth field that a scan's intensities are divided by, so
+            that they are most like it; 0 takes them as they are. Without ``align`` they are.
+    """
 
     align: bool = True
+    shading: int = 2
 
 
 @dataclass(frozen=True)

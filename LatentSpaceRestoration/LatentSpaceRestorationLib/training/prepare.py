@@ -26,7 +26,6 @@ from ..detector import BRAIN_BUNDLE
 from ..errors import BundleError, InputError
 from ..io import read_labels, read_mask, read_volume
 from ..memory import Placement
-from ..pose import Places
 from ..preparation import BrainFinder, LaidScan, Preprocessing
 from ..preprocessing import CLIP, Grid, Prepared
 from ..volume import Volume, check, resample
@@ -103,7 +102,7 @@ class Brains:
 
 
 def laid_scan(
-    subject: Subject, grid: Grid, brains: Brains, places: Places | None
+    subject: Subject, grid: Grid, brains: Brains, atlas: np.ndarray | None, shading: int = 0
 ) -> tuple[LaidScan, tuple[float, ...]]:
     """A subject's scan as detection would lay it, with its own brain mask if it has one.
 
@@ -111,7 +110,8 @@ def laid_scan(
         subject: which.
         grid: the model's.
         brains: finds the masks that are missing.
-        places: the model's atlas; None takes heads as they lie.
+        atlas: the model's; None takes heads as they lie.
+        shading: order of the field that is taken out of the scan; 0 takes out none.
 
     Returns:
         the scan, and the spacing of its voxels in mm.
@@ -123,7 +123,7 @@ def laid_scan(
     check(volume)
     mask = None if subject.mask is None else read_mask(subject.mask, volume)
     finder = brains.finder if mask is None else _NO_FINDER
-    laid = Preprocessing(grid, finder, places).lay(volume, mask)
+    laid = Preprocessing.of(grid, finder, atlas, shading).lay(volume, mask)
     return laid, tuple(round(float(s), 3) for s in volume.spacing)
 
 
@@ -156,6 +156,7 @@ def prepare_set(
     brains: Brains,
     *,
     atlas: np.ndarray | None = None,
+    shading: int = 0,
     augmentation: VolumeAugmentation | None = None,
     balance: float = 0.0,
     report: Report = print,
@@ -171,6 +172,7 @@ def prepare_set(
         cache: folder of prepared slices.
         brains: finds masks.
         atlas: from :func:`atlas.make_atlas`; None takes heads as they lie.
+        shading: order of the field that is taken out of each scan; 0 takes out none.
         augmentation: of the copies of each scan; None makes none.
         balance: a scan of a site of few stands for several: for the share of the largest site's
             number in its own's, to this power; 0 takes each once.
@@ -190,7 +192,7 @@ def prepare_set(
     for subject in progress(subjects):
         try:
             digest = content_hash(subject.scan)
-            made = _entries(subject, digest, grid, cache, brains, atlas, augmentation)
+            made = _entries(subject, digest, grid, cache, brains, atlas, shading, augmentation)
         except InputError as error:
             left_out[subject.name] = str(error)
             report(f"left out: {subject.name}: {error}")
@@ -223,12 +225,13 @@ def _entries(
     cache: Path,
     brains: Brains,
     atlas: np.ndarray | None,
+    shading: int,
     augmentation: VolumeAugmentation | None,
 ) -> list[_Entry]:
     """The scan's own slices, and those of its copies."""
     lying = "" if atlas is None else hashlib.sha256(atlas.tobytes()).hexdigest()
     tissue = "" if subject.tissue is None else content_hash(subject.tissue)
-    base = [digest, brains.key(subject), asdict(grid), CLIP, VERSION, lying, tissue]
+    base = [digest, brains.key(subject), asdict(grid), CLIP, VERSION, lying, shading, tissue]
     copies = augmentation.copies if augmentation is not None else 0
     keys = [hashed(base)]
     if augmentation is not None and copies:
@@ -238,7 +241,7 @@ def _entries(
     found = [_cached(cache, key) for key in keys]
     if all(entry is not None for entry in found):
         return [entry for entry in found if entry is not None]
-    laid, spacing = laid_scan(subject, grid, brains, Places.of(atlas, grid))
+    laid, spacing = laid_scan(subject, grid, brains, atlas, shading)
     tissues = None if subject.tissue is None else _tissues(subject.tissue, laid)
     head_affine = laid.head.affine
     entries = []

@@ -171,6 +171,7 @@ def _told(config: Config, name: str, own: Mapping[str, Any], shop: Workshop) -> 
         "intensity": {
             "rule": "(value - median) / (interquartile range / 1.349) of the brain",
             "clip": CLIP,
+            "shading": 0 if shop.atlas is None else config.alignment.shading,
         },
         "alignment": None
         if shop.atlas is None

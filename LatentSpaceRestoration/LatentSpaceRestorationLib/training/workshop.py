@@ -122,6 +122,7 @@ class Workshop:
                     self.folder / SLICES,
                     Brains([self.folder], self.device),
                     atlas=atlas,
+                    shading=self.config.alignment.shading,
                     augmentation=self.config.volume_augmentation if split == "train" else None,
                     balance=self.config.data.balance if split == "train" else 0.0,
                     report=self._say,

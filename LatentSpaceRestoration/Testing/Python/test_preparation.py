@@ -81,11 +81,12 @@ def test_the_atlas_of_heads_that_lie_anyhow_is_sharper_than_their_mean(
     assert atlas.std() > 1.05 * mean.std()
 
 
+@pytest.mark.parametrize("shading", [0, 2])
 def test_trainings_slices_are_detections_bit_for_bit(
-    subjects: list[Subject], atlas: np.ndarray, tmp_path: Path
+    subjects: list[Subject], atlas: np.ndarray, tmp_path: Path, shading: int
 ) -> None:
-    made = prepare_set(subjects, GRID, tmp_path, Brains(), atlas=atlas)
-    preprocessing = Preprocessing(GRID, FINDER, Places.of(atlas, GRID))
+    made = prepare_set(subjects, GRID, tmp_path, Brains(), atlas=atlas, shading=shading)
+    preprocessing = Preprocessing.of(GRID, FINDER, atlas, shading)
     for number, own in enumerate(range(2, 8)):
         scan = prepare_module.read_volume(subjects[number].scan)
         prepared, laid = preprocessing(scan, brain(own).array > 20.0)
