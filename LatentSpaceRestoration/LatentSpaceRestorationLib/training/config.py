@@ -74,7 +74,7 @@ class AlignmentSettings:
     """
 
     align: bool = True
-    shading: int = 2
+    shading: int = 0
 
 
 @dataclass(frozen=True)
