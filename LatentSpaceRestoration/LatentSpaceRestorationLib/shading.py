@@ -30,6 +30,10 @@ _MIDDLE_MM, _HALF_MM = np.array([0.0, 0.0, -66.0]), np.array([70.0, 90.0, 70.0])
 _REACH = 1.1
 #: And is at most so many times brighter or darker than in its middle.
 _MOST = 4.0
+#: Standard deviation over the brain of the logarithm of what is found in scans of one scanner,
+#: about their mean: anatomy, not shading. Measured in 30 scans of IXI and 30 of two other scanners:
+#: 0.041 to 0.054 at second order, and 0.10 to 0.15 between the means of scanners.
+_ANATOMY = 0.045
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class Shading:
         for (i, j, k), weight in zip(self._powers(), coefficients, strict=True):
             log += (weight * z**k)[:, None, None] * (y**j)[:, None] * x**i
         log -= np.median(log[mask])
+        # Shrunk by what is no more than anatomy (James and Stein 1961).
+        log *= max(0.0, 1.0 - (_ANATOMY / max(float(log[mask].std()), 1e-6)) ** 2)
         return np.exp(np.clip(log, -np.log(_MOST), np.log(_MOST))).astype(np.float32)
 
     def _terms(self, points: np.ndarray) -> np.ndarray:
