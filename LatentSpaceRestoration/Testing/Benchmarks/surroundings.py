@@ -4,7 +4,8 @@
 
 Whole heads with a given brain mask: of the first table those of split `tune`, of others those of
 `unseen-site` first, and then the others. Each is changed in the ways of
-`surroundings_conditions.py`. Writes results/surroundings.md and results/surroundings.json.
+`surroundings_conditions.py`. Writes results/surroundings.md and results/surroundings.json. A run
+that was cut short goes on when it is started again.
 `--deepbet` sets the brain extraction of that name beside ours in so many heads of a group; it must
 be installed, and is no part of the project.
 """
@@ -30,10 +31,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from LatentSpaceRestorationLib.bundle import find_bundle, read_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.evaluation.places import Healthy
+from LatentSpaceRestorationLib.evaluation.store import digest_of_models, key_of
 from LatentSpaceRestorationLib.io import read_mask, read_volume
 from surroundings_conditions import EXTRACTED, HEADS, Condition
 
@@ -319,20 +322,44 @@ def main() -> None:
         counts[head.group] += 1
         number = counts[head.group]
         asked.append((head, number <= options.scored, number <= options.deepbet))
-    asked.sort(key=lambda each: not each[1])  # what takes longest comes first
     # What torch has begun in this process must not be copied into others.
     fresh = multiprocessing.get_context("spawn")
-    rows: list[Found] = []
     options.output.mkdir(exist_ok=True)
+    kept = options.output / "surroundings.json"
+    made_with = key_of("anomaly", model=digest_of_models(read_bundle(find_bundle("brain-t1"))))
+    done = _kept(kept, made_with)
+    left = [each for each in asked if _asked(*each) not in done]
+    left.sort(key=lambda each: not each[1])  # what takes longest comes first
     with ProcessPoolExecutor(options.jobs, fresh, torch.set_num_threads, (1,)) as pool:
-        for found in pool.map(_measured, *zip(*asked, strict=True)):
-            rows += found
-            # After each head, so that a run that is cut short leaves what it has.
-            text = table(rows)
-            (options.output / "surroundings.md").write_text(text, encoding="utf-8")
-            told = json.dumps([asdict(row) for row in rows], indent=1)
-            (options.output / "surroundings.json").write_text(told + "\n", encoding="utf-8")
+        for each, found in zip(left, pool.map(_measured, *zip(*left, strict=True)), strict=True):
+            done[_asked(*each)] = found
+            # After each head, so that a run that is cut short goes on from there.
+            told = {
+                "made_with": made_with,
+                "heads": {name: [asdict(row) for row in rows] for name, rows in done.items()},
+            }
+            kept.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    text = table([row for each in asked for row in done[_asked(*each)]])
+    (options.output / "surroundings.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def _asked(head: Head, scored: bool, beside: bool) -> str:
+    """What is measured of a head, in words."""
+    return f"{head.name}{', examined' * scored}{', deepbet' * beside}"
+
+
+def _kept(file: Path, made_with: str) -> dict[str, list[Found]]:
+    """What an earlier run of the same program and models has measured."""
+    if not file.is_file():
+        return {}
+    told = json.loads(file.read_text(encoding="utf-8"))
+    if told["made_with"] != made_with:
+        return {}
+    return {
+        name: [Found(**{**row, "said": tuple(row["said"])}) for row in rows]
+        for name, rows in told["heads"].items()
+    }
 
 
 if __name__ == "__main__":
