@@ -28,6 +28,9 @@ ATLAS = "atlas.safetensors"
 #: A brain that would have to be turned by more, or that fits less (correlation), is left as it is.
 MOST_DEGREES = 30.0
 LEAST_FIT = 0.25
+#: One that fits less is tried from another start. Measured: 0.55 to 0.87 in 32 healthy scans of 13
+#: scanners, 0.28 to 0.43 in three that had been led astray and fit 0.51 to 0.55 from there.
+_GOOD_FIT = 0.55
 #: Intensities are compared at these widths, first roughly; what is as wide as the second of a pair
 #: is not, as bias fields.
 _WIDTHS_MM = ((10.0, 30.0), (5.0, 16.0))
@@ -191,18 +194,52 @@ def _turn(
     arms = places.points - middle
     # As in ``prepare``: in the middle between the sides, and at the top.
     centre = start @ (np.array([*(low + high)[:2] / 2.0, high[2]]) + middle)
-    turn, shift, fit = Rotation.from_matrix(start), np.zeros(3), 0.0
-    for (near, wide), theirs in zip(_WIDTHS_MM, places.values, strict=True):
-        smooth = [ndimage.gaussian_filter(values, mm / spacing_mm) for mm in (near, wide)]
-        field = smooth[0] - smooth[1]
-        slopes = np.gradient(field)
-        unit = theirs - theirs.mean()
-        unit /= np.linalg.norm(unit)
+    levels = [
+        _Level.of(values, theirs, near / spacing_mm, wide / spacing_mm)
+        for (near, wide), theirs in zip(_WIDTHS_MM, places.values, strict=True)
+    ]
+    first = Rotation.from_matrix(start)
+    turn, fit = _climb(levels, first, centre, arms, to_index)
+    if fit < _GOOD_FIT:
+        # What is rough may be alike in brains that are not, and lead astray.
+        other, better = _climb(levels[1:], first, centre, arms, to_index)
+        turn, fit = (other, better) if better > fit else (turn, fit)
+    found = np.asarray(turn.as_matrix())
+    by = Rotation.from_matrix(found @ start.T).magnitude()
+    return found.T if fit >= LEAST_FIT and np.degrees(by) <= MOST_DEGREES else None
 
+
+@dataclass(frozen=True)
+class _Level:
+    """A brain at one width: its intensities, their slopes by index, and what they are to fit."""
+
+    field: np.ndarray
+    slopes: list[np.ndarray]
+    unit: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, theirs: np.ndarray, near: float, wide: float) -> _Level:
+        smooth = [ndimage.gaussian_filter(values, width) for width in (near, wide)]
+        field = smooth[0] - smooth[1]
+        unit = theirs - theirs.mean()
+        return cls(field, np.gradient(field), unit / np.linalg.norm(unit))
+
+
+def _climb(
+    levels: list[_Level],
+    turn: Rotation,
+    centre: np.ndarray,
+    arms: np.ndarray,
+    to_index: np.ndarray,
+) -> tuple[Rotation, float]:
+    """The rotation, from upright, of the highest correlation near by, and that correlation."""
+    shift, fit = np.zeros(3), 0.0
+    for level in levels:
         for _ in range(_MOST_STEPS):
             turned = turn.apply(arms)
             where = (turned + centre + shift) @ to_index[:3, :3].T + to_index[:3, 3]
-            mine, *slope = (ndimage.map_coordinates(a, where.T, order=1) for a in (field, *slopes))
+            looked_at = (level.field, *level.slopes)
+            mine, *slope = (ndimage.map_coordinates(a, where.T, order=1) for a in looked_at)
             mine = mine - mine.mean()
             length = max(float(np.linalg.norm(mine)), 1e-12)
             mine = mine / length
@@ -210,17 +247,15 @@ def _turn(
             change = np.hstack([np.cross(turned, by_mm) / _RADIUS_MM, by_mm])
             change = change - change.mean(axis=0)
             change = (change - np.outer(mine, mine @ change)) / length
-            fit = float(mine @ unit)
-            step = np.linalg.lstsq(change, unit - mine, rcond=None)[0]
+            fit = float(mine @ level.unit)
+            step = np.linalg.lstsq(change, level.unit - mine, rcond=None)[0]
             longest = float(np.abs(step).max())
             step *= min(1.0, _LONGEST_STEP_MM / max(longest, 1e-12))
             turn = Rotation.from_rotvec(step[:3] / _RADIUS_MM) * turn
             shift = shift + step[3:]
             if longest < _SHORTEST_STEP_MM:
                 break
-    found = np.asarray(turn.as_matrix())
-    by = Rotation.from_matrix(found @ start.T).magnitude()
-    return found.T if fit >= LEAST_FIT and np.degrees(by) <= MOST_DEGREES else None
+    return turn, fit
 
 
 def _ends(along: np.ndarray, spacing_mm: float, area_mm2: float) -> tuple[float, float]:
