@@ -215,6 +215,12 @@ class PlaceSums:
 
         return cls(by_cell(None), by_cell(found), by_cell(found**2))
 
+    @property
+    def filled(self) -> np.ndarray:
+        """(depths, h, w) bool, places that have about as many voxels as most have."""
+        there = self.count > 0
+        return self.count >= 0.75 * np.median(self.count[there]) if there.any() else there
+
     def __add__(self, other: PlaceSums) -> PlaceSums:
         return PlaceSums(
             self.count + other.count, self.total + other.total, self.square + other.square

@@ -126,8 +126,7 @@ def likeness(
     sums = PlaceSums.of(slices, mask, position)
     if sums.count.shape != usual.shape:
         return None
-    there = sums.count > 0
-    known = sums.count >= 0.75 * np.median(sums.count[there]) if there.any() else there
+    known = sums.filled
     if np.count_nonzero(known) < _FEWEST_PLACES:
         return None
     own = np.where(known, sums.total / np.maximum(sums.count, 1.0), 0.0)

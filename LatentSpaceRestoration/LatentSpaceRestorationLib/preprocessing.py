@@ -321,16 +321,24 @@ def prepare(
     )
 
 
-def cut_like(array: np.ndarray, head: Head, prepared: Prepared, fill: float) -> np.ndarray:
+def cut_like(
+    array: np.ndarray,
+    head: Head,
+    prepared: Prepared,
+    fill: float,
+    turn: np.ndarray | None = None,
+) -> np.ndarray:
     """Values on the grid of a head, cut as its slices were.
 
     Args:
         array: (slices, rows, columns).
-        head: that ``prepared`` was made from by :func:`prepare`, and has not been moved since.
+        head: that ``prepared`` was made from by :func:`prepare`.
         prepared: the slices.
         fill: beyond the head.
+        turn: (4, 4) whose inverse the slices were moved by since; None if they were not.
     """
-    start = np.linalg.inv(head.affine) @ prepared.affine[:, 3]
+    first = prepared.affine[:, 3] if turn is None else turn @ prepared.affine[:, 3]
+    start = np.linalg.inv(head.affine) @ first
     return crop(array, [round(float(s)) for s in start[:3]], prepared.slices.shape, fill)[0]
 
 

@@ -64,11 +64,8 @@ class Shading:
             prepared: the scan, aligned, with its shading.
         """
         sums = PlaceSums.of(prepared.slices, prepared.mask, prepared.position)
-        there = sums.count > 0
-        if sums.count.shape != self.atlas.shape or not there.any():
-            return None
-        known = sums.count >= 0.75 * np.median(sums.count[there])
-        if np.count_nonzero(known) < _FEWEST_PLACES:
+        known = sums.filled
+        if known.shape != self.atlas.shape or np.count_nonzero(known) < _FEWEST_PLACES:
             return None
         mine = sums.total[known] / sums.count[known]
         lift = np.log(np.maximum(mine, _DARKEST) + CLIP)

@@ -122,6 +122,7 @@ def augment(
         value = _along_curves(value, torch.exp(settings.curve * steps))
     if settings.tissue > 0:
         offsets = settings.tissue * torch.randn(whole, TISSUES, generator=generator)[part]
+        offsets[:, 0] = 0.0
         if tissue is not None:
             value = value + _by_tissue(tissue, offsets, where)
     field = F.interpolate(uniform(1, 4, 3), (height, width), mode="bicubic", align_corners=True)
@@ -166,10 +167,9 @@ def _by_tissue(tissue: Tensor, offsets: Tensor, where: Tensor) -> Tensor:
 
     Args:
         tissue: (B, 1, H, W) uint8.
-        offsets: (B, TISSUES), of which the first is not used.
+        offsets: (B, TISSUES).
         where: (B, H, W, 2) positions of ``grid_sample``.
     """
-    offsets = torch.cat([torch.zeros_like(offsets[:, :1]), offsets[:, 1:]], 1)
     added = offsets.gather(1, tissue.flatten(1).long()).reshape(tissue.shape)
     added = F.avg_pool2d(added, 3, 1, 1)
     return F.grid_sample(added, where, mode="bilinear", align_corners=False)

@@ -27,7 +27,7 @@ from ..errors import BundleError, InputError
 from ..io import read_labels, read_mask, read_volume
 from ..memory import Placement
 from ..preparation import BrainFinder, LaidScan, Preprocessing
-from ..preprocessing import CLIP, Grid, Prepared
+from ..preprocessing import CLIP, Grid, Prepared, cut_like
 from ..volume import Volume, check, resample
 from .augmentation import TISSUES
 from .checkpoint import write_whole
@@ -243,7 +243,6 @@ def _entries(
         return [entry for entry in found if entry is not None]
     laid, spacing = laid_scan(subject, grid, brains, atlas, shading)
     tissues = None if subject.tissue is None else _tissues(subject.tissue, laid)
-    head_affine = laid.head.affine
     entries = []
     for number, (key, entry) in enumerate(zip(keys, found, strict=True)):
         if entry is None:
@@ -257,9 +256,7 @@ def _entries(
                 copy = replace(laid, head=head, mask=mask)
             prepared = copy.prepared()
             if labels is not None:
-                there = Volume(labels.astype(np.float32), np.linalg.inv(copy.turn) @ head_affine)
-                cut = resample(there, prepared.slices.shape, prepared.affine, order=0)
-                labels = cut.astype(np.uint8)
+                labels = cut_like(labels, copy.head, prepared, 0, copy.turn)
             entry = _keep(cache, key, prepared, labels, list(spacing))
         entries.append(entry)
     return entries

@@ -80,16 +80,20 @@ def vary_head(
     magnitude = settings.elastic_mm / spacing_mm / left
     angle = math.radians(settings.rotation_deg)
     blur = (0.0, settings.blur_mm / spacing_mm)
+    low = float(head.array.min())
+    given = {"image": (head.array - low)[None], "mask": mask[None].astype(np.float32)}
+    if labels is not None:
+        given["labels"] = labels[None].astype(np.float32)
     change = transforms.Compose(
         [
             transforms.Rand3DElasticd(
-                ("image", "mask", "labels"),
+                tuple(given),
                 sigma_range=(sigma, sigma),
                 magnitude_range=(0.0, magnitude),
                 prob=1.0,
                 rotate_range=(angle,) * 3,
                 scale_range=(settings.scale,) * 3,
-                mode=("bilinear", "nearest", "nearest"),
+                mode=("bilinear", *["nearest"] * (len(given) - 1)),
                 padding_mode="zeros",
             ),
             transforms.RandBiasFieldd("image", coeff_range=(-settings.bias, settings.bias), prob=1),
@@ -102,15 +106,7 @@ def vary_head(
         ]
     )
     change.set_random_state(seed=seed)
-    low = float(head.array.min())
-    known = np.zeros(mask.shape, np.uint8) if labels is None else labels
-    changed = change(
-        {
-            "image": (head.array - low)[None],
-            "mask": mask[None].astype(np.float32),
-            "labels": known[None].astype(np.float32),
-        }
-    )
+    changed = change(given)
     array = np.asarray(changed["image"][0], dtype=np.float32) + low
     brain = np.asarray(changed["mask"][0]) > 0.5
     moved = None if labels is None else np.round(changed["labels"][0]).astype(np.uint8)

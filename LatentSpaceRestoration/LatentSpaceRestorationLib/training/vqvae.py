@@ -97,8 +97,11 @@ def train_vqvae(
         out = model(x, position, generator)
         difference = out.reconstruction.float() - target
         l1 = difference.abs().mean()
-        edges = sum(difference.diff(dim=axis).abs().mean() for axis in (2, 3))
-        return l1 + gradient * edges + out.commitment, {
+        value = l1 + out.commitment
+        if gradient > 0.0:
+            for axis in (2, 3):
+                value = value + gradient * difference.diff(dim=axis).abs().mean()
+        return value, {
             "l1": float(l1.detach()),
             "commitment": float(out.commitment.detach()),
             "perplexity": out.perplexity,

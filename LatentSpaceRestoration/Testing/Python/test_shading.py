@@ -87,11 +87,13 @@ def test_what_does_not_belong_there_stays_and_intensities_come_back(atlas: np.nd
     assert kept[2] > 0.85 * kept[0]
 
 
-def test_a_brain_that_is_not_aligned_is_taken_as_it_is(atlas: np.ndarray) -> None:
-    scan = brain(11)
-    upside = replace(scan, array=np.ascontiguousarray(scan.array[:, :, ::-1]))
-    made, laid = Preprocessing.of(GRID, FINDER, atlas, 2)(upside, upside.array > 20.0)
-    if not laid.is_aligned:
-        assert made.shading is None
+def test_a_brain_that_is_not_aligned_is_taken_as_it_is(
+    atlas: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = shaded(brain(11), (0.3, 0.0, 0.2), 0.0)
+    monkeypatch.setattr("LatentSpaceRestorationLib.pose.LEAST_FIT", 1.1)  # nothing fits
+    made, laid = Preprocessing.of(GRID, FINDER, atlas, 2)(scan, scan.array > 20.0)
+    assert not laid.is_aligned
+    assert made.shading is None
     assert Preprocessing.of(GRID, FINDER, None, 2).shading is None
     assert Preprocessing.of(GRID, FINDER, atlas, 0).shading is None

@@ -11,6 +11,7 @@ import torch
 from LatentSpaceRestorationLib.bundle import default_models_folder, read_bundle
 from LatentSpaceRestorationLib.datasets import Subject, of_split, read_subjects
 from LatentSpaceRestorationLib.demo import load_template
+from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.places import Healthy
 from LatentSpaceRestorationLib.evaluation.spheres import uniform_sphere
@@ -53,14 +54,32 @@ def test_the_template_is_laid_as_the_brains_that_were_learned_lie() -> None:
     assert 2.0 < nod < 15.0
 
 
-def test_a_painted_sphere_is_as_hot_as_any_place() -> None:
+@pytest.fixture(scope="module")
+def sphere() -> tuple[Detection, np.ndarray, np.ndarray]:
+    """What is found in the template with a sphere painted in, the sphere, and the brain."""
     scan = load_template()
     brain = scan.array > 0
     centre = np.array([30.0, -20.0, 30.0])
     array = uniform_sphere(Healthy(scan, brain), centre, 14.0, -2.0, 0)
     painted, label = replace(scan, array=array), array != scan.array
-    found = Detector.load(device="cpu").detect(painted, restorations=2)
-    # The template comes from other scanners, in which the vertex is unusual as well.
+    return Detector.load(device="cpu").detect(painted, restorations=2), label, brain
+
+
+@pytest.mark.xfail(
+    reason="the template comes from other scanners, in which the vertex is unusual as well",
+    strict=True,
+)
+def test_a_painted_sphere_is_the_hottest_place(
+    sphere: tuple[Detection, np.ndarray, np.ndarray],
+) -> None:
+    found, label, _ = sphere
+    assert label[np.unravel_index(found.anomaly_map.argmax(), label.shape)]
+
+
+def test_a_painted_sphere_is_as_hot_as_any_place(
+    sphere: tuple[Detection, np.ndarray, np.ndarray],
+) -> None:
+    found, label, brain = sphere
     assert found.anomaly_map[label].max() > 0.9 * found.anomaly_map.max()
     assert found.anomaly_map[label].mean() > 4 * found.anomaly_map[brain & ~label].mean()
 
