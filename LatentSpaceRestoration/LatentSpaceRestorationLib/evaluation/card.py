@@ -27,11 +27,7 @@ def card_figures(
         changed ones), and figures: means over families, the pooled AP of each family, and what is
         flagged in untouched scans.
     """
-    own = {
-        row.family: row
-        for row in rows
-        if row.candidate == candidate and row.size is None and row.contrast is None
-    }
+    own = {row.family: row for row in rows if row.candidate == candidate and row.is_whole}
     families = [name for name in own if name not in (MEAN, UNTOUCHED)]
     # Of one family alone no mean is made.
     mean = own.get(MEAN, own[families[0]] if len(families) == 1 else None)

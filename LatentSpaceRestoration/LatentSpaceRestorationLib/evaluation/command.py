@@ -33,8 +33,10 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add(
         "source",
         type=Path,
+        nargs="+",
         metavar="SOURCE",
-        help="healthy scans: a subjects table (.tsv, .csv), a folder, or a BIDS data set",
+        help="healthy scans: a subjects table (.tsv, .csv), a folder, or a BIDS data set; of "
+        "several sites, each is told of by itself as well",
     )
     add("-o", "--output", type=Path, default=Path("lsr-evaluation"), metavar="DIR")
     add(
@@ -55,8 +57,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--contrasts", type=float, nargs="+", metavar="C", help="instead of each family's own")
     add("--full", action="store_true", help="every size with every contrast in every scan")
     add("--held-out", action="store_true", help="show the held-out family as well")
-    add("--split", default="tune", help="of the subjects; default: %(default)s")
-    add("--subjects", type=count, metavar="N", help="the first N only")
+    add("--split", action="append", metavar="NAME", help="of subjects; repeat; default: tune")
+    add("--subjects", type=count, metavar="N", help="the first N of each site only")
     add("--lesions", type=Path, metavar="FOLDER_OR_TABLE", help="scans with lesion masks as well")
     add(
         "--shapes",
@@ -108,7 +110,7 @@ def evaluate(options: argparse.Namespace) -> int:
         settings = Settings(options.restorations, options.seed, options.afresh)
         results, troubles = run(cases, candidates, source, folder / "cases", settings, _say)
         if not results:
-            raise InputError(f"{options.source}: no scan could be used; see the lines above")
+            raise InputError(f"{options.source[0]}: no scan could be used; see the lines above")
         rows = rows_of(results, replicates=options.replicates, seed=options.seed)
         _write(folder, options, rows, results, candidates, [*notes, *troubles])
     if options.into_card:
@@ -166,11 +168,20 @@ def _detectors(options: argparse.Namespace) -> list[Detector]:
     return detectors
 
 
+def _splits(options: argparse.Namespace) -> list[str]:
+    return options.split or ["tune"]
+
+
 def _source(options: argparse.Namespace, detectors: Sequence[Detector]) -> tuple[Source, list[str]]:
     from .sources import Source, brain_finder, check_unseen, choose, real_lesions
 
-    chosen = choose(options.source, options.split, detectors)
-    healthy = [subject for subject in chosen if subject.lesion is None][: options.subjects]
+    chosen = choose(options.source, _splits(options), detectors)
+    unharmed = [subject for subject in chosen if subject.lesion is None]
+    healthy = [
+        subject
+        for site in dict.fromkeys(s.site for s in unharmed)
+        for subject in [s for s in unharmed if s.site == site][: options.subjects]
+    ]
     lesions = [subject for subject in chosen if subject.lesion is not None]
     if options.lesions:
         known = {subject.name for subject in lesions}
@@ -179,7 +190,7 @@ def _source(options: argparse.Namespace, detectors: Sequence[Detector]) -> tuple
     shapes = options.shapes
     if shapes is not None and not (shapes / "shapes.tsv").is_file():
         raise InputError(f"{shapes}: has no shapes.tsv; give a folder of lesion shapes")
-    beside = options.source.resolve().parent.parent / "stroke-lesion-shapes"
+    beside = options.source[0].resolve().parent.parent / "stroke-lesion-shapes"
     if shapes is None and beside.is_dir():
         shapes = beside
     find_brain = brain_finder(detectors[0])
@@ -189,8 +200,17 @@ def _source(options: argparse.Namespace, detectors: Sequence[Detector]) -> tuple
 def _cases(options: argparse.Namespace, source: Source, kinds: Sequence[Family]) -> list[Case]:
     from .design import LESION, Case, design
 
-    names = [subject.name for subject in source.healthy]
-    cases = design(names, kinds, seed=options.seed, full=options.full) if names else []
+    # Each site has a design of its own, so that all have anomalies of the same sizes.
+    cases = [
+        case
+        for site in dict.fromkeys(subject.site for subject in source.healthy)
+        for case in design(
+            [subject.name for subject in source.healthy if subject.site == site],
+            kinds,
+            seed=options.seed,
+            full=options.full,
+        )
+    ]
     return [*cases, *(Case(patient.name, LESION) for patient in source.lesions)]
 
 
@@ -214,8 +234,9 @@ def _write(
     healthy = len({r.case.subject for r in results if r.case.family != LESION})
     patients = len({r.case.subject for r in results if r.case.family == LESION})
     real = f" and {patients} with real lesions" if patients else ""
+    splits = " and ".join(_splits(options))
     about = [
-        f"{healthy} healthy subjects of split {options.split}{real}; restorations: "
+        f"{healthy} healthy subjects of split {splits}{real}; restorations: "
         f"{options.restorations}; seed {options.seed}; intervals: 95%, {options.replicates} "
         "bootstrap draws of subjects.",
         *notes,
@@ -254,7 +275,7 @@ def _into_card(
             c.mode if c.method == "lsr" else c.method: card_figures(
                 rows,
                 c.name,
-                split=options.split,
+                split=" and ".join(_splits(options)),
                 restorations=options.restorations,
                 subjects=subjects,
             )

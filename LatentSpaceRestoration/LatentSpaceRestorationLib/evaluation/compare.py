@@ -127,9 +127,9 @@ def draw_sweep(rows: Sequence[Row], candidates: Sequence[Candidate], file: Path)
     """
     from matplotlib.figure import Figure
 
-    whole = {r.candidate: r for r in rows if r.size is None and r.family == MEAN}
+    whole = {r.candidate: r for r in rows if r.is_whole and r.family == MEAN}
     if not whole:  # of one family alone no mean is made
-        whole = {r.candidate: r for r in rows if r.size is None and "pooled_ap" in r.figures}
+        whole = {r.candidate: r for r in rows if r.is_whole and "pooled_ap" in r.figures}
     keys = ("pooled_ap", "pooled_auroc", "sample_auroc")
     drawing = Figure(figsize=(4.0 * len(keys), 3.6), layout="constrained")
     for panel, key in zip(drawing.subplots(1, len(keys)), keys, strict=True):

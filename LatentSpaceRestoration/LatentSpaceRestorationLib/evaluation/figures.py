@@ -33,9 +33,16 @@ FIGURES: Mapping[str, str] = {
     "hit": "Peak of the map in the lesion",
     "sample_auroc": "AUROC of sample scores",
     "sample_ap": "AP of sample scores",
+    "top_3": "Lesion among the three highest regions",
     "flagged_ml": "Flagged, ml",
     "flagged_share": "Flagged, share of the brain",
     "alarms": "Share of scans with p < 0.05",
+    "flagged_median": "Flagged, median share of the brain",
+    "flagged_p90": "Flagged, 90th percentile",
+    "flagged_worst": "Flagged, worst",
+    "score_median": "Sample score, median",
+    "score_highest": "Sample score, highest",
+    "beyond": "Share of scans beyond all healthy ones",
 }
 
 
@@ -55,13 +62,14 @@ class Row:
     Attributes:
         candidate: its name.
         family: of the cases.
-        size, contrast: of the cases; None is all of them.
+        size, contrast, site: of the cases; None is all of them.
         scans: number of changed scans (untouched ones where the family is that).
         figures: those of ``FIGURES`` that are defined.
         lead: of the first candidate over this one, by figure: the difference, draw by draw.
             Subjects that are hard for one are hard for the other, so that its interval is narrower
             than theirs, and tells which of two is better where theirs overlap. Empty for the first
             candidate, where the scans are not the same, and without a bootstrap.
+        places: where most is flagged in untouched scans, such as ``midline, back, lower (40%)``.
     """
 
     candidate: str
@@ -71,6 +79,13 @@ class Row:
     scans: int
     figures: dict[str, Figure]
     lead: dict[str, Figure] = field(default_factory=dict)
+    site: str | None = None
+    places: tuple[str, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is of all sizes, contrasts and sites."""
+        return self.size is None and self.contrast is None and self.site is None
 
 
 class Bootstrap:
@@ -139,6 +154,7 @@ def rows_of(results: Sequence[Result], *, replicates: int = 1000, seed: int = 0)
         if untouched:
             values = _healthy_figures(untouched, bootstrap)
             rows.append(_row(candidate, UNTOUCHED, None, None, len(untouched), values))
+        rows += _by_site(candidate, own)
     return rows
 
 
@@ -168,6 +184,41 @@ def _by_level(
             values = _figures(some, healthy, None)
             rows.append(_row(candidate, name, size, contrast, len(some), values))
     return rows
+
+
+def _by_site(candidate: str, own: Sequence[Result]) -> list[Row]:
+    """Rows of each site, where there are several: the untouched scans, and the mean of families."""
+    healthy = [result for result in own if result.case.family != LESION]
+    sites = dict.fromkeys(result.site for result in healthy)
+    rows = []
+    for site in sites if len(sites) > 1 else ():
+        some = [result for result in healthy if result.site == site]
+        untouched = [result for result in some if result.case.family == UNTOUCHED]
+        values = _healthy_figures(untouched, None)
+        row = _row(candidate, UNTOUCHED, None, None, len(untouched), values)
+        rows.append(replace(row, site=site, places=_places(untouched)))
+        of_families = [
+            _figures([r for r in some if r.case.family == name], untouched, None)
+            for name in families_of(some)
+            if name in tuning_families()
+        ]
+        if of_families:
+            keys = set.intersection(*(set(values) for values in of_families))
+            means = {key: np.mean([v[key] for v in of_families], axis=0) for key in keys}
+            scans = sum(r.case.family in tuning_families() for r in some)
+            rows.append(replace(_row(candidate, MEAN, None, None, scans, means), site=site))
+    return rows
+
+
+def _places(untouched: Sequence[Result]) -> tuple[str, ...]:
+    """Up to three places that most of what is flagged lies at, with its share."""
+    found: dict[str, float] = {}
+    for result in untouched:
+        for words, volume_ml in result.measured.numbers.get("flagged_at", {}).items():
+            found[words] = found.get(words, 0.0) + volume_ml
+    whole = sum(found.values())
+    most = sorted(found.items(), key=lambda item: -item[1])[:3]
+    return tuple(f"{words} ({100 * ml / whole:.0f}%)" for words, ml in most)
 
 
 def _row(
@@ -246,7 +297,8 @@ def _figures(
     own = weights[:, : len(changed)]
     for key, name in (
         *(("case_ap", "ap"), ("case_auroc", "auroc"), ("dice", "dice")),
-        *(("dice_oracle", "dice_oracle"), ("hit", "hit"), ("flagged_ml", "flagged_ml")),
+        *(("dice_oracle", "dice_oracle"), ("hit", "hit"), ("top_3", "top_3")),
+        ("flagged_ml", "flagged_ml"),
     ):
         found = [result.measured.numbers.get(name, np.nan) for result in changed]
         values[key] = _mean(np.array(found, float), own)
@@ -260,10 +312,22 @@ def _healthy_figures(
     once = np.ones((1, len(untouched)))
     weights = once if bootstrap is None else _all(bootstrap, untouched)
     share = [n["flagged_ml"] / max(n["brain_ml"], 1e-9) for n in numbers]
+    scores = [n["sample_score"] for n in numbers]
+    # With n healthy scans no p-value is below 1 / (n + 1).
+    beyond = [n["p_value"] * (n["healthy_scans"] + 1) < 1.5 for n in numbers]
+    told = {
+        "flagged_median": np.median(share),
+        "flagged_p90": np.percentile(share, 90.0),
+        "flagged_worst": max(share),
+        "score_median": np.median(scores),
+        "score_highest": max(scores),
+        "beyond": np.mean(beyond),
+    }
     return {
         "flagged_ml": _mean(np.array([n["flagged_ml"] for n in numbers]), weights),
         "flagged_share": _mean(np.array(share), weights),
         "alarms": _mean(np.array([float(n["p_value"] < 0.05) for n in numbers]), weights),
+        **{key: np.array([float(value)]) for key, value in told.items()},
     }
 
 

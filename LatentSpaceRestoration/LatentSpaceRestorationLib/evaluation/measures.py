@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..detection import Detection
+from ..findings import Extent, find_regions
 from .histograms import Histogram, Table
 from .overlap import dice
 
@@ -46,9 +47,11 @@ class Measured:
     """What is kept of one case and one method.
 
     Attributes:
-        numbers: ``sample_score``, ``percentile``, ``p_value``, ``threshold``, ``flagged_ml``,
-            ``brain_ml``, and of a scan with a label ``label_ml``, ``ap``, ``auroc``, ``dice`` (at
-            the calibrated threshold), ``dice_oracle`` and ``hit`` (the map's peak lies in it).
+        numbers: ``sample_score``, ``percentile``, ``p_value``, ``healthy_scans``, ``threshold``,
+            ``flagged_ml``, ``brain_ml`` and ``flagged_at`` (ml by place in words), and of a scan
+            with a label ``label_ml``, ``ap``, ``auroc``, ``dice`` (at the calibrated threshold),
+            ``dice_oracle``, ``hit`` (the map's peak lies in it) and ``top_3`` (so does the
+            peak of one of the three highest regions).
         voxels: of the whole scan, on its own grid.
         regions: at many thresholds.
     """
@@ -58,22 +61,35 @@ class Measured:
     regions: Regions
 
 
-def measure(found: Detection, label: np.ndarray, voxel_ml: float) -> Measured:
+def measure(found: Detection, label: np.ndarray, affine: np.ndarray) -> Measured:
     """Compare a detection with the truth.
 
     Args:
         found: the detection.
         label: (I, J, K) bool, what is anomalous.
-        voxel_ml: volume of a voxel.
+        affine: (4, 4) IJK -> RAS in mm, of both.
     """
     voxels = Histogram.of(found.anomaly_map, label)
+    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
+    regions = find_regions(
+        found.anomaly_map,
+        found.anomaly_mask,
+        Extent.of(found.brain_mask, affine),
+        affine,
+        SMALLEST_ML,
+    )
+    places: dict[str, float] = {}
+    for region in regions:
+        places[region.words] = places.get(region.words, 0.0) + region.volume_ml
     numbers: dict[str, Any] = {
         "sample_score": found.sample_score,
         "percentile": found.percentile,
         "p_value": found.p_value,
+        "healthy_scans": found.healthy_scans,
         "threshold": found.threshold,
         "flagged_ml": float((found.anomaly_mask > 0).sum()) * voxel_ml,
         "brain_ml": float((found.brain_mask > 0).sum()) * voxel_ml,
+        "flagged_at": places,
     }
     if label.any():
         table = Table.of([voxels])
@@ -85,6 +101,7 @@ def measure(found: Detection, label: np.ndarray, voxel_ml: float) -> Measured:
             "dice": dice(found.anomaly_mask, label),
             "dice_oracle": table.best_dice(),
             "hit": bool(label.ravel()[np.argmax(found.anomaly_map)]),
+            "top_3": any(bool(label[region.index]) for region in regions[:3]),
         }
     return Measured(numbers, voxels, _regions(found, label, voxel_ml))
 

@@ -158,7 +158,7 @@ def _caption(result: Result) -> str:
 
 def _table(rows: Sequence[Row], candidates: Sequence[str]) -> str:
     """Pooled AP, or for artefacts the AUROC of sample scores, by family and method."""
-    whole = {(r.family, r.candidate): r for r in rows if r.size is None and r.contrast is None}
+    whole = {(r.family, r.candidate): r for r in rows if r.is_whole}
     families = [f for f in dict.fromkeys(family for family, _ in whole) if f != UNTOUCHED]
     head = "".join(f"<th>{escape(c)}</th>" for c in candidates)
     lines = [f"<table><tr><th>{FIGURES['pooled_ap']}; 95% interval</th>{head}</tr>"]

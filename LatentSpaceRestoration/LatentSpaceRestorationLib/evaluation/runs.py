@@ -74,12 +74,14 @@ class Result:
         case, candidate: names and sizes.
         measured: figures.
         picture: file of the panes.
+        site: where the scan was made; empty if that is not known.
     """
 
     case: Case
     candidate: str
     measured: Measured
     picture: Path
+    site: str = ""
 
 
 def run(
@@ -135,7 +137,8 @@ def run(
                     report(pace.line(case, candidate.name, measured))
                 else:
                     pace.skip(candidate.name)
-                results.append(Result(case, candidate.name, measured, path.with_suffix(".webp")))
+                picture, site = path.with_suffix(".webp"), source.site(case)
+                results.append(Result(case, candidate.name, measured, picture, site))
         except InputError as error:
             if case.subject not in unusable:
                 unusable.add(case.subject)
@@ -172,7 +175,7 @@ def _look(made: _Made, candidate: Candidate, settings: Settings, path: Path, key
         restorations=settings.restorations,
         seed=settings.seed,
     )
-    measured = measure(found, label, volume.voxel_volume_ml)
+    measured = measure(found, label, volume.affine)
     store.save(path, key, measured, draw_case(volume, found, label))
     return measured
 

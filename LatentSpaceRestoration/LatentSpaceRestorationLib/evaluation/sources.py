@@ -50,14 +50,17 @@ def real_lesions(source: Path) -> list[Subject]:
     return found
 
 
-def choose(source: Path, split: str, detectors: Sequence[Detector]) -> list[Subject]:
-    """The scans of one split, by name; where no splits are stated, those that no model has seen.
+def choose(
+    sources: Sequence[Path], splits: Sequence[str], detectors: Sequence[Detector]
+) -> list[Subject]:
+    """The scans of some splits, by name; where no splits are stated, those that no model has seen.
 
     Raises:
         InputError: there are none.
     """
-    every = read_subjects(source)
-    chosen = [subject for subject in every if subject.split == split]
+    every = read_subjects(*sources)
+    source = " and ".join(map(str, sources))
+    chosen = [subject for subject in every if subject.split in splits]
     if not any(subject.split for subject in every):
         chosen = [s for s in every if not any(s.name in _seen(d) for d in detectors)]
         if not chosen:
@@ -65,9 +68,9 @@ def choose(source: Path, split: str, detectors: Sequence[Detector]) -> list[Subj
                 f"{source}: a model was trained or calibrated on every scan; give other scans"
             )
     if not chosen:
-        splits = ", ".join(sorted({subject.split for subject in every if subject.split}))
+        there = ", ".join(sorted({subject.split for subject in every if subject.split}))
         raise InputError(
-            f"{source}: has no subjects of split {split}; give --split, one of: {splits}"
+            f"{source}: has no subjects of split {' or '.join(splits)}; give --split, of: {there}"
         )
     return sorted(chosen, key=lambda subject: subject.name)
 
@@ -208,9 +211,17 @@ class Source:
                     ) from error
         return " ".join(self._digests[file] if file is not None else "-" for file in files)
 
+    def site(self, case: Case) -> str:
+        """Where a case's scan was made; empty if that is not known."""
+        lies = self._patient if case.family == LESION else self._subject
+        return lies(case.subject).site
+
     def _donor(self, name: str) -> str:
-        """The next healthy subject in order of names."""
-        names = sorted(subject.name for subject in self.healthy)
+        """The next healthy subject of the site in order of names, or of all if it has no other."""
+        site = self._subject(name).site
+        names = sorted(subject.name for subject in self.healthy if subject.site == site)
+        if len(names) < 2:
+            names = sorted(subject.name for subject in self.healthy)
         return names[(names.index(name) + 1) % len(names)]
 
     def _subject(self, name: str) -> Subject:

@@ -29,13 +29,23 @@ _SHOWN = {
 #: Figures whose lead is shown.
 _LEADS = ("pooled_ap", "sample_auroc")
 _HEALTHY = ("flagged_ml", "flagged_share", "alarms")
+_FLAGGED = ("flagged_median", "flagged_p90", "flagged_worst")
 
 
 def as_csv(rows: Sequence[Row]) -> str:
     """One line a row; three columns a figure: value, low and high end of its interval."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    head = ["method", "family", "held_out", "size", "size_unit", "contrast", "contrast_unit"]
+    head = [
+        "method",
+        "site",
+        "family",
+        "held_out",
+        "size",
+        "size_unit",
+        "contrast",
+        "contrast_unit",
+    ]
     ends = [name for key in FIGURES for name in (key, f"{key}_low", f"{key}_high")]
     writer.writerow([*head, "scans", *ends])
     kinds = {kind.name: kind for kind in FAMILIES}
@@ -44,6 +54,7 @@ def as_csv(rows: Sequence[Row]) -> str:
         writer.writerow(
             [
                 row.candidate,
+                row.site or "",
                 row.family,
                 "yes" if kind is not None and kind.held_out else "no",
                 "" if row.size is None else f"{row.size:g}",
@@ -60,7 +71,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 def as_markdown(rows: Sequence[Row], title: str, notes: Sequence[str]) -> str:
     """A table for each of the main figures, families down and methods across."""
     candidates = list(dict.fromkeys(row.candidate for row in rows))
-    whole = {(r.family, r.candidate): r for r in rows if r.size is None and r.contrast is None}
+    whole = {(r.family, r.candidate): r for r in rows if r.is_whole}
     families = [f for f in dict.fromkeys(family for family, _ in whole) if f != UNTOUCHED]
     lines = [f"# {title}", "", *(f"- {note}" for note in notes), ""]
     for key, explained in _SHOWN.items():
@@ -82,7 +93,7 @@ def as_markdown(rows: Sequence[Row], title: str, notes: Sequence[str]) -> str:
     for key in _HEALTHY:
         cells = [_with_interval(_of(whole, UNTOUCHED, c).get(key)) for c in candidates]
         lines.append(f"| {FIGURES[key]} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *_by_level(rows, candidates)]) + "\n"
+    return "\n".join([*lines, "", *_by_site(rows), *_by_level(rows, candidates)]) + "\n"
 
 
 def _leads(
@@ -112,6 +123,42 @@ def _leads(
         *lines,
         "",
     ]
+
+
+def _by_site(rows: Sequence[Row]) -> list[str]:
+    """What is flagged at each site, and found; nothing of one site alone."""
+    of = {(r.candidate, r.site, r.family): r for r in rows if r.site is not None}
+    if not of:
+        return []
+    head = ["method", "site", "scans", "flagged: median", "90th percentile", "worst", "score"]
+    head += ["highest", "beyond all healthy", "AP", "sample AUROC", "flagged most"]
+    lines = [
+        "## By site",
+        "",
+        "Of untouched scans: what is flagged, as a share of the brain, and where; sample scores, "
+        "median and highest, and the scans with a higher one than all healthy ones that the model "
+        "is calibrated on. Of changed scans: the mean over families of pooled AP and of the AUROC "
+        "of sample scores.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+    ]
+    for candidate, site in dict.fromkeys((name, site) for name, site, _ in of):
+        healthy = of[candidate, site, UNTOUCHED]
+        known = healthy.figures
+        flagged = [f"{100 * known[key].value:.2f}%" for key in _FLAGGED]
+        scores = [f"{known[key].value:.3g}" for key in ("score_median", "score_highest")]
+        beyond = f"{known['beyond'].value * healthy.scans:.0f}"
+        changed = of.get((candidate, site, MEAN))
+        found = [
+            ""
+            if changed is None or key not in changed.figures
+            else f"{changed.figures[key].value:.2f}"
+            for key in ("pooled_ap", "sample_auroc")
+        ]
+        cells = [candidate, site or "not named", str(healthy.scans), *flagged, *scores, beyond]
+        lines.append(f"| {' | '.join([*cells, *found, '; '.join(healthy.places)])} |")
+    return [*lines, ""]
 
 
 def _by_level(rows: Sequence[Row], candidates: Sequence[str]) -> list[str]:

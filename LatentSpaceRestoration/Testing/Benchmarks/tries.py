@@ -292,6 +292,7 @@ class Bench:
             numbers = {
                 "sample_score": score(values),
                 "p_value": p_value(score(values), usual),
+                "healthy_scans": len(usual),
                 "flagged_ml": float((values >= cut).sum()) * ml,
                 "brain_ml": len(values) * ml,
             }
@@ -329,7 +330,7 @@ def prepare(detector: Detector, options: argparse.Namespace) -> Bench:
     lesions = real_lesions(options.lesions) if options.lesions else []
 
     def source(split: str, count: int | None) -> Source:
-        subjects = choose(options.subjects_table, split, [detector])[:count]
+        subjects = choose([options.subjects_table], [split], [detector])[:count]
         return Source(subjects, lesions, shapes, 0, brain_finder(detector))
 
     calibrate, tune = source("calibrate", None), source("tune", options.subjects)
@@ -387,7 +388,7 @@ def main() -> None:
     bench = prepare(detector, options)
     rows = [(one, rows_of(bench.results(one), replicates=1000)) for one in TRIES]
     # By size and contrast there are a few scans each, and one figure of many would be the best.
-    rows = [(one, [r for r in of if r.size is None and r.contrast is None]) for one, of in rows]
+    rows = [(one, [r for r in of if r.is_whole]) for one, of in rows]
     subjects = len({case.subject for case in bench.cases if case.family != LESION})
     text = table(rows, subjects, detector.bundle.name)
     RESULTS.mkdir(exist_ok=True)

@@ -176,6 +176,33 @@ def test_real_lesions_and_lesion_shapes(
     assert evaluate("--lesions", shapes)[0] == 3
 
 
+def test_several_sites_are_told_of_one_by_one(
+    lsr: Lsr, tiny_model: Path, subjects: Path, tmp_path: Path
+) -> None:
+    """The second table's scans are another site's: of the split that is asked for beside tune."""
+    other = tmp_path / "others"
+    shutil.copytree(subjects.parent, other)
+    text = (other / "subjects.tsv").read_text().replace("tune", "unseen-site")
+    (other / "subjects.tsv").write_text(text.replace("\nH", "\nX"))
+    options = ["-o", tmp_path / "out", "--restorations", 1, "--replicates", 9, "--method", "lsr"]
+    options += ["--model", tiny_model, "--device", "cpu", *of_families("uniform-sphere")]
+    options += ["--split", "tune", "--split", "unseen-site", "--subjects", 2]
+    status, out, err = lsr("evaluate", subjects, other / "subjects.tsv", *options)
+    assert status == 0, err
+    assert "4 healthy subjects of split tune and unseen-site" in out
+    names = [line.split(" | ")[1] for line in out.splitlines() if line.startswith("| lsr |")]
+    assert names == [subjects.parent.name, "others"]
+    with (tmp_path / "out" / "table.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["site"]]
+    assert {(row["site"], row["family"]) for row in rows} == {
+        (site, family) for site in names for family in ("untouched", "mean of families")
+    }
+    # Both have spheres of the same sizes.
+    cases = json.loads((tmp_path / "out" / "figures.json").read_text())["cases"]
+    sizes = {c["subject"]: c["size"] for c in cases if c["size"]}
+    assert sizes["H0"] == sizes["X0"]
+
+
 def test_figures_go_into_the_card(evaluate: Lsr, tiny_model: Path, tmp_path: Path) -> None:
     model = tmp_path / "models" / "tiny"
     shutil.copytree(tiny_model, model)
@@ -199,7 +226,7 @@ def test_figures_go_into_the_card(evaluate: Lsr, tiny_model: Path, tmp_path: Pat
         (["--method", "vae"], 2, "no model given can do vae; choose from: "),
         (["--compare", "paper"], 2, "--model"),
         (["--compare", "beta"], 2, "--model"),
-        (["--split", "test"], 3, "one of: train, tune"),
+        (["--split", "test"], 3, "give --split, of: train, tune"),
         (["--shapes", "nowhere"], 3, "shapes.tsv"),
         (["--model", "nothing"], 2, "there is no model nothing"),
     ],

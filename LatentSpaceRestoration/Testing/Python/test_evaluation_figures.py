@@ -20,6 +20,9 @@ from LatentSpaceRestorationLib.evaluation.tables import as_csv, as_markdown
 
 metrics = pytest.importorskip("sklearn.metrics")
 
+#: 8 microlitres a voxel.
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+
 
 def maps(number: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Maps that see their labels somewhat, with many voxels at 0 and over several magnitudes."""
@@ -108,7 +111,7 @@ def scan_with(
     label = np.zeros(values.shape, bool)
     values[2:6, 2:6, 2:6], values[14:18, 2:6, 2:6] = lesion, false
     label[2:6, 2:6, 2:6] = labelled
-    return measure(detection(values, 1.0, score), label, 0.008)
+    return measure(detection(values, 1.0, score), label, AFFINE)
 
 
 def test_one_case_is_measured() -> None:
@@ -119,9 +122,14 @@ def test_one_case_is_measured() -> None:
     assert numbers["dice_oracle"] == pytest.approx(1.0)
     assert numbers["ap"] == pytest.approx(1.0)
     assert numbers["hit"] is True
+    assert numbers["top_3"] is True
+    assert sum(numbers["flagged_at"].values()) == pytest.approx(1.024)
     missed = scan_with(lesion=0.5, false=2.0).numbers
     assert missed["dice"] == 0.0
     assert missed["hit"] is False
+    assert missed["top_3"] is False
+    second = scan_with(lesion=1.5, false=2.0).numbers
+    assert (second["hit"], second["top_3"]) == (False, True)
     assert "ap" not in scan_with(lesion=4.0, false=2.0, labelled=False).numbers
 
 
@@ -133,7 +141,7 @@ def test_regions_count_false_ones_and_find_no_lesion_in_a_flagged_brain() -> Non
     np.testing.assert_array_equal(regions.false, 1)
     np.testing.assert_array_equal(regions.found, thresholds <= 1.0)
     # All of the brain at once is not of the lesion, which is a small part of it.
-    everywhere = measure(detection(np.full((20, 20, 20), 1.0, np.float32), 1.0), spot(), 0.008)
+    everywhere = measure(detection(np.full((20, 20, 20), 1.0, np.float32), 1.0), spot(), AFFINE)
     assert not everywhere.regions.found.any()
 
 
@@ -250,11 +258,34 @@ def test_false_regions_limit_the_recall() -> None:
     label[2:6, 2:6, 2:6] = True
     values[label] = 1.0
     values[10:14, 2:6, 2:6], values[18:22, 2:6, 2:6] = 2.0, 2.1
-    measured = measure(detection(values, 1.0), label, 0.008)
+    measured = measure(detection(values, 1.0), label, AFFINE)
     case = Case("S0", LESION)
     figures = row(rows_of([Result(case, "lsr", measured, Path("x"))], replicates=0), LESION).figures
     assert figures["recall_1"].value == 0.0
     assert figures["recall_5"].value == 1.0
+
+
+def test_each_site_is_told_of_where_there_are_several() -> None:
+    one_site = rows_of(results(), replicates=0)
+    assert all(row.site is None for row in one_site)
+    rows = rows_of([replace(r, site=r.case.subject[:1]) for r in results()], replicates=0)
+    assert rows == one_site
+    sites = {f"S{number}": "first" if number < 4 else "second" for number in range(6)}
+    rows = rows_of([replace(r, site=sites[r.case.subject]) for r in results()], replicates=0)
+    assert [r for r in rows if r.site is None] == one_site
+    healthy = {r.site: r for r in rows if r.site is not None and r.family == UNTOUCHED}
+    assert {site: r.scans for site, r in healthy.items()} == {"first": 4, "second": 2}
+    # All flag the false region alone, 0.512 of 27.648 ml; scores are 0 to 3, and 4 and 5.
+    for found in healthy.values():
+        worst, median = (found.figures[f"flagged_{name}"].value for name in ("worst", "median"))
+        assert worst == median == pytest.approx(0.512 / 27.648)
+        assert [place.endswith("(100%)") for place in found.places] == [True]
+    assert healthy["first"].figures["score_median"].value == 1.5
+    assert healthy["second"].figures["score_highest"].value == 5.0
+    means = {r.site: r for r in rows if r.site is not None and r.family == MEAN}
+    assert {site: r.scans for site, r in means.items()} == {"first": 8, "second": 4}
+    text = as_markdown(rows, "Title", [])
+    assert "| lsr | second | 2 | 1.85% | 1.85% | 1.85% | 4.5 | 5 | 0 |" in text
 
 
 def test_tables_name_every_family_and_method() -> None:
