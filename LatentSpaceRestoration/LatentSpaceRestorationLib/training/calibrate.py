@@ -68,6 +68,7 @@ def calibrate(
     scans: Sequence[HealthyScan],
     methods: Sequence[str] | None = None,
     *,
+    modes: Sequence[str] | None = None,
     restorations: int = 15,
     seed: int = 0,
     report: Report = print,
@@ -77,7 +78,8 @@ def calibrate(
     Args:
         detector: the model, calibrated or not.
         scans: healthy, and not trained on.
-        methods: names; ``lsr`` stands for both of its modes. None is all that the model can do.
+        methods: names. None is all that the model can do.
+        modes: of ``lsr``; None is all of them.
         restorations: S, at most; distributions are also kept for 1, 3, 7, ... of them.
         seed: of the draws.
         report: takes a line of text.
@@ -86,9 +88,15 @@ def calibrate(
         the arguments of :func:`to_files`.
 
     Raises:
-        BundleError: the model cannot do one of the methods.
+        BundleError: the model cannot do one of the methods or modes.
         InputError: fewer than five scans.
     """
+    for mode in modes or ():
+        if mode not in detector.modes():
+            raise BundleError(
+                f"model {detector.bundle.name} has no mode {mode!r}; choose from: "
+                f"{', '.join(detector.modes())}"
+            )
     wanted = detector.methods() if methods is None else tuple(methods)
     for method in wanted:
         if method not in detector.methods():
@@ -107,9 +115,11 @@ def calibrate(
         for scan in scans:
             detector.case(scan.prepared, known=scan.known).read()
         codes = code_quantiles([scan.known.reading for scan in scans if scan.known.reading])
-    modes: Modes = {}
+    found: Modes = {}
     for method in wanted:
         for mode in detector.modes(method):
+            if method == "lsr" and modes is not None and mode not in modes:
+                continue
             key = calibration_key(method, mode)
             report(f"calibrating {key}")
             empty = _before_levels(detector, scans, method, mode)
@@ -124,8 +134,8 @@ def calibrate(
                 seed=seed,
                 report=report,
             )
-            modes[key] = replace(empty, levels=levels), usual
-    return [scan.name for scan in scans], codes, modes
+            found[key] = replace(empty, levels=levels), usual
+    return [scan.name for scan in scans], codes, found
 
 
 def _before_levels(

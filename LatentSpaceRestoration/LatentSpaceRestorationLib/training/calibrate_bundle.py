@@ -9,13 +9,13 @@ from typing import Any
 from ..bundle import Bundle, find_bundle, read_bundle
 from ..datasets import Subject, read_subjects
 from ..detector import Detector
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from ..io import read_mask, read_volume
 from ..preprocessing import Prepared
 from ..volume import Volume
 from .calibrate import FEWEST, HealthyScan, added_to, calibrate, to_files
 from .prepare import content_hash
-from .ship import add_calibration
+from .ship import add_calibration, is_adapted, write_adapted
 
 #: Fewer healthy scans than this give percentiles that are too coarse to rely on.
 ENOUGH = 20
@@ -25,29 +25,39 @@ Report = Callable[[str], None]
 
 def calibrate_bundle(
     model: str | Path,
-    source: Path,
-    *,
+    *sources: Path,
+    adapted: Path | None = None,
     methods: Sequence[str] | None = None,
+    modes: Sequence[str] | None = None,
     restorations: int = 15,
     seed: int = 0,
     device: str = "auto",
     report: Report = print,
 ) -> Bundle:
-    """Calibrate a model and write what was found into its bundle.
+    """Calibrate a model and write what was found into its bundle, or into one of its own.
 
     Args:
         model: name or folder.
-        source: table or folder of healthy scans; where it has sets, ``calibrate`` is used.
-        methods: to calibrate; None for all that the model can do.
+        sources: tables or folders of healthy scans; where they have sets, ``calibrate`` is used.
+        adapted: folder of a new model of the same weights, which knows these scans as healthy and
+            no others; None calibrates the model itself.
+        methods, modes: to calibrate; None for all that the model can do.
         restorations, seed, device: as of ``Detector``.
         report: takes a line of text.
 
     Raises:
         InputError: the model was trained on one of the scans, or fewer than five can be used.
-        BundleError: the model cannot be used, or cannot do one of the methods.
+        BundleError: the model cannot be used, or cannot do one of the methods or modes.
+        OutputError: there is something else, or nothing can be written.
     """
     bundle = read_bundle(find_bundle(model))
-    subjects = _unseen(bundle, source)
+    if adapted is not None and adapted.exists() and not is_adapted(adapted, bundle):
+        raise OutputError(
+            f"{adapted}: is there, and is not {bundle.name} adapted to other scans; choose another "
+            "name"
+        )
+    source = " and ".join(map(str, sources))
+    subjects = _unseen(bundle, sources)
     _enough(len(subjects), source)
     detector = Detector.load(bundle.folder, device, search=[bundle.folder.parent])
     scans = _read(detector, subjects, source, report)
@@ -56,13 +66,24 @@ def calibrate_bundle(
             f"note: {len(scans)} scans are few: a percentile is known to "
             f"{100.0 / (len(scans) + 1):.0f} points; {ENOUGH} or more are better"
         )
-    found = calibrate(detector, scans, methods, restorations=restorations, seed=seed, report=report)
+    found = calibrate(
+        detector,
+        scans,
+        methods,
+        modes=modes,
+        restorations=restorations,
+        seed=seed,
+        report=report,
+    )
+    if adapted is not None:
+        return write_adapted(adapted, bundle, *to_files(*found))
     return add_calibration(bundle.folder, *added_to(bundle, *to_files(*found)))
 
 
-def _unseen(bundle: Bundle, source: Path) -> list[Subject]:
+def _unseen(bundle: Bundle, sources: Sequence[Path]) -> list[Subject]:
     """The scans to calibrate on; none of them was trained on."""
-    subjects = read_subjects(source)
+    subjects = read_subjects(*sources)
+    source = " and ".join(map(str, sources))
     if any(subject.split for subject in subjects):
         subjects = [subject for subject in subjects if subject.split == "calibrate"]
     training: dict[str, Any] = bundle.config.get("training", {})
@@ -82,7 +103,7 @@ def _unseen(bundle: Bundle, source: Path) -> list[Subject]:
     return subjects
 
 
-def _enough(scans: int, source: Path) -> None:
+def _enough(scans: int, source: str) -> None:
     if scans < FEWEST:
         raise InputError(
             f"{source}: {scans} healthy scans are too few to calibrate; give at least {FEWEST}, "
@@ -91,7 +112,7 @@ def _enough(scans: int, source: Path) -> None:
 
 
 def _read(
-    detector: Detector, subjects: list[Subject], source: Path, report: Report
+    detector: Detector, subjects: list[Subject], source: str, report: Report
 ) -> list[HealthyScan]:
     scans = []
     for subject in subjects:

@@ -36,6 +36,7 @@ def model_card(config: Mapping[str, Any], calibration: Mapping[str, Any]) -> str
         "",
         _trained_on(config["training"]),
         _calibrated_on(len(calibration.get("scans", ()))),
+        *_adapted(config),
         *_laid(config),
         f"- Licence of the weights: {config['licence']}; whoever passes them on names the data "
         "with them.",
@@ -120,6 +121,15 @@ def _laid(config: Mapping[str, Any]) -> list[str]:
     if config["training"].get("aligned", True):
         return [f"{line}, in training as well."]
     return [f"{line}. The weights are older: they were trained on heads as they lie."]
+
+
+def _adapted(config: Mapping[str, Any]) -> list[str]:
+    if "adapted_from" not in config:
+        return []
+    return [
+        f"- Adapted from `{config['adapted_from']}`: its weights as they are, with what is healthy "
+        "told by other scans alone."
+    ]
 
 
 def _calibrated_on(scans: int) -> str:

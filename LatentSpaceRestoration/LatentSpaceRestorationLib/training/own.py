@@ -15,6 +15,16 @@ from ..errors import ConfigError, OutputError
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
+def check_name(name: str) -> None:
+    """Refuse what cannot be a model's name.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"the name {name!r} cannot be a folder's; use letters, digits, - and _")
+
+
 @dataclass(frozen=True)
 class OwnModel:
     """What is asked for.
@@ -69,10 +79,7 @@ class OwnModel:
             ConfigError: in one line: there are no such scans, or the name cannot be one.
             OutputError: the folder cannot be written.
         """
-        if not _NAME.fullmatch(self.name):
-            raise ConfigError(
-                f"the name {self.name!r} cannot be a folder's; use letters, digits, - and _"
-            )
+        check_name(self.name)
         if not self.scans.exists():
             raise ConfigError(f"{self.scans}: is not there; choose the folder of healthy scans")
         text = self._as_toml()

@@ -116,6 +116,24 @@ def add_calibration(
     return _rewrite(read_bundle(folder), calibration=calibration, places=places)
 
 
+def write_adapted(
+    folder: Path, bundle: Bundle, calibration: Mapping[str, Any], places: Mapping[str, Tensor]
+) -> Bundle:
+    """Write a model of the same weights that knows other scans as healthy.
+
+    What was measured of the model is left out: it is of those that it knew before.
+    """
+    return _rewrite(bundle, folder, metrics={}, calibration=calibration, places=places)
+
+
+def is_adapted(folder: Path, bundle: Bundle) -> bool:
+    """Whether in a folder lies a model that :func:`write_adapted` made of this one."""
+    try:
+        return read_bundle(folder).config.get("adapted_from") == bundle.name
+    except BundleError:
+        return False
+
+
 def add_metrics(folder: Path, metrics: dict[str, Any]) -> Bundle:
     """Write measured figures into a bundle's settings and card; weights stay as they are."""
     return _rewrite(read_bundle(folder), metrics=metrics)
@@ -123,6 +141,7 @@ def add_metrics(folder: Path, metrics: dict[str, Any]) -> Bundle:
 
 def _rewrite(
     bundle: Bundle,
+    folder: Path | None = None,
     *,
     metrics: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
@@ -131,13 +150,15 @@ def _rewrite(
     config = {key: value for key, value in bundle.config.items() if key != "files"}
     if metrics is not None:
         config["metrics"] = dict(metrics)
+    if folder is not None:
+        config |= {"name": folder.name, "adapted_from": bundle.name}
     files = [file for file in bundle.config["files"] if file.endswith(".safetensors")]
     tensors = {file: bundle.tensors(file) for file in files}
     if places:
         tensors[PLACE] = dict(places)
     healthy = calibration if calibration is not None else bundle.calibration
     card = model_card(config, healthy)
-    return write_bundle(bundle.folder, config, tensors, healthy or None, card)
+    return write_bundle(folder or bundle.folder, config, tensors, healthy or None, card)
 
 
 def _ship(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Lsr, one_line, save_scan
 from LatentSpaceRestorationLib.bundle import read_bundle, write_bundle
 from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums
 from LatentSpaceRestorationLib.detector import Detector
@@ -140,6 +141,47 @@ def test_methods_are_added_to_a_calibration_of_the_same_scans(
     data, places = added_to(read_bundle(model), *others)
     assert set(data["modes"]) == {"intensity"}
     assert all(key.startswith("intensity.") for key in places)
+
+
+def test_a_model_is_adapted_to_scans_of_ones_own(
+    lsr: Lsr, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A copy knows these scans alone; the model itself stays as it is."""
+    for site in ("here", "there"):
+        (tmp_path / site).mkdir()
+        for number in range(3):
+            brain = healthy(number + 3 * (site == "there"))
+            save_scan(tmp_path / site / f"{site}{number}.nii.gz", brain.array, brain.affine)
+    before = {file.name: file.read_bytes() for file in tiny_model.iterdir()}
+    sources = (tmp_path / "here", tmp_path / "there")
+    options = ("--name", "mine", "-o", tmp_path, "--restorations", 1, "--device", "cpu")
+    for _ in range(2):  # again is in its own place
+        status, out, err = lsr("calibrate", tiny_model, *sources, *options)
+        assert status == 0, err
+    assert f"calibrated on 6 scans: {tmp_path / 'mine'}" in out
+    assert before == {file.name: file.read_bytes() for file in tiny_model.iterdir()}
+    mine = read_bundle(tmp_path / "mine")
+    assert mine.name == "mine"
+    assert mine.config["adapted_from"] == "tiny"
+    assert "Adapted from `tiny`" in mine.card()
+    assert list(mine.calibration["modes"]) == ["default"]
+    assert len(mine.calibration["scans"]) == 6
+    found = Detector.load(mine.folder, "cpu").detect(healthy(7), restorations=1)
+    assert (found.model, found.healthy_scans) == ("mine", 6)
+    other = read_bundle(tiny_model).tensors("vqvae.safetensors")
+    assert all(value.equal(other[key]) for key, value in mine.tensors("vqvae.safetensors").items())
+
+    (tmp_path / "taken").mkdir()
+    for wrong, words in (
+        (("--name", "taken", "-o", tmp_path), "choose another name"),
+        (("--name", "brain-t1"), "there is a model brain-t1 already"),
+        (("--name", "a/b"), "cannot be a folder's"),
+        (("-o", tmp_path), "give --name"),
+        (("--modes", "best"), "has no mode 'best'; choose from: default"),
+    ):
+        status, _, err = lsr("calibrate", tiny_model, *sources, *wrong, "--device", "cpu")
+        assert status != 0
+        assert words in one_line(err)
 
 
 def test_what_cannot_be_calibrated_is_refused(detector: Detector, scans: list[HealthyScan]) -> None:
