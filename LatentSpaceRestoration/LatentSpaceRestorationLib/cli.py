@@ -238,9 +238,10 @@ def in_words(result: Result) -> str:
         found.anomaly_map, found.anomaly_mask, found.brain_mask, result.volume.affine
     )
     flagged = float((found.anomaly_mask > 0).sum()) * result.volume.voxel_volume_ml
+    compared = score_in_words(found.p_value, found.healthy_scans, found.healthy_sites)
     lines = [
         f"{result.scan}",
-        f"  score {found.sample_score:.4g}: {score_in_words(found.p_value, found.healthy_scans)}",
+        f"  score {found.sample_score:.4g}: {compared}",
         f"  most anomalous: {place.words}; RAS {place.position()}",
         f"  flagged: {flagged:.1f} ml, {place.volume_ml:.1f} ml of it there "
         f"(above healthy percentile {found.threshold_percentile:g})",

@@ -41,6 +41,7 @@ class Detection:
         threshold_percentile: the same as a percentile of healthy brain voxels.
         slice_scores: from the lowest slice to the highest.
         healthy_scans: number of calibration scans.
+        healthy_sites: number of sites that they are from; 0 if that is not known.
         restorations: how many were made; fewer than were asked for if a time budget ended it.
         model, mode, method, seed, device, version: how it was made.
         warnings: what the user should know.
@@ -68,6 +69,7 @@ class Detection:
     warnings: tuple[str, ...]
     seconds: dict[str, float]
     version: str
+    healthy_sites: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The figures, for ``scan_anomaly.json``."""
@@ -76,6 +78,7 @@ class Detection:
             "percentile": self.percentile,
             "p_value": self.p_value,
             "healthy_scans": self.healthy_scans,
+            **({"healthy_sites": self.healthy_sites} if self.healthy_sites else {}),
             "threshold": self.threshold,
             "threshold_percentile": self.threshold_percentile,
             "slice_scores": [

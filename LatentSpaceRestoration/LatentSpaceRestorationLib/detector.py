@@ -308,7 +308,12 @@ class Detector:
             brain_mask,
             Request(mode, method, percentile, restorations, seed),
             way,
-            Yardstick(way.rule, calibration, self.usual(mode, method)),
+            Yardstick(
+                way.rule,
+                calibration,
+                self.usual(mode, method),
+                len(self.bundle.calibration.get("sites", ())),
+            ),
             Course(progress, is_cancelled, time_budget),
         )
 

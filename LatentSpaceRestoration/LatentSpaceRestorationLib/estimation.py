@@ -45,11 +45,13 @@ class Yardstick:
         rule: how the anomaly map comes from the method's maps.
         calibration: what healthy scans give.
         usual: what is usual, by map; empty in paper mode.
+        sites: how many the healthy scans are from; 0 if that is not known.
     """
 
     rule: MapRule
     calibration: ModeCalibration
     usual: Mapping[str, Usual]
+    sites: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Estimator:
                 threshold_percentile=float(request.percentile),
                 slice_scores=by_slice,
                 healthy_scans=len(level.sample_scores),
+                healthy_sites=self.yardstick.sites,
                 model=self.model,
                 mode=request.mode,
                 method=request.method,

@@ -170,22 +170,26 @@ def most_anomalous_place(
     return Place((i, j, k), (x, y, z), words, volume_ml)
 
 
-def score_in_words(p_value: float, healthy_scans: int) -> str:
+def score_in_words(p_value: float, healthy_scans: int, healthy_sites: int = 0) -> str:
     """Such as ``more unusual than 19 of 20 healthy scans (p = 0.095)``.
 
     Args:
         p_value: (1 + healthy scans that score as high) / (1 + healthy scans).
         healthy_scans: how many there are.
+        healthy_sites: of how many sites; 0 and 1 are not told of.
     """
     if healthy_scans < 1:
         return "no healthy scans to compare it with"
     lower = healthy_scans + 1 - round(p_value * (healthy_scans + 1))
+    whom = f"{healthy_scans} healthy scans"
+    if healthy_sites > 1:
+        whom += f" of {healthy_sites} sites"
     if lower >= healthy_scans:
         # No smaller p can come of this many scans.
-        return f"more unusual than all {healthy_scans} healthy scans (p at most {p_value:.2g})"
+        return f"more unusual than all {whom} (p at most {p_value:.2g})"
     if lower <= 0:
-        return f"no more unusual than any of {healthy_scans} healthy scans (p = {p_value:.2g})"
-    return f"more unusual than {lower} of {healthy_scans} healthy scans (p = {p_value:.2g})"
+        return f"no more unusual than any of {whom} (p = {p_value:.2g})"
+    return f"more unusual than {lower} of {whom} (p = {p_value:.2g})"
 
 
 def _voxel_ml(affine: np.ndarray) -> float:

@@ -251,7 +251,7 @@ def _write_header(
     score_left = right - pen.textlength(score, font=_font(26))
     _text(pen, (right, 40), score, 26, _TEXT, "rs")
     _text(pen, (_MARGIN, 40), _fitted(pen, title, 26, score_left - 2 * _MARGIN), 26, _TEXT, "ls")
-    words = score_in_words(detection.p_value, detection.healthy_scans)
+    words = score_in_words(detection.p_value, detection.healthy_scans, detection.healthy_sites)
     _text(pen, (right, 68), words[0].upper() + words[1:], 17, _DIM, "rs")
     where = f"Most anomalous place: {place.words}, RAS {place.position()}"
     flagged = f", {place.volume_ml:.1f} ml" if place.volume_ml else "; nothing is above threshold"

@@ -24,7 +24,7 @@ class Record:
     """The figures of a detection, and what is needed to cut its map elsewhere.
 
     Attributes:
-        sampleScore, pValue, healthyScans: as in ``Detection``.
+        sampleScore, pValue, healthyScans, healthySites: as in ``Detection``.
         healthyScores: sample scores of the model's healthy scans, made in the same way, ascending.
         healthyPercentiles, healthyValues: the map's distribution over healthy brain voxels.
         threshold: healthy percentile at which the map was cut at first.
@@ -57,6 +57,7 @@ class Record:
     warnings: tuple[str, ...]
     seconds: float
     made: float
+    healthySites: int = 0
 
     @classmethod
     def of(
@@ -82,6 +83,7 @@ class Record:
             sampleScore=float(detection.sample_score),
             pValue=float(detection.p_value),
             healthyScans=detection.healthy_scans,
+            healthySites=detection.healthy_sites,
             healthyScores=_floats(level.sample_scores),
             healthyPercentiles=_floats(level.voxels.percentiles),
             healthyValues=_floats(level.voxels.values),

@@ -92,7 +92,9 @@ class ResultSection:
             self._ui.wordsLabel.text = _("No result yet.")
             return
         record = result.record
-        self._ui.wordsLabel.text = scores.inWords(record.pValue, record.healthyScans)
+        self._ui.wordsLabel.text = scores.inWords(
+            record.pValue, record.healthyScans, record.healthySites
+        )
         self._showScore(record.sampleScore)
         # The label itself has no width before it was shown.
         width = max(self._ui.resultSection.width - 30, 240)

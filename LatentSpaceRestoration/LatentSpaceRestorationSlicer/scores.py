@@ -52,7 +52,7 @@ def addNodes(
     return table, chart, series
 
 
-def inWords(pValue: float, healthyScans: int) -> str:
+def inWords(pValue: float, healthyScans: int, healthySites: int = 0) -> str:
     """How the scan compares with the model's healthy scans, and how much these can tell.
 
     n healthy scans can say no more than n / (n + 1), which is what the p-value is bounded by; the
@@ -62,17 +62,19 @@ def inWords(pValue: float, healthyScans: int) -> str:
     if count == 0:
         return _("This model has no healthy scans to compare with.")
     lower = count + 1 - round(pValue * (count + 1))
+    if healthySites > 1:
+        whom = _("{count} healthy scans of {sites} sites").format(count=count, sites=healthySites)
+    else:
+        whom = _("{count} healthy scans").format(count=count)
     if lower <= 0:
-        return _("Not more unusual than any of {count} healthy scans.").format(count=count)
+        return _("Not more unusual than any of {whom}.").format(whom=whom)
     limit = _("With {count} scans, at most {percent}% can be claimed.").format(
         count=count, percent=100 * count // (count + 1)
     )
     if lower >= count:
-        words = _("More unusual than all {count} healthy scans.").format(count=count)
+        words = _("More unusual than all {whom}.").format(whom=whom)
     else:
-        words = _("More unusual than {lower} of {count} healthy scans.").format(
-            lower=lower, count=count
-        )
+        words = _("More unusual than {lower} of {whom}.").format(lower=lower, whom=whom)
     return f"{words} {limit}"
 
 

@@ -74,7 +74,8 @@ def verdict(record: Record) -> str:
         return "<p>No score is known.</p>"
     words = ""
     if record.p_value is not None:
-        words = f": {text(score_in_words(record.p_value, record.healthy_scans))}"
+        compared = score_in_words(record.p_value, record.healthy_scans, record.healthy_sites)
+        words = f": {text(compared)}"
     flagged = ""
     if record.flagged_ml is not None:
         flagged = f" {record.flagged_ml:.1f} ml are flagged"

@@ -34,7 +34,7 @@ class Record:
     """The figures of a scan, as ``lsr detect`` writes them; None or empty where they are not known.
 
     Attributes:
-        score, percentile, p_value, healthy_scans, threshold: as in ``Detection``.
+        score, percentile, p_value, healthy_scans, healthy_sites, threshold: as in ``Detection``.
         healthy_scores: of the calibration scans.
         slice_scores: (position in mm, score), from below to above.
         flagged_ml, brain_ml: volumes.
@@ -48,6 +48,7 @@ class Record:
     percentile: float | None
     p_value: float | None
     healthy_scans: int
+    healthy_sites: int
     threshold: float | None
     healthy_scores: tuple[float, ...]
     slice_scores: tuple[tuple[float, float], ...]
@@ -87,6 +88,7 @@ class Record:
             percentile=finite(figures.get("percentile")),
             p_value=finite(figures.get("p_value")),
             healthy_scans=int(finite(figures.get("healthy_scans")) or len(healthy)),
+            healthy_sites=int(finite(figures.get("healthy_sites")) or 0),
             threshold=finite(figures.get("threshold")),
             healthy_scores=healthy,
             slice_scores=tuple(

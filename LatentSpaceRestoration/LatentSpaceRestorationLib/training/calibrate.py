@@ -55,11 +55,13 @@ class HealthyScan:
     Attributes:
         name: of the scan.
         prepared: the scan.
+        site: where it was made; empty if that is not known.
         known: what the networks have read in it so far.
     """
 
     name: str
     prepared: Prepared
+    site: str = ""
     known: Known = field(default_factory=Known)
 
 
@@ -72,7 +74,7 @@ def calibrate(
     restorations: int = 15,
     seed: int = 0,
     report: Report = print,
-) -> tuple[list[str], Quantiles | None, Modes]:
+) -> tuple[dict[str, str], Quantiles | None, Modes]:
     """What healthy scans give by each of a model's methods.
 
     Args:
@@ -135,7 +137,7 @@ def calibrate(
                 report=report,
             )
             found[key] = replace(empty, levels=levels), usual
-    return [scan.name for scan in scans], codes, found
+    return {scan.name: scan.site for scan in scans}, codes, found
 
 
 def _before_levels(
@@ -273,18 +275,20 @@ def _usual(
 
 
 def to_files(
-    scans: Sequence[str],
+    scans: Mapping[str, str],
     codes: Quantiles | None,
     modes: Mapping[str, tuple[ModeCalibration, Usuals]],
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Contents of ``calibration.json`` and ``place.safetensors``.
 
     Args:
-        scans: names of the healthy scans.
+        scans: site of each healthy scan, by name; empty if that is not known.
         codes: distribution of the codes' NLL; None for a model without codes.
         modes: figures and what is usual by method, or mode of ``lsr``.
     """
     data: dict[str, Any] = {"scans": sorted(scans)}
+    if sites := sorted(set(scans.values()) - {""}):
+        data["sites"] = sites
     if codes is not None:
         data["code_nll"] = codes.to_json()
     data["modes"] = {mode: calibration.to_json() for mode, (calibration, _) in modes.items()}

@@ -122,7 +122,7 @@ def _read(
         except InputError as error:
             report(f"left out: {subject.name}: {error}")
             continue
-        scans.append(HealthyScan(subject.name, prepared))
+        scans.append(HealthyScan(subject.name, prepared, subject.site))
         report(f"read {subject.name} ({len(scans)} of {len(subjects)})")
     _enough(len(scans), source)
     return scans

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 #: What there is to say of a kind of model.
@@ -35,7 +35,7 @@ def model_card(config: Mapping[str, Any], calibration: Mapping[str, Any]) -> str
         "## Data",
         "",
         _trained_on(config["training"]),
-        _calibrated_on(len(calibration.get("scans", ()))),
+        _calibrated_on(len(calibration.get("scans", ())), calibration.get("sites", ())),
         *_adapted(config),
         *_laid(config),
         f"- Licence of the weights: {config['licence']}; whoever passes them on names the data "
@@ -132,12 +132,13 @@ def _adapted(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _calibrated_on(scans: int) -> str:
+def _calibrated_on(scans: int, sites: Sequence[str]) -> str:
     if not scans:
         return "- Not calibrated yet."
     share = 100.0 * scans / (scans + 1)
+    of = f" of {len(sites)} sites ({', '.join(sites)})" if len(sites) > 1 else ""
     return (
-        f"- Thresholds and percentiles come from {scans} other healthy scans; with so many no "
+        f"- Thresholds and percentiles come from {scans} other healthy scans{of}; with so many no "
         f"percentile above {share:.0f} can be claimed."
     )
 

@@ -137,7 +137,7 @@ def test_methods_are_added_to_a_calibration_of_the_same_scans(
     for method in ("lsr", "intensity"):
         result = both.detect(healthy(7), method=method, restorations=1)
         assert result.healthy_scans == 5
-    others = to_files(["A", "B", "C", "D", "E"], None, found[2])
+    others = to_files(dict.fromkeys("ABCDE", ""), None, found[2])
     data, places = added_to(read_bundle(model), *others)
     assert set(data["modes"]) == {"intensity"}
     assert all(key.startswith("intensity.") for key in places)
@@ -166,8 +166,10 @@ def test_a_model_is_adapted_to_scans_of_ones_own(
     assert "Adapted from `tiny`" in mine.card()
     assert list(mine.calibration["modes"]) == ["default"]
     assert len(mine.calibration["scans"]) == 6
+    assert mine.calibration["sites"] == ["here", "there"]
+    assert "6 other healthy scans of 2 sites (here, there)" in mine.card()
     found = Detector.load(mine.folder, "cpu").detect(healthy(7), restorations=1)
-    assert (found.model, found.healthy_scans) == ("mine", 6)
+    assert (found.model, found.healthy_scans, found.healthy_sites) == ("mine", 6, 2)
     other = read_bundle(tiny_model).tensors("vqvae.safetensors")
     assert all(value.equal(other[key]) for key, value in mine.tensors("vqvae.safetensors").items())
 

@@ -98,4 +98,6 @@ def test_score_in_words() -> None:
     assert score_in_words(2 / 21, 20) == "more unusual than 19 of 20 healthy scans (p = 0.095)"
     assert score_in_words(20 / 21, 20) == "more unusual than 1 of 20 healthy scans (p = 0.95)"
     assert score_in_words(1.0, 20) == "no more unusual than any of 20 healthy scans (p = 1)"
+    assert score_in_words(1 / 31, 30, 2).startswith("more unusual than all 30 healthy scans of 2 ")
+    assert score_in_words(1.0, 20, 1) == score_in_words(1.0, 20)
     assert score_in_words(1.0, 0) == "no healthy scans to compare it with"

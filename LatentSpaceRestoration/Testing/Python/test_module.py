@@ -301,6 +301,8 @@ class TestResultNodes(LogicTestCase):
             (1.0, 0, "This model has no healthy scans to compare with."),
         ):
             self.assertEqual(scores.inWords(p, count), words)
+        words = "Not more unusual than any of 30 healthy scans of 2 sites."
+        self.assertEqual(scores.inWords(1.0, 30, 2), words)
 
     def test_a_percentile_as_a_count_of_voxels(self) -> None:
         for percentile, count in (

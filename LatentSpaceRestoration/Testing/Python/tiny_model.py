@@ -88,7 +88,7 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     paper = ModeCalibration(2.8, 2.9, (HealthyLevel(15, voxels, sums),), 99.0)
     codes = Quantiles(np.array([0.0, 100.0]), np.array([0.0, 5.0]))
     calibration, tensors = to_files(
-        [f"healthy{i}" for i in range(20)],
+        {f"healthy{i}": "" for i in range(20)},
         codes,
         {
             "default": (seen, dict.fromkeys(("difference", "residual", "nll"), rare)),
