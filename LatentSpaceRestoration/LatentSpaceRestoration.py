@@ -14,7 +14,13 @@ from LatentSpaceRestorationSlicer import computer, scores, stored
 from LatentSpaceRestorationSlicer.installation import MissingPackagesError, offlineInstructions
 from LatentSpaceRestorationSlicer.logic import LatentSpaceRestorationLogic
 from LatentSpaceRestorationSlicer.model_section import ModelSection
-from LatentSpaceRestorationSlicer.models import ANY_MODALITY, DEFAULT_MODEL, Modalities, ModelNames
+from LatentSpaceRestorationSlicer.models import (
+    ANY_MODALITY,
+    DEFAULT_MODEL,
+    Modalities,
+    ModelNames,
+    folderOf,
+)
 from LatentSpaceRestorationSlicer.parameters import (
     LAYERS,
     THRESHOLDS,
@@ -95,7 +101,10 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.addObserver(scene, scene.EndRedoEvent, self.onUndone)
         self.modelSection = ModelSection(self.ui, self.onModelsChanged)
         self.trainingSection = TrainingSection(
-            self.ui, lambda: self.logic.trainingPackages.ensure(), self.modelSection.addTrained
+            self.ui,
+            lambda: self.logic.trainingPackages.ensure(),
+            lambda: folderOf(self._parameterNode.model),
+            self.modelSection.addTrained,
         )
         warning = panel.style().standardIcon(qt.QStyle.SP_MessageBoxWarning).pixmap(16, 16)
         for icon in (self.ui.installIcon, self.ui.warningsIcon):

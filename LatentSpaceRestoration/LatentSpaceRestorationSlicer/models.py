@@ -28,14 +28,23 @@ def searchFolders() -> tuple[Path, ...]:
     return (userModelsFolder(),)
 
 
+def folderOf(model: str) -> Path:
+    """Where an installed model lies.
+
+    Raises:
+        LatentSpaceRestorationLib.errors.BundleError: there is none of that name.
+    """
+    from LatentSpaceRestorationLib.bundle import find_bundle
+
+    return find_bundle(model, searchFolders())
+
+
 def thresholdPercentile(model: str, mode: str) -> float | None:
     """The healthy percentile at which a model cuts its masks; None if its files do not say."""
-    from LatentSpaceRestorationLib.bundle import find_bundle
     from LatentSpaceRestorationLib.errors import BundleError
 
     try:
-        folder = find_bundle(model, searchFolders())
-        text = (folder / "calibration.json").read_text(encoding="utf-8")
+        text = (folderOf(model) / "calibration.json").read_text(encoding="utf-8")
         return float(json.loads(text)["modes"][mode]["threshold_percentile"])
     except (BundleError, OSError, ValueError, KeyError, TypeError):
         return None
@@ -162,11 +171,11 @@ def removeModel(model: str) -> None:
 
 def describe(model: str) -> tuple[str, str]:
     """A model's figures in one line, and its card in Markdown; what is wrong, if it is damaged."""
-    from LatentSpaceRestorationLib.bundle import find_bundle, read_bundle
+    from LatentSpaceRestorationLib.bundle import read_bundle
     from LatentSpaceRestorationLib.errors import BundleError
 
     try:
-        bundle = read_bundle(find_bundle(model, searchFolders()))
+        bundle = read_bundle(folderOf(model))
         card = bundle.card()
     except (BundleError, ImportError) as error:
         return str(error), ""

@@ -1,4 +1,4 @@
-"""The panel's form that trains a model on a folder of healthy scans."""
+"""The panel's form that trains a model on a folder of healthy scans, or adapts one to them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stageInWords(stage: str) -> str:
         "encode": _("Reading altered copies of all slices as codes"),
         "prior": _("2 of 3 networks: learning which code follows which"),
         "masked": _("3 of 3 networks: learning each code from all around it"),
-        "calibrate": _("Calibrating with healthy scans that were kept aside"),
+        "calibrate": _("Calibrating with healthy scans"),
     }[stage]
 
 
@@ -35,14 +35,20 @@ class TrainingSection:
     Args:
         ui: the panel's widgets.
         ensurePackages: installs what is missing, after asking, or raises.
-        onTrained: called with the folder of a model that was trained.
+        chosenModel: tells the folder of the model that is chosen in the panel.
+        onTrained: called with the folder of a model that was trained or adapted.
     """
 
     def __init__(
-        self, ui: Any, ensurePackages: Callable[[], None], onTrained: Callable[[str], None]
+        self,
+        ui: Any,
+        ensurePackages: Callable[[], None],
+        chosenModel: Callable[[], Path],
+        onTrained: Callable[[str], None],
     ) -> None:
         self._ui = ui
         self._ensurePackages = ensurePackages
+        self._chosenModel = chosenModel
         self._onTrained = onTrained
         self.training: TrainingProcess | None = None
         self._timer = qt.QTimer()
@@ -53,6 +59,7 @@ class TrainingSection:
             path.connect("currentPathChanged(QString)", self.onFieldChanged)
         ui.ownNameLineEdit.connect("textChanged(QString)", self.onFieldChanged)
         ui.trainButton.connect("clicked(bool)", self.onTrainButton)
+        ui.adaptButton.connect("clicked(bool)", self.onAdaptButton)
         ui.guideButton.connect("toggled(bool)", self.onGuideButton)
         ui.trainingSection.connect("contentsCollapsed(bool)", self.onFolded)
         self._show()
@@ -87,9 +94,16 @@ class TrainingSection:
             self._ui.trainButton.enabled = False
             self._ui.trainingLabel.text = _("Stopping; what was made is kept...")
             return
+        self._start(adapts=False)
+
+    def onAdaptButton(self, checked: bool = False) -> None:
+        """Calibrate a copy of the chosen model with the scans."""
+        self._start(adapts=True)
+
+    def _start(self, adapts: bool) -> None:
         with slicer.util.tryWithErrorDisplay(_("The training was not started."), waitCursor=True):
             self._ensurePackages()
-            training = TrainingProcess(self._own())
+            training = TrainingProcess(self._own(str(self._chosenModel()) if adapts else ""))
             training.start()
             self.training = training
             self._timer.start()
@@ -114,14 +128,26 @@ class TrainingSection:
         self._timer.stop()
         name = training.own.name
         if state is State.DONE:
-            self._show(_("Model {name} is trained, and chosen.").format(name=name))
+            words = (
+                _("Model {name} is adapted, and chosen.")
+                if training.own.adapts
+                else _("Model {name} is trained, and chosen.")
+            )
+            self._show(words.format(name=name))
             self._onTrained(str(training.own.model))
         elif state is State.FAILED:
-            self._show(_("The training failed: {reason}").format(reason=training.error))
+            words = (
+                _("Adapting failed: {reason}")
+                if training.own.adapts
+                else _("The training failed: {reason}")
+            )
+            self._show(words.format(reason=training.error))
+        elif training.own.adapts:
+            self._show(_("Stopped."))
         else:
             self._show(_("Stopped. It goes on from there when you start it again."))
 
-    def _own(self) -> Any:
+    def _own(self, adapts: str = "") -> Any:
         from LatentSpaceRestorationLib.training.own import OwnModel
 
         ui = self._ui
@@ -131,6 +157,7 @@ class TrainingSection:
             Path(ui.ownFolderPath.currentPath).expanduser(),
             ui.populationLineEdit.text.strip(),
             ui.deviceSelector.currentText or "auto",
+            adapts,
         )
 
     def _show(self, status: str = "") -> None:
@@ -144,8 +171,12 @@ class TrainingSection:
             ui.scansPath.currentPath and ui.ownNameLineEdit.text and ui.ownFolderPath.currentPath
         )
         ui.trainButton.enabled = running or filled
+        ui.adaptButton.enabled = filled and not running
         ui.trainingLabel.text = status
-        if running:
+        if running and self.training is not None and self.training.own.adapts:
+            ui.trainButton.text = _("Stop")
+            ui.trainButton.toolTip = _("End it; the model stays as it is.")
+        elif running:
             ui.trainButton.text = _("Stop training")
             ui.trainButton.toolTip = _(
                 "End the training after its step. What was made is kept, and it can go on later."

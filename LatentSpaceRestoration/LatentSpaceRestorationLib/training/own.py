@@ -35,6 +35,8 @@ class OwnModel:
         folder: gets the settings, checkpoints and the model.
         population: who is in the scans, in words, for the model card.
         device: auto, cpu, cuda or mps.
+        adapts: name or folder of a model that the scans calibrate in a copy, without training;
+            empty trains a model.
     """
 
     scans: Path
@@ -42,6 +44,7 @@ class OwnModel:
     folder: Path
     population: str = ""
     device: str = "auto"
+    adapts: str = ""
 
     @property
     def settings(self) -> Path:
@@ -55,8 +58,8 @@ class OwnModel:
 
     @property
     def model(self) -> Path:
-        """Where the trained model will be."""
-        return self.work / self.name
+        """Where the model will be."""
+        return self.folder / self.name if self.adapts else self.work / self.name
 
     @property
     def is_begun(self) -> bool:
@@ -65,6 +68,10 @@ class OwnModel:
 
     def commands(self) -> tuple[tuple[str, ...], ...]:
         """Arguments of the ``lsr`` commands that make the model, one after the other."""
+        if self.adapts:
+            place = ("--name", self.name, "--output", str(self.folder))
+            scans = str(self.scans.absolute())
+            return (("calibrate", self.adapts, scans, *place, "--device", self.device),)
         train = ("train", "prior", str(self.settings), "--work", str(self.work))
         return (
             (*train, "--device", self.device, "--no-tensorboard"),
@@ -75,6 +82,8 @@ class OwnModel:
     def write_settings(self) -> None:
         """Write the settings, unless they are there: a training goes on by those it began with.
 
+        What is adapted needs none: it is checked alone.
+
         Raises:
             ConfigError: in one line: there are no such scans, or the name cannot be one.
             OutputError: the folder cannot be written.
@@ -84,6 +93,9 @@ class OwnModel:
             raise ConfigError(f"{self.scans}: is not there; choose the folder of healthy scans")
         text = self._as_toml()
         try:
+            if self.adapts:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                return
             if self.settings.is_file():
                 self._refuse_others(self.settings.read_text(encoding="utf-8"), text)
                 return

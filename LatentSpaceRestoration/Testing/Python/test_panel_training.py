@@ -143,6 +143,51 @@ class TestForm(TrainingCase):
         wait_for(lambda: self.state() is State.DONE)
         self.assertEqual(self.ui.modelSelector.currentText, "mine")
 
+    @unittest.skipUnless(HAS_TORCH, "torch is not installed")
+    def test_the_chosen_model_is_adapted_to_the_scans(self) -> None:
+        from tiny_model import write_tiny_model
+
+        write_tiny_model(self.folder, name="mine").rename(self.folder / "tiny")
+        self.does(
+            "calibrate",
+            """
+print("read p01 (1 of 5)", flush=True)
+while not (here / "go").exists():
+    time.sleep(0.01)
+place = pathlib.Path(sys.argv[sys.argv.index("--output") + 1])
+shutil.copytree(here / "tiny", place / "mine", dirs_exist_ok=True)
+""",
+        )
+        self.assertFalse(self.ui.adaptButton.enabled)
+        self.fill()
+        click(self.ui.adaptButton)
+        self.assertEqual(self.ui.trainButton.text, "Stop")
+        self.assertFalse(self.ui.adaptButton.enabled)
+        wait_for(lambda: "1 of 5" in self.ui.trainingLabel.text)
+        click(self.ui.trainButton)
+        wait_for(lambda: self.state() is State.STOPPED)
+        self.assertEqual(self.ui.trainingLabel.text, "Stopped.")
+        self.assertEqual(self.ui.trainButton.text, "Start training")
+        (self.folder / "go").touch()
+        click(self.ui.adaptButton)
+        wait_for(lambda: self.state() is State.DONE)
+        self.assertEqual(self.ui.trainingLabel.text, "Model mine is adapted, and chosen.")
+        self.assertEqual(self.widget._parameterNode.model, "mine")
+        base, scans, work = (
+            models.folderOf("brain-t1"),
+            self.folder / "scans",
+            self.folder / "work",
+        )
+        asked = f"calibrate {base} {scans} --name mine --output {work} --device auto"
+        self.assertEqual(self.asked(), [asked, asked])
+        # What it was adapted from is what is chosen now.
+        type_in(self.ui.ownNameLineEdit, "other")
+        self.does("calibrate", 'print("lsr: error: too few", file=sys.stderr); sys.exit(3)')
+        click(self.ui.adaptButton)
+        wait_for(lambda: self.state() is State.FAILED)
+        self.assertEqual(self.ui.trainingLabel.text, "Adapting failed: too few")
+        self.assertIn(f"calibrate {models.folderOf('mine')} ", self.asked()[2])
+
     def test_stopping_and_going_on(self) -> None:
         self.fill()
         self.assertEqual(self.ui.trainButton.text, "Start training")

@@ -60,6 +60,19 @@ def test_the_commands_are_those_of_lsr(tmp_path: Path) -> None:
     assert (calibrate.model, calibrate.methods) == (str(wanted.model), ["lsr"])
 
 
+def test_a_model_is_adapted_by_one_command_without_settings(tmp_path: Path) -> None:
+    wanted = own(tmp_path, device="cpu", adapts="brain-t1")
+    wanted.write_settings()
+    assert not wanted.settings.exists()
+    assert wanted.folder.is_dir()
+    (command,) = wanted.commands()
+    asked = cli._parser().parse_args(command)
+    assert (asked.model, asked.source, asked.device) == ("brain-t1", [wanted.scans], "cpu")
+    assert asked.output / asked.name == wanted.model
+    with pytest.raises(ConfigError, match="cannot be a folder's"):
+        own(tmp_path, name="a b", adapts="brain-t1").write_settings()
+
+
 def test_lines_of_a_training_tell_how_far_it_is(tmp_path: Path) -> None:
     from LatentSpaceRestorationLib.training.loop import train
 
