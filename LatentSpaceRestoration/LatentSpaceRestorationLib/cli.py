@@ -239,12 +239,17 @@ def in_words(result: Result) -> str:
     )
     flagged = float((found.anomaly_mask > 0).sum()) * result.volume.voxel_volume_ml
     compared = score_in_words(found.p_value, found.healthy_scans, found.healthy_sites)
+    amount = (
+        f"{flagged:.1f} ml, {place.volume_ml:.1f} ml of it there (above healthy percentile "
+        f"{found.threshold_percentile:g})"
+        if found.p_value is not None
+        else "nothing, as the note says"
+    )
     lines = [
         f"{result.scan}",
         f"  score {found.sample_score:.4g}: {compared}",
         f"  most anomalous: {place.words}; RAS {place.position()}",
-        f"  flagged: {flagged:.1f} ml, {place.volume_ml:.1f} ml of it there "
-        f"(above healthy percentile {found.threshold_percentile:g})",
+        f"  flagged: {amount}",
         f"  picture: {result.files['anomaly.png']}",
         *(f"  also: {file}" for ending, file in result.files.items() if ending not in ENDINGS),
         *(f"  note: {warning}" for warning in found.warnings),

@@ -29,14 +29,15 @@ class Detection:
 
     Attributes:
         anomaly_map: float32, at least 0, higher is more anomalous, 0 outside the brain.
-        anomaly_mask: uint8, ``anomaly_map >= threshold`` in the brain.
+        anomaly_mask: uint8, ``anomaly_map >= threshold`` in the brain; empty where a warning says
+            that the map is not to be trusted.
         restoration: float32, native intensities, the scan with its brain restored.
         restoration_sd: float32, native intensities, spread over the restorations.
         brain_mask: uint8.
         sample_score: how unusual the scan is; higher is more.
         percentile: 100 (1 - p_value): share of healthy scans that score lower, as far as
-            ``healthy_scans`` can tell.
-        p_value: chance that a healthy scan scores as high.
+            ``healthy_scans`` can tell; None where the map is not to be trusted.
+        p_value: chance that a healthy scan scores as high; None as ``percentile``.
         threshold: value of the anomaly map at which the mask is cut.
         threshold_percentile: the same as a percentile of healthy brain voxels.
         slice_scores: from the lowest slice to the highest.
@@ -54,8 +55,8 @@ class Detection:
     restoration_sd: np.ndarray
     brain_mask: np.ndarray
     sample_score: float
-    percentile: float
-    p_value: float
+    percentile: float | None
+    p_value: float | None
     threshold: float
     threshold_percentile: float
     slice_scores: tuple[SliceScore, ...]
@@ -115,8 +116,8 @@ class Estimate:
     restorations: int
     wanted: int
     sample_score: float
-    percentile: float
-    p_value: float
+    percentile: float | None
+    p_value: float | None
     slice_scores: tuple[SliceScore, ...]
     seconds: float
     is_last: bool

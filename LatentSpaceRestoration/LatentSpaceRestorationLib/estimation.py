@@ -12,6 +12,7 @@ from . import __version__
 from .calibration import ModeCalibration, p_value
 from .course import Course
 from .detection import Detection, Estimate, SliceScore
+from .findings import is_distrusted
 from .fitness import doubts_of_model
 from .methods.evidence import Evidence
 from .preprocessing import Prepared
@@ -83,7 +84,6 @@ class Estimator:
         level = self.yardstick.calibration.at(evidence.restorations)
         values = self._map(evidence.maps, spacing_mm)
         score = sample_score(evidence, values, prepared, rule, spacing_mm)
-        p = p_value(score, level.sample_scores)
         scores = evidence.slice_scores
         if scores is None:
             scores = values.max(axis=(1, 2))
@@ -100,18 +100,25 @@ class Estimator:
                 f"{evidence.wanted} restorations: the result is less certain"
             )
         warnings += doubts_of_model(evidence.unlikely, self._error(evidence), self._width(evidence))
-        warnings += _widely_flagged(values[prepared.mask] >= cut, request.percentile)
+        p = percentile = None
+        if is_distrusted(warnings):
+            mask_cut = np.inf
+        else:
+            mask_cut = cut
+            p = p_value(score, level.sample_scores)
+            percentile = 100.0 * (1.0 - p)
+            warnings += _widely_flagged(values[prepared.mask] >= cut, request.percentile)
         self.course.seconds.setdefault("first_score", self.course.elapsed)
         device, seconds = self.device(), dict(self.course.seconds)
 
         def detection() -> Detection:
             started = time.perf_counter()
-            images = _to_native(self.volume, prepared, values, mean, sd, cut)
+            images = _to_native(self.volume, prepared, values, mean, sd, mask_cut)
             undo = time.perf_counter() - started
             return Detection(
                 *images,
                 sample_score=score,
-                percentile=100.0 * (1.0 - p),
+                percentile=percentile,
                 p_value=p,
                 threshold=cut,
                 threshold_percentile=float(request.percentile),
@@ -133,7 +140,7 @@ class Estimator:
             restorations=made,
             wanted=evidence.wanted,
             sample_score=score,
-            percentile=100.0 * (1.0 - p),
+            percentile=percentile,
             p_value=p,
             slice_scores=by_slice,
             seconds=self.course.elapsed,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from .volume import positions
+
+#: What to think of the map of a scan that is of another kind than those that a model knows.
+DISTRUST = "the map is not to be trusted"
+#: What is said in place of a percentile.
+NO_PERCENTILE = f"no percentile, since {DISTRUST}"
 
 #: Closer to the middle of the brain than this share of its half extent is neither side.
 _MIDDLE = 0.12
@@ -170,16 +176,24 @@ def most_anomalous_place(
     return Place((i, j, k), (x, y, z), words, volume_ml)
 
 
-def score_in_words(p_value: float, healthy_scans: int, healthy_sites: int = 0) -> str:
+def is_distrusted(lines: Iterable[str]) -> bool:
+    """Whether a line says that a map, and not only a part of it, is not to be trusted."""
+    return any(line.endswith(f"; {DISTRUST}") for line in lines)
+
+
+def score_in_words(p_value: float | None, healthy_scans: int, healthy_sites: int = 0) -> str:
     """Such as ``more unusual than 19 of 20 healthy scans (p = 0.095)``.
 
     Args:
-        p_value: (1 + healthy scans that score as high) / (1 + healthy scans).
+        p_value: (1 + healthy scans that score as high) / (1 + healthy scans); None where the map
+            is not to be trusted.
         healthy_scans: how many there are.
         healthy_sites: of how many sites; 0 and 1 are not told of.
     """
     if healthy_scans < 1:
         return "no healthy scans to compare it with"
+    if p_value is None:
+        return NO_PERCENTILE
     lower = healthy_scans + 1 - round(p_value * (healthy_scans + 1))
     whom = f"{healthy_scans} healthy scans"
     if healthy_sites > 1:

@@ -1,7 +1,8 @@
 """Whether a scan is like those that a model knows: what a person should doubt in its map.
 
 Nothing is refused here. Each check gives a line or nothing, from the scan and its brain in model
-space; the lines go with the result, into the panel, the figures and the log.
+space; the lines go with the result, into the panel, the figures and the log. Where one of them says
+that the map is not to be trusted, no percentile is told and nothing is flagged.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from scipy import ndimage
 
 from .brain import edge_limit, edge_share
 from .calibration import PlaceSums
+from .findings import DISTRUST
 from .preprocessing import DEPTH_MM, Prepared
 from .volume import Volume, covered
 
-#: What to think of the map of a scan that is of another kind.
-DISTRUST = "the map is not to be trusted"
 _AS_IT_LIES = (
     "the head could not be laid as the brains that were learned lie, and was used as it lies: a "
     "tilt may count as unusual"

@@ -211,7 +211,14 @@ def detect_file(
 
 
 def _what_is_flagged(volume: Volume, detection: Detection) -> dict[str, Any]:
-    """How much is flagged, and its regions, for the figures; positions are RAS in mm."""
+    """How much is flagged, and its regions, for the figures; positions are RAS in mm.
+
+    None of both where the map is not to be trusted.
+    """
+    voxel_ml = volume.voxel_volume_ml
+    brain_ml = round(float((detection.brain_mask > 0).sum()) * voxel_ml, 3)
+    if detection.p_value is None:
+        return {"flagged_ml": None, "brain_ml": brain_ml, "regions": None}
     regions = find_regions(
         detection.anomaly_map,
         detection.anomaly_mask,
@@ -219,10 +226,9 @@ def _what_is_flagged(volume: Volume, detection: Detection) -> dict[str, Any]:
         volume.affine,
         SMALLEST_ML,
     )
-    voxel_ml = volume.voxel_volume_ml
     return {
         "flagged_ml": round(float((detection.anomaly_mask > 0).sum()) * voxel_ml, 3),
-        "brain_ml": round(float((detection.brain_mask > 0).sum()) * voxel_ml, 3),
+        "brain_ml": brain_ml,
         "regions": [
             {
                 "place": region.words,

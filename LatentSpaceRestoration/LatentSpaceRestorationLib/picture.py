@@ -246,7 +246,7 @@ def _write_header(
 ) -> None:
     right = width - _MARGIN
     score = f"Score {detection.sample_score:.3g}"
-    if detection.healthy_scans:
+    if detection.healthy_scans and detection.percentile is not None:
         score += f"  ·  percentile {detection.percentile:.0f}"
     score_left = right - pen.textlength(score, font=_font(26))
     _text(pen, (right, 40), score, 26, _TEXT, "rs")
@@ -254,7 +254,7 @@ def _write_header(
     words = score_in_words(detection.p_value, detection.healthy_scans, detection.healthy_sites)
     _text(pen, (right, 68), words[0].upper() + words[1:], 17, _DIM, "rs")
     where = f"Most anomalous place: {place.words}, RAS {place.position()}"
-    flagged = f", {place.volume_ml:.1f} ml" if place.volume_ml else "; nothing is above threshold"
+    flagged = f", {place.volume_ml:.1f} ml" if place.volume_ml else "; nothing is flagged"
     _text(pen, (_MARGIN, 68), where + flagged, 17, _DIM, "ls")
     for column, heading in enumerate(COLUMNS):
         middle = _MARGIN + column * (_PANE + _GAP) + _PANE // 2

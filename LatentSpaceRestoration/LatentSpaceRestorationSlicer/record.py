@@ -37,7 +37,7 @@ class Record:
     """
 
     sampleScore: float
-    pValue: float
+    pValue: float | None
     healthyScans: int
     healthyScores: tuple[float, ...]
     healthyPercentiles: tuple[float, ...]
@@ -81,7 +81,7 @@ class Record:
         brain = Extent.of(detection.brain_mask, affine)
         return cls(
             sampleScore=float(detection.sample_score),
-            pValue=float(detection.p_value),
+            pValue=detection.p_value,
             healthyScans=detection.healthy_scans,
             healthySites=detection.healthy_sites,
             healthyScores=_floats(level.sample_scores),

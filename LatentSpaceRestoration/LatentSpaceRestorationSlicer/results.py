@@ -41,7 +41,8 @@ class DetectionResult:
 
     Attributes:
         sampleScore: how unusual the scan is; its unit is the model's.
-        percentile: 0 to 100, among the model's healthy scans.
+        percentile: 0 to 100, among the model's healthy scans; None where the map is not to be
+            trusted, as a warning says. Then nothing is flagged.
         sliceScores: with ``position_mm`` (RAS, superior) and ``score``, one a slice.
         anomalyMap: volume, higher is more anomalous, 0 outside the brain.
         segmentation: where the map reaches the threshold.
@@ -55,7 +56,7 @@ class DetectionResult:
     """
 
     sampleScore: float
-    percentile: float
+    percentile: float | None
     sliceScores: tuple[SliceScore, ...]
     anomalyMap: vtkMRMLScalarVolumeNode
     segmentation: vtkMRMLSegmentationNode

@@ -52,7 +52,7 @@ def addNodes(
     return table, chart, series
 
 
-def inWords(pValue: float, healthyScans: int, healthySites: int = 0) -> str:
+def inWords(pValue: float | None, healthyScans: int, healthySites: int = 0) -> str:
     """How the scan compares with the model's healthy scans, and how much these can tell.
 
     n healthy scans can say no more than n / (n + 1), which is what the p-value is bounded by; the
@@ -61,6 +61,8 @@ def inWords(pValue: float, healthyScans: int, healthySites: int = 0) -> str:
     count = healthyScans
     if count == 0:
         return _("This model has no healthy scans to compare with.")
+    if pValue is None:
+        return _("No percentile, since the map is not to be trusted.")
     lower = count + 1 - round(pValue * (count + 1))
     if healthySites > 1:
         whom = _("{count} healthy scans of {sites} sites").format(count=count, sites=healthySites)
@@ -86,6 +88,10 @@ def rarityInWords(percentile: float) -> str:
 
 def soFarInWords(estimate: Estimate) -> str:
     """How the scan compares with healthy scans while it is still examined, in one sentence."""
+    if estimate.percentile is None:
+        return _("So far after {made} of {wanted} restorations.").format(
+            made=estimate.restorations, wanted=estimate.wanted
+        )
     return _(
         "So far at percentile {percentile} of healthy scans, after {made} of {wanted} restorations."
     ).format(

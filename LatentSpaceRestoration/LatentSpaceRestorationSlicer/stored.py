@@ -98,8 +98,11 @@ class StoredResult:
         return array
 
     def flagged(self) -> np.ndarray:
-        """(I, J, K) bool: the voxels at or above the threshold."""
-        return self.values() >= self.threshold
+        """(I, J, K) bool: the voxels at or above the threshold; none of a map not to be trusted."""
+        values = self.values()
+        if self.record.pValue is None:
+            return np.zeros(values.shape, bool)
+        return values >= self.threshold
 
 
 def store(

@@ -314,7 +314,9 @@ def _healthy_figures(
     share = [n["flagged_ml"] / max(n["brain_ml"], 1e-9) for n in numbers]
     scores = [n["sample_score"] for n in numbers]
     # With n healthy scans no p-value is below 1 / (n + 1).
-    beyond = [n["p_value"] * (n["healthy_scans"] + 1) < 1.5 for n in numbers]
+    p_values = [1.0 if n["p_value"] is None else n["p_value"] for n in numbers]
+    most = [n["healthy_scans"] + 1 for n in numbers]
+    beyond = [p * count < 1.5 for p, count in zip(p_values, most, strict=True)]
     told = {
         "flagged_median": np.median(share),
         "flagged_p90": np.percentile(share, 90.0),
@@ -326,7 +328,7 @@ def _healthy_figures(
     return {
         "flagged_ml": _mean(np.array([n["flagged_ml"] for n in numbers]), weights),
         "flagged_share": _mean(np.array(share), weights),
-        "alarms": _mean(np.array([float(n["p_value"] < 0.05) for n in numbers]), weights),
+        "alarms": _mean(np.array([float(p < 0.05) for p in p_values]), weights),
         **{key: np.array([float(value)]) for key, value in told.items()},
     }
 

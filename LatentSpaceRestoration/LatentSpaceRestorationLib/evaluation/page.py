@@ -153,7 +153,9 @@ def _caption(result: Result) -> str:
     text = f"{result.candidate}: "
     if "ap" in numbers:
         text += f"AP {numbers['ap']:.2f}, Dice {numbers['dice']:.2f}, "
-    return f"{text}score {numbers['sample_score']:.3g} (percentile {numbers['percentile']:.0f})"
+    percentile = numbers["percentile"]
+    words = "no percentile" if percentile is None else f"percentile {percentile:.0f}"
+    return f"{text}score {numbers['sample_score']:.3g} ({words})"
 
 
 def _table(rows: Sequence[Row], candidates: Sequence[str]) -> str:

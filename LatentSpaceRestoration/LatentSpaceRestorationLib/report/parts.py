@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from .. import picture
-from ..findings import score_in_words
+from ..findings import NO_PERCENTILE, is_distrusted, score_in_words
 from .page import number, text
 from .record import Flagged, Record, finite
 from .tables import Cell, Column, table
@@ -72,7 +72,7 @@ def verdict(record: Record) -> str:
     """The score and how it compares with healthy scans, as HTML."""
     if record.score is None:
         return "<p>No score is known.</p>"
-    words = ""
+    words = f": {text(NO_PERCENTILE)}" if is_distrusted(record.warnings) else ""
     if record.p_value is not None:
         compared = score_in_words(record.p_value, record.healthy_scans, record.healthy_sites)
         words = f": {text(compared)}"

@@ -15,6 +15,7 @@ import numpy as np
 from LatentSpaceRestorationLib.calibration import HealthyLevel, ModeCalibration, Quantiles
 from LatentSpaceRestorationLib.detection import Detection, Estimate, SliceScore
 from LatentSpaceRestorationLib.errors import Cancelled
+from LatentSpaceRestorationLib.findings import is_distrusted
 from LatentSpaceRestorationLib.volume import Volume
 
 #: By how much the map is too high, where it is not 0, while all restorations are missing.
@@ -149,16 +150,17 @@ class StubDetector:
         values = np.where(brain, np.abs(scan - 100.0), 0.0).astype(np.float32)
         values += EXCESS * np.float32(1.0 - share) * (values > 0)
         cut = 50.0 if threshold is None else float(threshold)
+        trusted = not is_distrusted(self.warnings)
         heights = volume.affine[2, 3] + volume.affine[2, 2] * np.arange(scan.shape[2])
         return Detection(
             anomaly_map=values,
-            anomaly_mask=((values >= cut) & brain).astype(np.uint8),
+            anomaly_mask=((values >= cut) & brain & trusted).astype(np.uint8),
             restoration=np.where(brain, 100.0, scan).astype(np.float32),
             restoration_sd=np.zeros_like(values),
             brain_mask=brain.astype(np.uint8),
             sample_score=float(values.max()),
-            percentile=100.0 * 19 / 21,
-            p_value=2 / 21,
+            percentile=100.0 * 19 / 21 if trusted else None,
+            p_value=2 / 21 if trusted else None,
             threshold=cut,
             threshold_percentile=cut,
             slice_scores=tuple(

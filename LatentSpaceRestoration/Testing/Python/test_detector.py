@@ -17,6 +17,7 @@ from LatentSpaceRestorationLib.calibration import ModeCalibration
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import Cancelled, InputError
+from LatentSpaceRestorationLib.findings import is_distrusted
 from LatentSpaceRestorationLib.methods.evidence import Known
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
@@ -137,6 +138,10 @@ def test_a_scan_that_the_models_own_statistics_give_away_is_doubted(
 ) -> None:
     def said() -> list[str]:
         found = detector.detect(scan, restorations=1)
+        # What is not to be trusted has no percentile, and nothing is flagged.
+        distrusted = is_distrusted(found.warnings)
+        assert (found.percentile is None, found.p_value is None) == (distrusted, distrusted)
+        assert bool(found.anomaly_mask.any()) is not distrusted
         return [line for line in found.warnings if "the scans that the model knows" in line]
 
     monkeypatch.setattr(fitness, "UNLIKELY", 1e3)
@@ -145,7 +150,7 @@ def test_a_scan_that_the_models_own_statistics_give_away_is_doubted(
     monkeypatch.setattr(fitness, "UNLIKELY", 0.0)
     monkeypatch.setattr(fitness, "ERROR", -1e3)
     (line,) = said()
-    assert "of its codes are unlikely, against 5% in healthy scans" in line
+    assert "of its codes are unlikely, against 60% in healthy scans" in line
     assert "its reconstruction error" in line
 
 

@@ -13,7 +13,7 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from LatentSpaceRestorationSlicer import display, nodes, results, scores  # noqa: E402
+from LatentSpaceRestorationSlicer import display, nodes, regions, results, scores  # noqa: E402
 from logic_case import LogicTestCase  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,
@@ -261,6 +261,22 @@ class TestResultNodes(LogicTestCase):
         self.assertGreater(inside.sum(), few)
         self.assertEqual(result.anomalyMap.GetDisplayNode().GetLowerThreshold(), 80.0)
         self.assertEqual(len(self.stub.asked), 1)
+
+    def test_a_map_that_is_not_to_be_trusted_flags_nothing(self) -> None:
+        self.stub.warnings = ("another contrast; the map is not to be trusted",)
+        result = self.logic.detect(self.volume, threshold=20.0)
+        self.assertIsNone(result.percentile)
+        record = result.stored.record
+        self.assertEqual(type(record).fromText(record.toText()), record)
+        self.assertEqual(
+            scores.inWords(record.pValue, record.healthyScans),
+            "No percentile, since the map is not to be trusted.",
+        )
+        for percentile in (20.0, 10.0):
+            self.logic.setThreshold(result, percentile)
+            inside = segment_ijk(result.segmentation, nodes.SEGMENT_ID, self.volume)
+            self.assertFalse(inside.any())
+        self.assertIn("Nothing is flagged", regions.summary(result.stored, ()))
 
     def test_scene_bundle_round_trip(self) -> None:
         self.volume.SetAndObserveTransformNodeID(add_transform(RIGID, "Pose").GetID())

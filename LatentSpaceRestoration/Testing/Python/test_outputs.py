@@ -12,8 +12,9 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import Lsr, one_line, save_scan, written
-from LatentSpaceRestorationLib import __version__
+from LatentSpaceRestorationLib import __version__, estimation
 from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.findings import DISTRUST
 
 ENDINGS = {
     "anomaly-map.nii.gz",
@@ -56,6 +57,31 @@ def test_files_geometry_and_figures(detect: Lsr, brain_scan: Path, tmp_path: Pat
     assert f"score {figures['sample_score']:.4g}" in out
     assert str(tmp_path / "out" / "brain_anomaly.png") in out
     assert (tmp_path / "out" / "brain_anomaly.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_map_that_is_not_to_be_trusted_flags_nothing_and_has_no_percentile(
+    detect: Lsr, brain_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubt = f"this is no brain: look at it; {DISTRUST}"
+    monkeypatch.setattr(estimation, "doubts_of_model", lambda *_: (doubt,))
+    status, out, _ = detect(brain_scan, "--threshold", 50)
+    assert status == 0
+    mask = nibabel.load(tmp_path / "out" / "brain_anomaly-mask.nii.gz")
+    assert not np.asarray(mask.dataobj).any()
+    assert np.asarray(nibabel.load(tmp_path / "out" / "brain_anomaly-map.nii.gz").dataobj).any()
+    figures = json.loads((tmp_path / "out" / "brain_anomaly.json").read_text(encoding="utf-8"))
+    for key in ("percentile", "p_value", "flagged_ml", "regions"):
+        assert figures[key] is None, key
+    assert doubt in figures["warnings"]
+    assert figures["sample_score"] > 0.0
+    assert "no percentile, since the map is not to be trusted" in out
+    assert "flagged: nothing, as the note says" in out
+    # Of the edge of a scan alone it is not said that nothing can be trusted.
+    monkeypatch.setattr(estimation, "doubts_of_model", lambda *_: (f"x; near it {DISTRUST}",))
+    assert detect(brain_scan, "--threshold", 50)[0] == 0
+    figures = json.loads((tmp_path / "out" / "brain_anomaly.json").read_text(encoding="utf-8"))
+    assert figures["flagged_ml"] > 0.0
+    assert figures["percentile"] is not None
 
 
 def test_options_reach_the_detector(

@@ -6,6 +6,7 @@ is a model bundle like any other.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,8 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     ladder = np.tile(np.arange(1280, dtype=np.float32) / 400.0, (4, 1))
     # So wide that no scan is wider: what the random networks make of one is unlike the place.
     rare = Usual(place, Rarity(ladder), np.full(20, 1e3, np.float32))
+    # About what the random decoder's error is, so that a generated brain is no unknown thing.
+    error = PlaceStatistics(np.full_like(place.mean, 4.7), np.full_like(place.sd, 1.0))
     sums = tuple(s * 100 for s in scores)
     values = CodeValues(np.linspace(-0.2, 0.2, 16), np.linspace(0.1, 0.2, 16))
     seen = ModeCalibration(2.8, 0.0, (HealthyLevel(1, voxels, scores),), 99.0, values)
@@ -91,7 +94,10 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
         {f"healthy{i}": "" for i in range(20)},
         codes,
         {
-            "default": (seen, dict.fromkeys(("difference", "residual", "nll"), rare)),
+            "default": (
+                seen,
+                {"difference": rare, "residual": replace(rare, place=error), "nll": rare},
+            ),
             "pixelsnail": (default, {"difference": usual, "intensity": usual}),
             "paper": (paper, {}),
         },
@@ -107,7 +113,8 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
         "vqvae": VQVAE_SETTINGS,
         "prior": {"kind": "pixelsnail", **PRIOR_SETTINGS},
         "masked": MASKED_SETTINGS,
-        "scoring": {},
+        # Random networks find more codes unlikely than trained ones.
+        "scoring": {"hole_percentile": 40.0},
         "training": {"data": "none: random weights", "subjects": []},
         "metrics": {},
         "licence": "Apache-2.0",
