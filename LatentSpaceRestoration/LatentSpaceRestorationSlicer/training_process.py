@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
+import time
 from enum import Enum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 #: Status of ``lsr`` that was stopped; it has kept what it made.
 _CANCELLED = 130
 _ERROR = "lsr: error: "
+_POLL_SECONDS = 0.05
 
 
 class State(Enum):
@@ -39,6 +43,16 @@ def pythonOfSlicer() -> str:
     if found is None:
         raise FileNotFoundError(_("PythonSlicer was not found; train with lsr on a console."))
     return found
+
+
+def _signal(process: subprocess.Popen[bytes], name: str) -> None:
+    """Send a signal to a process and to all that it has started."""
+    if os.name == "nt":  # there a process cannot be asked
+        tree = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        subprocess.run(tree, check=False, capture_output=True)
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, getattr(signal, name))
 
 
 class TrainingProcess:
@@ -80,6 +94,12 @@ class TrainingProcess:
             OSError: no process can be started.
         """
         self.own.write_settings()
+        if self._works():
+            raise RuntimeError(
+                _("A training works in {folder} already; wait for its end or stop it.").format(
+                    folder=self.own.work
+                )
+            )
         self.log.write_bytes(b"")
         self._reader = self.log.open(encoding="utf-8", errors="replace")
         self._commands = list(self.own.commands())
@@ -92,7 +112,8 @@ class TrainingProcess:
             return self.state
         ended = self._process.poll()  # first: what it printed before its end is then all there
         self._read()
-        if ended is None:
+        # The launcher may end before what it has launched.
+        if ended is None or self._works():
             return self.state
         self._process = None
         if self._isStopping or ended == _CANCELLED:
@@ -116,7 +137,7 @@ class TrainingProcess:
         """
         self._isStopping = True
         if self._process is not None:
-            self._process.terminate()
+            _signal(self._process, "SIGTERM")
 
     def end(self, seconds: float = 10.0) -> None:
         """Stop, and wait for the end; then it is ended as it is."""
@@ -124,12 +145,21 @@ class TrainingProcess:
         if process is None:
             return
         self.stop()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        last = time.monotonic() + seconds
+        while (process.poll() is None or self._works()) and time.monotonic() < last:
+            time.sleep(_POLL_SECONDS)
+        if process.poll() is None or self._works():
+            _signal(process, "SIGKILL")
             process.wait()
+            while self._works():  # until the system has let go of what they held
+                time.sleep(_POLL_SECONDS)
         self.poll()
+
+    def _works(self) -> bool:
+        """Whether some process trains in the folder of work."""
+        from LatentSpaceRestorationLib.training.work_lock import is_held
+
+        return is_held(self.own.work)
 
     def _launch(self) -> None:
         library = str(Path(__file__).parents[1])
@@ -143,6 +173,8 @@ class TrainingProcess:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
                 creationflags=hidden,
+                # PythonSlicer is a launcher that passes no signals on: both get them as a group.
+                start_new_session=os.name != "nt",
             )
 
     def _read(self) -> None:

@@ -119,6 +119,7 @@ def _train(options: argparse.Namespace) -> int:
     device = _device(options.device)
     with _term_as_interrupt(), _several_processes():
         from ..networks import processes
+        from .work_lock import work_lock
         from .workshop import Workshop
 
         shop = Workshop(
@@ -131,8 +132,9 @@ def _train(options: argparse.Namespace) -> int:
             tensorboard=not options.no_tensorboard and _is_installed("tensorboard"),
         )
         try:
-            shop.begin()
-            _TRAIN[options.network](shop, processes.rank() == 0)
+            with work_lock(work) if processes.rank() == 0 else contextlib.nullcontext():
+                shop.begin()
+                _TRAIN[options.network](shop, processes.rank() == 0)
         except Cancelled as stopped:
             if processes.rank() == 0:
                 print(f"lsr: {stopped}", file=sys.stderr, flush=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
+import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -16,6 +19,7 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 from LatentSpaceRestorationLib.training.progress import STAGES  # noqa: E402
+from LatentSpaceRestorationLib.training.work_lock import is_held, work_lock  # noqa: E402
 from LatentSpaceRestorationSlicer import models, training_process  # noqa: E402
 from LatentSpaceRestorationSlicer.training_process import State, pythonOfSlicer  # noqa: E402
 from LatentSpaceRestorationSlicer.training_section import stageInWords  # noqa: E402
@@ -24,9 +28,15 @@ from stub_detector import NothingMissing  # noqa: E402
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
+#: Stands for PythonSlicer: starts the interpreter, and when it is ended it is so alone.
+LAUNCHER = """#!{python}
+import pathlib, subprocess, sys
+here = pathlib.Path(__file__).parent
+sys.exit(subprocess.run([sys.executable, here / "interpreter", *sys.argv[1:]]).returncode)
+"""
 #: Stands for the interpreter that ``lsr`` runs on: does what is in a file beside it, for each
 #: command, and ends as ``lsr`` does when it is stopped.
-STAND_IN = """#!{python}
+STAND_IN = """
 import pathlib, shutil, signal, sys, time
 here = pathlib.Path(__file__).parent
 def stop(*_):
@@ -38,8 +48,11 @@ print(*sys.argv[3:], file=(here / "asked.txt").open("a"), flush=True)
 exec((here / (sys.argv[3] + ".py")).read_text(encoding="utf-8"))
 """
 TRAIN = """
+from filelock import FileLock
 work = pathlib.Path(sys.argv[sys.argv.index("--work") + 1])
 work.mkdir(parents=True, exist_ok=True)
+held = FileLock(work / ".lock")
+held.acquire(timeout=5)
 (work / "vqvae.pt").write_text("")
 print("step 50/1100 of vqvae  3 min left  l1 0.5", flush=True)
 while not (here / "go").exists():
@@ -84,8 +97,10 @@ class TestForm(TrainingCase):
     def setUp(self) -> None:
         super().setUp()
         python = self.folder / "python"
-        python.write_text(STAND_IN.format(python=sys.executable))
+        python.write_text(LAUNCHER.format(python=sys.executable))
         python.chmod(0o755)
+        (self.folder / "interpreter").write_text(STAND_IN)
+        self.addCleanup(lambda: self.widget.trainingSection.close())
         self.does("train", TRAIN)
         self.does("calibrate", CALIBRATE)
         patcher = mock.patch.object(training_process, "pythonOfSlicer", return_value=str(python))
@@ -94,6 +109,13 @@ class TestForm(TrainingCase):
 
     def does(self, command: str, code: str) -> None:
         (self.folder / f"{command}.py").write_text(code)
+
+    def processes(self) -> list[str]:
+        """Command lines of what still runs from the folder."""
+        listed = subprocess.run(["ps", "axo", "stat,args"], capture_output=True, text=True)
+        lines = listed.stdout.splitlines()
+        # One that has ended, and that nobody has asked about, is listed as well.
+        return [line for line in lines if str(self.folder) in line and not line.startswith("Z")]
 
     def asked(self) -> list[str]:
         return (self.folder / "asked.txt").read_text(encoding="utf-8").splitlines()
@@ -196,6 +218,7 @@ shutil.copytree(here / "tiny", place / "mine", dirs_exist_ok=True)
         click(self.ui.trainButton)
         self.assertFalse(self.ui.trainButton.enabled)
         wait_for(lambda: self.state() is State.STOPPED)
+        wait_for(lambda: self.processes() == [])
         self.assertIn("goes on from there", self.ui.trainingLabel.text)
         self.assertEqual(self.ui.trainButton.text, "Go on training")
         self.assertEqual(len(self.asked()), 1, "it calibrated a model that was not trained")
@@ -209,8 +232,40 @@ shutil.copytree(here / "tiny", place / "mine", dirs_exist_ok=True)
         wait_for(lambda: "3 min left" in self.ui.trainingLabel.text)
         process = self.widget.trainingSection.training._process
         self.widget.cleanup()
-        self.assertEqual(process.returncode, 130)
+        self.assertIsNotNone(process.returncode)
+        wait_for(lambda: self.processes() == [])
+        self.assertFalse(is_held(self.folder / "work" / "mine"))
         self.assertIs(self.state(), State.STOPPED)
+
+    def test_what_does_not_end_when_it_is_asked_to_is_ended(self) -> None:
+        self.does("train", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + TRAIN)
+        self.fill()
+        click(self.ui.trainButton)
+        wait_for(lambda: "3 min left" in self.ui.trainingLabel.text)
+        self.widget.trainingSection.training.end(seconds=0.2)
+        wait_for(lambda: self.processes() == [])
+        self.assertIs(self.state(), State.STOPPED)
+
+    def test_a_launcher_that_ends_alone_is_not_the_end(self) -> None:
+        self.fill()
+        click(self.ui.trainButton)
+        wait_for(lambda: "3 min left" in self.ui.trainingLabel.text)
+        os.kill(self.widget.trainingSection.training._process.pid, signal.SIGKILL)
+        time.sleep(0.5)
+        self.widget.trainingSection.poll()
+        self.assertIs(self.state(), State.RUNNING)
+        self.assertEqual(self.ui.trainButton.text, "Stop training")
+        click(self.ui.trainButton)
+        wait_for(lambda: self.state() is State.STOPPED)
+        wait_for(lambda: self.processes() == [])
+
+    def test_no_second_training_in_a_folder(self) -> None:
+        self.fill()
+        work = self.folder / "work" / "mine"
+        with work_lock(work), self.assertRaisesRegex(RuntimeError, "works in .* already"):
+            self.widget.trainingSection.onTrainButton()
+        self.assertFalse(self.widget.trainingSection.isRunning)
+        self.assertFalse((self.folder / "asked.txt").exists())
 
     def test_faults_are_told_in_a_line(self) -> None:
         self.does("train", 'print("lsr: error: no scans; give some", file=sys.stderr); sys.exit(3)')

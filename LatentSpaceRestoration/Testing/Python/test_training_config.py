@@ -16,6 +16,7 @@ from LatentSpaceRestorationLib.training.config import (
     read_config,
     write_config,
 )
+from LatentSpaceRestorationLib.training.work_lock import is_held, work_lock
 
 RECIPE = Path(config_module.__file__).parent / "recipes" / "brain-t1.toml"
 
@@ -127,3 +128,18 @@ def test_the_command_answers_in_one_line(tmp_path: Path, lsr: Lsr) -> None:
         got, _, err = lsr(*arguments)
         assert got == status, err
         assert any(part in one_line(err) for part in says.split("|")), err
+
+
+def test_a_folder_of_work_has_one_training_at_a_time(lsr: Lsr, tmp_path: Path) -> None:
+    settings, work = tmp_path / "mine.toml", tmp_path / "work"
+    settings.write_text("[data]\nsource = 'nowhere'\n")
+    with work_lock(work):
+        assert is_held(work)
+        status, _, err = lsr("train", "vqvae", settings, "--work", work, "--device", "cpu")
+        assert status == 2
+        assert "another training works there" in one_line(err)
+    assert not is_held(work)
+    assert not work.exists(), "nothing was put into it"
+    status, _, err = lsr("train", "vqvae", settings, "--work", work, "--device", "cpu")
+    assert "nowhere" in one_line(err)
+    assert not work.exists()
