@@ -80,7 +80,8 @@ def segmentation(headers: Sequence[Dataset], result: Result) -> Segmentation:
         segment_number=1,
         segment_label="Anomaly",
         segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=codes.SCT.MorphologicallyAbnormalStructure,
+        # As in the panel: of the types that viewers list, the one for what has no name yet.
+        segmented_property_type=codes.SCT.Mass,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=_algorithm(result),
         anatomic_regions=[codes.SCT.Brain],

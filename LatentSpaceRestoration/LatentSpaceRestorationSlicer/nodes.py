@@ -16,10 +16,11 @@ from . import display
 #: ID and, untranslated, name of the segment that the anomalies go to.
 SEGMENT_ID = "Anomaly"
 
+#: Of Slicer's list; what stands there for a finding that has no name yet is a mass.
 _TERMINOLOGY = (
     "Segmentation category and type - DICOM master list"
     "~SCT^49755003^Morphologically Altered Structure"
-    "~SCT^49755003^Morphologically Abnormal Structure~^^"
+    "~SCT^4147007^Mass~^^"
     "~Anatomic codes - DICOM master list~SCT^12738006^Brain~^^"
 )
 

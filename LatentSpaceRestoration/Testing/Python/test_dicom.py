@@ -138,9 +138,9 @@ def test_results_refer_to_the_series_and_say_what_made_them(results: Path, serie
     segmentation = segread(results / "exam_anomaly-mask.dcm")
     assert segmentation.number_of_segments == 1
     segment = segmentation.get_segment_description(1)
-    for code in (segment.segmented_property_category, segment.segmented_property_type):
-        assert (code.value, code.scheme_designator) == ("49755003", "SCT")
-        assert code.meaning == "Morphologically Abnormal Structure"
+    category, kind = segment.segmented_property_category, segment.segmented_property_type
+    assert (category.value, category.scheme_designator) == ("49755003", "SCT")
+    assert (kind.value, kind.scheme_designator, kind.meaning) == ("4147007", "SCT", "Mass")
     assert [region.meaning for region in segment.anatomic_regions] == ["Brain"]
     algorithm = segment.algorithm_identification
     assert algorithm.name == "Latent Space Restoration"

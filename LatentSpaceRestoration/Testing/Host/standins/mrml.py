@@ -171,9 +171,24 @@ def _write_share(share: Path) -> None:
         }
 
     altered = code("Morphologically Altered Structure", "49755003", showAnatomy=True)
+    # Slicer's own, all of them: what is none of these is not in its list.
     altered["Type"] = [
-        code("Morphologically Altered Structure", "49755003"),
-        code("Mass", "4147007", recommendedDisplayRGBValue=[144, 238, 144]),
+        code(meaning, value)
+        for meaning, value in (
+            ("Mass", "4147007"),
+            ("Nodule", "27925004"),
+            ("Cyst", "367643001"),
+            ("Blood clot", "75753009"),
+            ("Embolus", "55584005"),
+            ("Edema", "79654002"),
+            ("Hemorrhage", "50960005"),
+            ("Inflammation", "23583003"),
+            ("Abscess", "44132006"),
+            ("Necrosis", "6574001"),
+            ("Neoplasm, Primary", "86049000"),
+            ("Neoplasm, Secondary", "14799000"),
+            ("Neoplasm", "108369006"),
+        )
     ]
     tissue = code("Tissue", "85756007", showAnatomy=True)
     tissue["Type"] = [code("Tissue", "85756007", recommendedDisplayRGBValue=[128, 174, 128])]
