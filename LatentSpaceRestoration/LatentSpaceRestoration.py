@@ -11,20 +11,24 @@ import qt
 import slicer
 import vtk
 from LatentSpaceRestorationSlicer import computer, scores, stored
-from LatentSpaceRestorationSlicer.installation import MissingPackagesError, offlineInstructions
+from LatentSpaceRestorationSlicer.installation import (
+    DeclinedError,
+    MissingPackagesError,
+    offlineInstructions,
+)
 from LatentSpaceRestorationSlicer.logic import LatentSpaceRestorationLogic
 from LatentSpaceRestorationSlicer.model_section import ModelSection
 from LatentSpaceRestorationSlicer.models import (
     ANY_MODALITY,
-    DEFAULT_MODEL,
-    Modalities,
-    ModelNames,
     folderOf,
 )
 from LatentSpaceRestorationSlicer.parameters import (
     LAYERS,
     THRESHOLDS,
     LatentSpaceRestorationParameterNode,
+    firstScan,
+    isScan,
+    mendChoices,
     optionsOf,
     takeModelsThreshold,
 )
@@ -168,14 +172,11 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             " to install."
         ).format(packages=", ".join(missing))
         parameterNode = self.logic.getParameterNode()
-        if parameterNode.model not in ModelNames():
-            parameterNode.model = DEFAULT_MODEL
-        if parameterNode.modality not in Modalities():
-            parameterNode.modality = ANY_MODALITY
-        if not parameterNode.inputVolume:
-            parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass(
-                "vtkMRMLScalarVolumeNode"
-            )
+        mended = mendChoices(parameterNode)
+        if mended:
+            self.ui.statusLabel.text = "\n".join(mended)
+        if not parameterNode.inputVolume or not isScan(parameterNode.inputVolume):
+            parameterNode.inputVolume = firstScan()
         self._shownFor = parameterNode.inputVolume
         self.setParameterNode(parameterNode)
         self._showResult()
@@ -252,8 +253,13 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             return
         if self._parameterNode is None:
             return
-        with slicer.util.tryWithErrorDisplay(_("Anomaly detection failed."), waitCursor=True):
-            self.logic.packages.ensure()
+        # No hourglass: there may be a question, and there is a Cancel.
+        with slicer.util.tryWithErrorDisplay(_("Anomaly detection failed.")):
+            try:
+                self.logic.packages.ensure()
+            except DeclinedError as declined:
+                self.ui.statusLabel.text = str(declined)
+                return
             self.ui.installIcon.visible = self.ui.installLabel.visible = False
             self._detect(self._parameterNode)
 
@@ -315,7 +321,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if self.logic.packages.missing():
             self._showLines([*computer.versions(), offlineInstructions()])
             return
-        with slicer.util.tryWithErrorDisplay(_("The check failed."), waitCursor=True):
+        with slicer.util.tryWithErrorDisplay(_("The check failed.")):
             self._check(parameters)
 
     def _check(self, parameters: LatentSpaceRestorationParameterNode) -> None:

@@ -16,7 +16,8 @@ _SMALLEST_OFF_CPU = 8
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    # Its name in torch before 2.5, and one of its names since.
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
     # The allocators of the CPU and of Apple's GPUs raise plain RuntimeErrors.
     text = str(error).lower()

@@ -8,15 +8,21 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
 _REQUESTER = "Latent Space Restoration"
 _TORCH_VERSION = ">=2.2"
+_OLD_NUMPY = "numpy<2"
 
 
 class MissingPackagesError(RuntimeError):
     """Packages are needed that are not installed; the text says what to do."""
+
+
+class DeclinedError(MissingPackagesError):
+    """The user was asked, and does not want them installed: that is no fault."""
 
 
 def packagesFolder() -> str:
@@ -42,6 +48,21 @@ def torchIsInstalled() -> bool:
         return importlib.util.find_spec("torch") is not None
     except (ImportError, ValueError):
         return False
+
+
+def numpyIsTooNew() -> bool:
+    """Whether torch is older than numpy 2, as the last for Macs with Intel is, and runs with it.
+
+    What counts is the numpy that this process has: another that was installed meanwhile is there
+    after a restart.
+    """
+    from packaging.version import Version
+
+    try:
+        torch = Version(importlib.metadata.version("torch"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return torch < Version("2.3") and Version(np.__version__) >= Version("2")
 
 
 def hasOwnInstaller() -> bool:
@@ -82,7 +103,8 @@ class Packages:
     def missing(self) -> list[str]:
         """What is not installed."""
         torch = [] if torchIsInstalled() else ["torch"]
-        return [*torch, *self._missingBesideTorch()]
+        numpy = [_OLD_NUMPY] if numpyIsTooNew() else []
+        return [*torch, *numpy, *self._missingBesideTorch()]
 
     def check(self) -> None:
         """Raise ``MissingPackagesError`` unless everything is there. Opens no dialog."""
@@ -101,14 +123,17 @@ class Packages:
         A torch that is there is taken as it is. In testing mode nothing is ever installed.
 
         Raises:
-            MissingPackagesError: the user declined, the PyTorch extension is missing, or Slicer is
-                in testing mode.
+            DeclinedError: the user said no.
+            MissingPackagesError: the PyTorch extension is missing, Slicer is in testing mode, or
+                what was installed does not do.
         """
         if not torchIsInstalled():
             _installTorch()
         missing = self._missingBesideTorch()
         if missing:
             _installPackages(missing)
+        if numpyIsTooNew():
+            _installOldNumpy()
         self.check()
 
     def _missingBesideTorch(self) -> list[str]:
@@ -131,13 +156,28 @@ def _installTorch() -> None:
         " the build for this computer: about 0.2 GB, or up to 3 GB for an NVIDIA graphics card. It"
         " takes 1 to 7 GB in\n{folder}\nand nothing of your scans is sent. Install PyTorch?"
     ).format(folder=packagesFolder())
-    torch = None
-    if slicer.util.confirmOkCancelDisplay(question):
-        torch = PyTorchUtilsLogic().installTorch(
-            askConfirmation=False, torchVersionRequirement=_TORCH_VERSION
-        )
+    if not slicer.util.confirmOkCancelDisplay(question):
+        raise DeclinedError(_("PyTorch was not installed, so that nothing was run."))
+    torch = PyTorchUtilsLogic().installTorch(
+        askConfirmation=False, torchVersionRequirement=_TORCH_VERSION
+    )
     if torch is None:
         raise MissingPackagesError(_("PyTorch was not installed, so that nothing was run."))
+
+
+def _installOldNumpy() -> None:
+    _refuseInTesting(_OLD_NUMPY)
+    question = _(
+        "The PyTorch that there is for this computer works with numpy 1, and Slicer has numpy"
+        " {version}. Replace it by the last numpy 1? Slicer has to be restarted then."
+    ).format(version=np.__version__)
+    if not slicer.util.confirmOkCancelDisplay(question):
+        raise DeclinedError(_("numpy was left as it is, so that nothing was run."))
+    slicer.util.pip_install(_OLD_NUMPY)
+    restart = _("numpy 1 is installed. Restart Slicer now? What is not saved would be lost.")
+    if slicer.util.confirmOkCancelDisplay(restart):
+        slicer.util.restart()
+    raise DeclinedError(_("Restart Slicer, then click Detect anomalies again."))
 
 
 def _installPackages(missing: list[str]) -> None:
@@ -147,7 +187,7 @@ def _installPackages(missing: list[str]) -> None:
         "{folder}\nand nothing of your scans is sent. Install them?"
     ).format(packages=", ".join(missing), folder=packagesFolder())
     if not slicer.util.confirmOkCancelDisplay(question):
-        raise MissingPackagesError(_("Packages were not installed, so that nothing was run."))
+        raise DeclinedError(_("Packages were not installed, so that nothing was run."))
     if hasOwnInstaller():
         from slicer.packaging import pip_ensure
 

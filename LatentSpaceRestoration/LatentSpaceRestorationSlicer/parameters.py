@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import slicer
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 from .display import COLOURS, OPACITY
@@ -16,6 +18,8 @@ from .task import Options
 THRESHOLDS = (50.0, 99.99)
 #: What can be laid over the scan.
 LAYERS = ("anomaly map", "restoration", "spread", "nothing")
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+_MODES = ("default", "pixelsnail", "paper")
 
 
 @parameterNodeWrapper
@@ -49,8 +53,8 @@ class LatentSpaceRestorationParameterNode:
     restorations: Annotated[int, WithinRange(1, 100)] = 15
     timeBudget: Annotated[float, WithinRange(0, 3600)] = 0.0
     seed: Annotated[int, WithinRange(0, 999999)] = 0
-    device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
-    mode: Annotated[str, Choice(["default", "pixelsnail", "paper"])] = "default"
+    device: Annotated[str, Choice(list(_DEVICES))] = _DEVICES[0]
+    mode: Annotated[str, Choice(list(_MODES))] = _MODES[0]
     layer: Annotated[str, Choice(list(LAYERS))] = LAYERS[0]
     mapOpacity: Annotated[float, WithinRange(0, 1)] = OPACITY
     fade: Annotated[float, WithinRange(0, 1)] = 1.0
@@ -58,6 +62,51 @@ class LatentSpaceRestorationParameterNode:
     colours: Annotated[str, Choice(list(COLOURS))] = COLOURS[0]
     show3D: bool = True
     smallest: Annotated[float, WithinRange(0, 100)] = 0.2
+
+
+#: What may be chosen of each list of the panel, and what is if it was something else.
+_CHOICES: dict[str, tuple[Sequence[str], str]] = {
+    "modality": (Modalities(), ANY_MODALITY),
+    "model": (ModelNames(), DEFAULT_MODEL),
+    "device": (_DEVICES, _DEVICES[0]),
+    "mode": (_MODES, _MODES[0]),
+    "layer": (LAYERS, LAYERS[0]),
+    "colours": (COLOURS, COLOURS[0]),
+}
+
+
+def mendChoices(parameterNode: LatentSpaceRestorationParameterNode) -> list[str]:
+    """Reset what a scene of another version, or computer, has chosen and nobody can choose here.
+
+    A list that is asked to show what is not in it raises, and there would be no panel.
+
+    Returns:
+        a line for each.
+    """
+    lines = []
+    for name, (choices, default) in _CHOICES.items():
+        chosen = getattr(parameterNode, name)
+        if chosen not in choices:
+            setattr(parameterNode, name, default)
+            lines.append(
+                _(
+                    "This scene asks for {chosen}, which is not known here: {default} is taken."
+                ).format(chosen=chosen, default=default)
+            )
+    return lines
+
+
+def firstScan() -> vtkMRMLScalarVolumeNode | None:
+    """The first volume that the panel's list shows: no label map, and nothing that is hidden."""
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        if isScan(node):
+            return node
+    return None
+
+
+def isScan(node: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether the panel's list shows a volume: those of classes made from that one are not."""
+    return node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
 
 
 def takeModelsThreshold(parameterNode: LatentSpaceRestorationParameterNode) -> None:

@@ -11,6 +11,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from .installation import DeclinedError
 from .training_process import State, TrainingProcess
 
 _POLL_MILLISECONDS = 250
@@ -101,8 +102,12 @@ class TrainingSection:
         self._start(adapts=True)
 
     def _start(self, adapts: bool) -> None:
-        with slicer.util.tryWithErrorDisplay(_("The training was not started."), waitCursor=True):
-            self._ensurePackages()
+        with slicer.util.tryWithErrorDisplay(_("The training was not started.")):
+            try:
+                self._ensurePackages()
+            except DeclinedError as declined:
+                self._show(str(declined))
+                return
             training = TrainingProcess(self._own(str(self._chosenModel()) if adapts else ""))
             training.start()
             self.training = training

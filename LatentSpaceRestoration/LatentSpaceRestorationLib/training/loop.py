@@ -96,6 +96,13 @@ def _validate(
     log.held_out(state.step, validate(state.averaged), shown)
 
 
+def _scaler(device: str, enabled: bool) -> Any:
+    """Of the losses; torch 2.2, the last for Macs with Intel, has it for CUDA alone."""
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler(device, enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)
+
+
 class _State:
     """Everything that changes from step to step."""
 
@@ -109,9 +116,7 @@ class _State:
             network.parameters(), run.schedule.learning_rate, weight_decay=run.schedule.weight_decay
         )
         # float16 has so few exponents that small gradients vanish unless they are scaled.
-        self._scaler = torch.amp.GradScaler(
-            run.device.split(":")[0], enabled=self._precision == torch.float16
-        )
+        self._scaler = _scaler(run.device.split(":")[0], self._precision == torch.float16)
         self.step = 0
         kept = read_checkpoint(run.checkpoint, run.device, run.identity)
         if kept is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -18,6 +19,7 @@ in_slicer.begin()
 import slicer  # noqa: E402
 from LatentSpaceRestorationSlicer import installation  # noqa: E402
 from LatentSpaceRestorationSlicer.installation import (  # noqa: E402
+    DeclinedError,
     MissingPackagesError,
     Packages,
     missingPackages,
@@ -129,6 +131,38 @@ class TestInstalling(unittest.TestCase):
         with self.assertRaises(MissingPackagesError):
             self.packages.ensure()
         install.assert_called_once_with(missingPackages(self.path))
+
+    def test_a_numpy_that_is_too_new_for_torch_is_replaced(self) -> None:
+        """As on Macs with Intel, for which torch 2.2 is the last: it cannot work with numpy 2."""
+        self.path.write_text("")
+        self.leave_testing_mode()
+        self.patch(installation, "torchIsInstalled", lambda: True)
+        version = importlib.metadata.version
+        self.patch(
+            importlib.metadata,
+            "version",
+            lambda name: "2.2.2" if name == "torch" else version(name),
+        )
+        self.patch(np, "__version__", "2.0.2")
+        self.assertEqual(self.packages.missing(), ["numpy<2"])
+        with self.assertRaisesRegex(MissingPackagesError, "numpy<2"):
+            self.packages.check()
+        install, restart = mock.Mock(), mock.Mock()
+        self.patch(slicer.util, "pip_install", install)
+        self.patch(slicer.util, "restart", restart)
+        questions: list[str] = []
+        self.answer(False, questions)
+        with self.assertRaisesRegex(DeclinedError, "nothing was run"):
+            self.packages.ensure()
+        install.assert_not_called()
+        self.answer(True, questions)
+        with self.assertRaisesRegex(DeclinedError, "Restart Slicer"):
+            self.packages.ensure()
+        install.assert_called_once_with("numpy<2")
+        restart.assert_called_once()
+        self.assertIn("numpy 2.0.2", questions[0])
+        self.patch(np, "__version__", "1.26.4")
+        self.assertEqual(self.packages.missing(), [])
 
     def test_how_to_install_without_internet(self) -> None:
         text = installation.offlineInstructions()

@@ -17,10 +17,18 @@ in_slicer.begin()
 
 import qt  # noqa: E402
 import slicer  # noqa: E402
-from LatentSpaceRestorationSlicer import models, nodes, parameters, results  # noqa: E402
+from LatentSpaceRestorationSlicer import (  # noqa: E402
+    installation,
+    models,
+    nodes,
+    parameters,
+    results,
+)
+from LatentSpaceRestorationSlicer.installation import Packages  # noqa: E402
 from LatentSpaceRestorationSlicer.time_left import TimeLeft  # noqa: E402
 from panel_case import PanelTestCase, click, wait_for  # noqa: E402
 from scene_tools import add_volume, ijk, node_ids, scan, segment_ijk  # noqa: E402
+from stub_detector import NothingMissing  # noqa: E402
 
 from LatentSpaceRestoration import LatentSpaceRestorationWidget  # noqa: E402
 
@@ -60,6 +68,37 @@ class TestDetecting(PanelTestCase):
         result_section = self.ui.resultSection
         self.assertLess(result_section.y + result_section.height, 640)
         self.assertLess(self.panel.minimumSizeHint.width(), 420)
+
+    def test_who_declines_to_install_has_made_no_mistake(self) -> None:
+        """And no hourglass stands over the question, or over Cancel afterwards."""
+        asked = []
+
+        def ask(_: str) -> bool:
+            asked.append(qt.QApplication.overrideCursor())
+            return False
+
+        self.widget.logic.packages = Packages(self.requirements("no-such-package"))
+        with (
+            mock.patch.object(slicer.util, "confirmOkCancelDisplay", ask),
+            mock.patch.object(installation, "_refuseInTesting"),
+            mock.patch.object(slicer.util, "errorDisplay") as error,
+        ):
+            click(self.ui.detectButton)
+        self.assertEqual(asked, [None])
+        error.assert_not_called()
+        self.assertIn("nothing was run", self.ui.statusLabel.text)
+        self.widget.logic.packages = NothingMissing()
+        cursors = []
+        self.on_step(2, lambda: cursors.append(qt.QApplication.overrideCursor()))
+        click(self.ui.detectButton)
+        self.assertEqual(cursors, [None])
+
+    def requirements(self, *lines: str) -> Path:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name) / "requirements.txt"
+        path.write_text("\n".join(lines))
+        return path
 
     def test_locked_with_progress_while_it_runs(self) -> None:
         seen: dict[str, Any] = {}
@@ -256,6 +295,22 @@ class TestParameters(PanelTestCase):
         self.assertIs(self.parameters.inputVolume, self.volume)
         self.assertIs(self.ui.inputVolumeSelector.currentNode(), self.volume)
 
+    def test_what_the_list_does_not_show_is_not_chosen(self) -> None:
+        """Of nodes that are volumes too, and came before the scan: a label map, a hidden one."""
+        self.panel.exit()
+        slicer.mrmlScene.Clear()
+        add_volume(scan(), np.eye(4), "Hidden").SetHideFromEditors(True)
+        labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
+        self.panel.enter()
+        self.assertIsNone(self.widget._parameterNode.inputVolume)
+        self.assertFalse(self.ui.detectButton.enabled)
+        self.panel.exit()
+        self.widget.logic.getParameterNode().inputVolume = labels
+        head = add_volume(scan(), np.eye(4), "Head")
+        self.panel.enter()
+        self.assertIs(self.widget._parameterNode.inputVolume, head)
+        self.assertTrue(self.ui.detectButton.enabled)
+
     def test_the_models_own_percentile_is_taken_once(self) -> None:
         own = {"default": 98.5, "paper": 97.0}
         with mock.patch.object(parameters, "thresholdPercentile", lambda model, mode: own[mode]):
@@ -285,12 +340,26 @@ class TestParameters(PanelTestCase):
         self.assertEqual(self.ui.anomalyMapSelector.currentNode().GetName(), "Head anomaly map")
         self.assertEqual(ijk(self.ui.inputVolumeSelector.currentNode()).shape, scan().shape)
 
-    def test_a_model_that_is_gone_is_replaced(self) -> None:
-        self.panel.exit()
-        self.parameters.parameterNode.SetParameter("model", "was-removed")
-        self.panel.enter()
-        self.assertEqual(self.widget._parameterNode.model, models.DEFAULT_MODEL)
-        self.assertEqual(self.ui.modelSelector.currentText, models.DEFAULT_MODEL)
+    def test_a_choice_that_there_is_no_more_is_replaced_and_that_is_said(self) -> None:
+        for name, selector, default in (
+            ("model", "modelSelector", models.DEFAULT_MODEL),
+            ("modality", "modalitySelector", models.ANY_MODALITY),
+            ("mode", "modeSelector", "default"),
+            ("device", "deviceSelector", "auto"),
+            ("layer", "layerSelector", parameters.LAYERS[0]),
+            ("colours", "coloursSelector", "Inferno"),
+        ):
+            with self.subTest(name):
+                self.panel.exit()
+                self.parameters.parameterNode.SetParameter(name, "of another version")
+                self.panel.enter()
+                self.assertEqual(getattr(self.widget._parameterNode, name), default)
+                self.assertEqual(getattr(self.ui, selector).currentText, default)
+                self.assertEqual(
+                    self.ui.statusLabel.text,
+                    "This scene asks for of another version, which is not known here: "
+                    f"{default} is taken.",
+                )
 
     def test_cleanup_lets_go(self) -> None:
         self.widget.cleanup()
