@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,14 +96,27 @@ def showSegment(segmentation: vtkMRMLSegmentationNode, segment: str) -> None:
     node.SetPreferredDisplayRepresentationName3D("Closed surface")
 
 
+@contextmanager
+def withoutUndoStates() -> Iterator[None]:
+    """What the views show is no step to undo, though their controllers save a state for each."""
+    scene = slicer.mrmlScene
+    was = scene.GetUndoFlag()
+    scene.SetUndoFlag(False)
+    try:
+        yield
+    finally:
+        scene.SetUndoFlag(was)
+
+
 def overlay(background: vtkMRMLScalarVolumeNode, foreground: vtkMRMLScalarVolumeNode) -> None:
     """Lay a map over a scan in all slice views."""
-    slicer.util.setSliceViewerLayers(
-        background=background,
-        foreground=foreground,
-        foregroundOpacity=OPACITY,
-        fit=False,
-    )
+    with withoutUndoStates():
+        slicer.util.setSliceViewerLayers(
+            background=background,
+            foreground=foreground,
+            foregroundOpacity=OPACITY,
+            fit=False,
+        )
 
 
 @dataclass(frozen=True)
@@ -154,16 +168,17 @@ def takeOff(
         present = node is not None and slicer.mrmlScene.IsNodePresent(node)
         return node.GetID() if present else None
 
-    for layers in before:
-        view = layers.view
-        if not slicer.mrmlScene.IsNodePresent(view):
-            continue
-        if view.GetForegroundVolumeID() == foreground.GetID():
-            view.SetForegroundVolumeID(name(layers.foreground))
-            view.SetForegroundOpacity(layers.opacity)
-        # A background that has been removed is none.
-        if view.GetBackgroundVolumeID() in (None, background.GetID()):
-            view.SetBackgroundVolumeID(name(layers.background))
+    with withoutUndoStates():
+        for layers in before:
+            view = layers.view
+            if not slicer.mrmlScene.IsNodePresent(view):
+                continue
+            if view.GetForegroundVolumeID() == foreground.GetID():
+                view.SetForegroundVolumeID(name(layers.foreground))
+                view.SetForegroundOpacity(layers.opacity)
+            # A background that has been removed is none.
+            if view.GetBackgroundVolumeID() in (None, background.GetID()):
+                view.SetBackgroundVolumeID(name(layers.background))
 
 
 def allViews() -> tuple[vtkMRMLSliceCompositeNode, ...]:
@@ -188,10 +203,11 @@ def layOver(
     opacity: float,
 ) -> None:
     """Show a volume, and another over it with an opacity from 0 to 1, in some slice views."""
-    for view in views:
-        view.SetBackgroundVolumeID(None if background is None else background.GetID())
-        view.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
-        view.SetForegroundOpacity(opacity)
+    with withoutUndoStates():
+        for view in views:
+            view.SetBackgroundVolumeID(None if background is None else background.GetID())
+            view.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
+            view.SetForegroundOpacity(opacity)
 
 
 def jumpTo(position: tuple[float, float, float]) -> None:

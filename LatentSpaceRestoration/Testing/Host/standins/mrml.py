@@ -107,6 +107,22 @@ class Mrml:
                 node.SetSingletonTag(name)
                 self.scene.AddNode(node)
             view.SetOrientation(orientation)
+            layers.AddObserver(vtk.vtkCommand.ModifiedEvent, _save_states_of)
+
+
+#: What each slice view showed last, by the name of its layers.
+_SHOWN: dict[str, list[str | None]] = {}
+
+
+def _save_states_of(layers: Any, _event: str) -> None:
+    """As a slice view's controller does: each volume that it comes to show is a state for undo."""
+    scene, now = layers.GetScene(), [layers.GetBackgroundVolumeID(), layers.GetForegroundVolumeID()]
+    before = _SHOWN.get(layers.GetName(), [None, None])
+    _SHOWN[layers.GetName()] = now
+    if scene is None or scene.IsUndoing() or scene.IsRedoing() or scene.IsBatchProcessing():
+        return
+    for _ in range(sum(one != other for one, other in zip(now, before, strict=True))):
+        scene.SaveStateForUndo()
 
 
 @vtk.calldata_type(vtk.VTK_OBJECT)
