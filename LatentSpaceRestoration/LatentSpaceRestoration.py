@@ -115,11 +115,14 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             icon.setPixmap(warning)
         self.ui.detectButton.connect("clicked(bool)", self.onDetectButton)
         self.ui.checkButton.connect("clicked(bool)", self.onCheckButton)
+        # Slicer waits for what runs before it tells the panel that it quits.
+        slicer.app.connect("lastWindowClosed()", self._cancel)
         self._showRunning(False)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
         """The panel is about to be destroyed."""
+        slicer.app.disconnect("lastWindowClosed()", self._cancel)
         self._cancel()
         self._isGone = True
         self.resultSection.close()

@@ -205,6 +205,16 @@ class TestDetecting(PanelTestCase):
         self.assertIsNotNone(self.widget.resultSection.shown)
         self.assertTrue(self.ui.detectButton.enabled)
 
+    def test_closing_slicer_while_it_runs(self) -> None:
+        """The process must not stay until the end of what nobody waits for."""
+        if not hasattr(slicer.app, "send"):
+            self.skipTest("the last window is closed by hand in Slicer")
+        before = node_ids()
+        self.on_step(2, lambda: slicer.app.send("lastWindowClosed()"))
+        click(self.ui.detectButton)
+        self.assertEqual(node_ids(), before)
+        self.assertIn("Cancelled", self.ui.statusLabel.text)
+
     def test_destroying_the_panel_while_it_runs(self) -> None:
         before = node_ids()
         self.on_step(1, self.widget.cleanup)

@@ -75,19 +75,32 @@ class Application:
             self._mrml.add_slice_views()
         self._modules = modules.ModuleManager(self._mrml.logics)
         self._files = CoreIOManager(self._mrml.logics.__getitem__)
-        self._started: list[Callable[[], Any]] = []
+        self._slots: dict[str, list[Callable[[], Any]]] = {
+            "startupCompleted()": [],
+            "lastWindowClosed()": [],
+        }
         self.temporaryPath = str(temporary)
         self.slicerUserSettingsFilePath = str(temporary / "settings" / "Slicer.ini")
 
     def connect(self, signal: str, slot: Callable[[], Any]) -> bool:
-        if signal != "startupCompleted()":
+        if signal not in self._slots:
             raise ValueError(f"the stand-in application has no signal {signal}")
-        self._started.append(slot)
+        self._slots[signal].append(slot)
         return True
+
+    def disconnect(self, signal: str, slot: Callable[[], Any]) -> bool:
+        was = slot in self._slots[signal]
+        if was:
+            self._slots[signal].remove(slot)
+        return was
 
     def start_up(self) -> None:
         """Send ``startupCompleted()``."""
-        for slot in self._started:
+        self.send("startupCompleted()")
+
+    def send(self, signal: str) -> None:
+        """Call what is connected."""
+        for slot in list(self._slots[signal]):
             slot()
 
     def applicationLogic(self) -> Any:
