@@ -144,6 +144,8 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.resultSection.show(None)
         self._shownFor = None
         self.setParameterNode(None)
+        if self._run is None:
+            self.ui.statusLabel.text = ""
 
     def onSceneEndClose(self, caller: Any = None, event: Any = None) -> None:
         if self.parent.isEntered:

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import slicer
@@ -87,14 +88,21 @@ def modalities() -> dict[str, str]:
 
     found = {DEFAULT_MODEL: ""}
     for folder in bundle_folders(searchFolders()):
+        settings = folder / "model.json"
         try:
-            config = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            kind, modality = config.get("kind"), str(config.get("modality", ""))
+            kind, modality = _kindAndModality(settings, settings.stat().st_mtime_ns)
         except (OSError, ValueError, AttributeError):
             continue
         if kind == "anomaly" and not found.get(folder.name):
             found[folder.name] = modality
     return found
+
+
+@lru_cache(maxsize=256)
+def _kindAndModality(settings: Path, _changed: int) -> tuple[str, str]:
+    """Of a model, read once as long as its file stays as it is: the panel asks at every change."""
+    config = json.loads(settings.read_text(encoding="utf-8"))
+    return str(config.get("kind")), str(config.get("modality", ""))
 
 
 def isAdded(model: str) -> bool:

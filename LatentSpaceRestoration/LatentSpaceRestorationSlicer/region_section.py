@@ -83,6 +83,6 @@ class RegionSection:
             return
         with slicer.util.tryWithErrorDisplay(_("The list cannot be exported.")):
             table, _points = regions.export(self._result, self.regions)
-            self._ui.statusLabel.text = _("{count} regions are in table and points {name}.").format(
+            self._ui.statusLabel.text = _("Regions in table and points {name}: {count}.").format(
                 count=len(self.regions), name=table.GetName()
             )

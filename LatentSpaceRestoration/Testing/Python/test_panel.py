@@ -173,6 +173,25 @@ class TestDetecting(PanelTestCase):
         click(self.ui.detectButton)
         self.assertEqual(node_ids(), before)
 
+    def test_a_closed_scene_leaves_no_status(self) -> None:
+        click(self.ui.detectButton)
+        self.assertIn("Done in", self.ui.statusLabel.text)
+        slicer.mrmlScene.Clear()
+        self.assertEqual(self.ui.statusLabel.text, "")
+
+    def test_models_are_not_read_at_every_change(self) -> None:
+        read = Path.read_text
+        asked: list[str] = []
+
+        def counted(path: Path, *args: Any, **options: Any) -> str:
+            asked.append(path.name)
+            return read(path, *args, **options)
+
+        with mock.patch.object(Path, "read_text", counted):
+            for number in range(5):
+                self.parameters.restorations = 3 + number
+        self.assertNotIn("model.json", asked)
+
     def test_closing_the_scene_cancels(self) -> None:
         self.on_step(1, lambda: slicer.mrmlScene.Clear())
         click(self.ui.detectButton)

@@ -92,10 +92,12 @@ class TestScore(ReadingTestCase):
         picture = self.ui.distributionLabel.pixmap.toImage()
         colours = np.array(
             [
-                [picture.pixelColor(x, y).getRgb() for x in range(picture.width())]
+                [picture.pixel(x, y) for x in range(picture.width())]
                 for y in range(20, picture.height() - 22)
-            ]
-        )
+            ],
+            np.uint32,
+        )  # alpha, red, green and blue, a byte each
+        colours = np.stack([colours >> shift & 255 for shift in (16, 8, 0, 24)], axis=-1)
         orange = (colours[..., 0] > 200) & (colours[..., 2] < 80) & (colours[..., 3] > 200)
         columns = np.flatnonzero(orange.all(axis=0))
         self.assertEqual(len(columns), 3)

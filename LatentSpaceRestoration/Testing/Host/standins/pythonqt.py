@@ -18,6 +18,8 @@ _get = QtCore.QObject.__getattribute__
 _QT_MODULES = (QtCore, QtGui, QtWidgets)
 #: What a property of a C++ type takes; PySide6 alone would take anything.
 _ACCEPTED = {"int": (int, float), "double": (int, float), "bool": (bool, int), "QString": (str,)}
+#: What PySide6 has, and PythonQt does not.
+_UNWRAPPED = {QtGui.QColor: ("getRgb", "getRgbF", "getHsv")}
 _being_read: set[tuple[int, str]] = set()
 _connections: dict[tuple[int, str, Any], tuple[Any, Callable[..., None]]] = {}
 
@@ -62,8 +64,15 @@ def install() -> tuple[ModuleType, ModuleType]:
         if "__setattr__" in cls.__dict__ and cls.__module__.startswith("PySide6"):
             cls.__setattr__ = _set_attribute
     QtCore.QObject.__getattribute__ = _get_attribute  # type: ignore[method-assign]
+    for cls, names in _UNWRAPPED.items():
+        for name in names:
+            setattr(cls, name, property(_not_wrapped))
     sys.modules["qt"], sys.modules["ctk"] = qt, ctk
     return qt, ctk
+
+
+def _not_wrapped(obj: Any) -> Any:
+    raise AttributeError(f"PythonQt does not wrap this of {type(obj).__name__}")
 
 
 def _subclasses(cls: type) -> set[type]:
