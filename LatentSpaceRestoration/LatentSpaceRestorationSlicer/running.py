@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+import qt
 import slicer
 
 Result = TypeVar("Result")
@@ -20,6 +21,27 @@ _POLL_SECONDS = 0.03
 #: How long work that was cancelled is waited for. It looks between two steps whether it was; some,
 #: such as loading torch for the first time, take seconds, and cannot be broken off.
 _PATIENCE_SECONDS = 0.5
+#: While Slicer waits for events no Python thread can work: it gets so long, that often, until its
+#: end, for otherwise it would never come to it, and would keep its memory.
+_TURN_SECONDS, _PAUSE_MILLISECONDS = 0.02, 20
+_ending: set[qt.QTimer] = set()
+
+
+def letComeToItsEnd(thread: threading.Thread) -> None:
+    """Give a thread that nobody waits for time to work in, as long as it lives."""
+    timer = qt.QTimer()
+    timer.setInterval(_PAUSE_MILLISECONDS)
+
+    def turn() -> None:
+        if thread.is_alive():
+            time.sleep(_TURN_SECONDS)  # lets go of what Python threads share
+        else:
+            timer.stop()
+            _ending.discard(timer)
+
+    timer.connect("timeout()", turn)
+    timer.start()
+    _ending.add(timer)
 
 
 class WorkerRun(Generic[News, Result]):
@@ -61,7 +83,8 @@ class WorkerRun(Generic[News, Result]):
             Cancelled: it was cancelled and has not ended yet.
             whatever the work, or the showing, raised.
         """
-        threading.Thread(target=self._run, name="LatentSpaceRestoration", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="LatentSpaceRestoration", daemon=True)
+        thread.start()
         progress: tuple[float, str] | None = None
         news: News | None = None
         try:
@@ -82,6 +105,7 @@ class WorkerRun(Generic[News, Result]):
                     raise Cancelled("cancelled")
         except BaseException:
             self.cancel()  # the thread would work for nobody
+            letComeToItsEnd(thread)
             raise
         if self._error is not None:
             raise self._error

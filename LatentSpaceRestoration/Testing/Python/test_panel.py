@@ -23,6 +23,7 @@ from LatentSpaceRestorationSlicer import (  # noqa: E402
     nodes,
     parameters,
     results,
+    running,
 )
 from LatentSpaceRestorationSlicer.installation import Packages  # noqa: E402
 from LatentSpaceRestorationSlicer.time_left import TimeLeft  # noqa: E402
@@ -151,7 +152,13 @@ class TestDetecting(PanelTestCase):
         click(self.ui.detectButton)
         waited = time.monotonic() - started
         timer.stop()
+        # Nobody waits for it, and it gets time to come to its end in.
+        self.assertEqual(len(running._ending), 1)
+        naps = []
+        with mock.patch.object(running.time, "sleep", naps.append):
+            wait_for(lambda: naps.count(running._TURN_SECONDS) > 1)
         ends.set()
+        wait_for(lambda: not running._ending)
         self.assertLess(waited, 5.0)
         self.assertEqual(self.ui.statusLabel.text, "Cancelled; nothing was changed.")
         self.assertEqual(node_ids(), before)
