@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 _HEIGHT = 64
 _MARGIN = 10
 _DOT = 7
+_NARROWEST = 240
 #: Orange stands out from the text's colour on light and on dark.
 _MARK = (230, 110, 20)
 
@@ -32,25 +33,68 @@ def places(values: Sequence[float], score: float, width: float) -> tuple[list[fl
     return [(value - low) * share for value in values], (score - low) * share
 
 
-def draw(label: Any, width: int, healthyScores: Sequence[float], score: float) -> None:
-    """Draw into a label: a dot for each healthy scan, and a line where this scan is.
+class Distribution(qt.QObject):  # type: ignore[misc]
+    """Draws into a label, and again when it is shown, made wider or gets other colours.
+
+    Args:
+        label: a QLabel; its width, palette and pixels are drawn for.
+    """
+
+    def __init__(self, label: Any) -> None:
+        qt.QObject.__init__(self)
+        self._label = label
+        self._shown: tuple[Sequence[float], float] | None = None
+        self._drawn: tuple[Any, ...] | None = None
+        label.installEventFilter(self)
+
+    def showScore(self, healthyScores: Sequence[float], score: float) -> None:
+        """Show where a score lies among those of healthy scans; none of these clears the label."""
+        self._shown, self._drawn = (healthyScores, score), None
+        self._draw()
+
+    def eventFilter(self, label: Any, event: Any) -> bool:
+        """What Qt asks of each event of the label; it is never kept from it."""
+        if event.type() in (qt.QEvent.Resize, qt.QEvent.Show, qt.QEvent.PaletteChange):
+            self._draw()
+        return False
+
+    def _draw(self) -> None:
+        if self._shown is None:
+            return
+        label, (healthyScores, score) = self._label, self._shown
+        if not healthyScores:
+            label.clear()
+            return
+        width = max(label.width, _NARROWEST)
+        ratio = float(label.devicePixelRatioF()) if hasattr(label, "devicePixelRatioF") else 1.0
+        ink = label.palette.color(qt.QPalette.WindowText)
+        drawn = (width, ratio, ink.name())
+        if drawn != self._drawn:
+            self._drawn = drawn
+            label.setPixmap(draw(width, ratio, ink, healthyScores, score))
+
+
+def draw(width: int, ratio: float, ink: Any, healthyScores: Sequence[float], score: float) -> Any:
+    """A picture with a dot for each healthy scan, and a line where this scan is.
 
     Dots that would touch are stacked, so that each can be counted: a smooth curve would say more
     than a few scans know.
 
     Args:
-        label: a QLabel; its palette is used.
-        width: of the picture.
-        healthyScores: none leaves the label empty.
+        width: of the picture, in points.
+        ratio: pixels to a point.
+        ink: QColor of the dots and of the text.
+        healthyScores: at least one.
         score: of this scan.
+
+    Returns:
+        a QPixmap.
     """
-    if not healthyScores:
-        label.clear()
-        return
     dots, mark = places(healthyScores, score, width - 2 * _MARGIN - _DOT)
-    picture = qt.QPixmap(width, _HEIGHT)
+    picture = qt.QPixmap(round(width * ratio), round(_HEIGHT * ratio))
+    if ratio != 1.0:
+        picture.setDevicePixelRatio(ratio)
     picture.fill(qt.QColor(0, 0, 0, 0))
-    ink = label.palette.color(qt.QPalette.WindowText)
     painter = qt.QPainter(picture)
     painter.setRenderHint(qt.QPainter.Antialiasing)
     painter.setPen(ink)
@@ -73,4 +117,4 @@ def draw(label: Any, width: int, healthyScores: Sequence[float], score: float) -
     beside = x + 6 if x < width / 2 else x - 6 - 100
     painter.drawText(beside, 0, 100, 16, left if x < width / 2 else right, _("this scan"))
     painter.end()
-    label.setPixmap(picture)
+    return picture

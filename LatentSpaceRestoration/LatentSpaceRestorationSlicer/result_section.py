@@ -9,7 +9,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import display, distribution, scores
+from . import display, scores
+from .distribution import Distribution
 from .layers_section import LayersSection
 from .region_section import RegionSection
 from .results import peakPosition
@@ -44,6 +45,7 @@ class ResultSection:
         self.shown: StoredResult | None = None
         self.layers = LayersSection(ui)
         self.regions = RegionSection(ui)
+        self._distribution = Distribution(ui.distributionLabel)
         self._plotView: Any = None
         self._settled = 0.0
         self._timer = qt.QTimer()
@@ -96,11 +98,7 @@ class ResultSection:
             record.pValue, record.healthyScans, record.healthySites
         )
         self._showScore(record.sampleScore)
-        # The label itself has no width before it was shown.
-        width = max(self._ui.resultSection.width - 30, 240)
-        distribution.draw(
-            self._ui.distributionLabel, width, record.healthyScores, record.sampleScore
-        )
+        self._distribution.showScore(record.healthyScores, record.sampleScore)
 
     def takeThreshold(self) -> None:
         """The slider was moved to where the result is cut, as far as it goes: cut nothing."""

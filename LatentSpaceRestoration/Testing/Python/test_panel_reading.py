@@ -11,6 +11,7 @@ import numpy as np
 
 in_slicer.begin()
 
+import qt  # noqa: E402
 import slicer  # noqa: E402
 import vtk  # noqa: E402
 from LatentSpaceRestorationSlicer import distribution, nodes, stored  # noqa: E402
@@ -28,6 +29,11 @@ from scene_tools import (  # noqa: E402
 
 #: A hot spot beside that of ``scan()``: a map value of 80, and one voxel of 95.
 SECOND = (5, 18, 4)
+
+
+def inks(picture: Any) -> set[int]:
+    """The colours of a picture, 0xAARRGGBB each."""
+    return {picture.pixel(x, y) for x in range(picture.width()) for y in range(picture.height())}
 
 
 class ReadingTestCase(PanelTestCase):
@@ -84,6 +90,31 @@ class ReadingTestCase(PanelTestCase):
 
 
 class TestScore(ReadingTestCase):
+    def test_the_picture_of_the_scores_follows_the_panel(self) -> None:
+        """Its width, and its colours: black dots on a dark panel are seen by nobody."""
+
+        def picture() -> Any:
+            return self.ui.distributionLabel.pixmap.toImage()
+
+        self.assertEqual(picture().width(), self.ui.distributionLabel.width)
+        self.area.resize(620, 700)
+        slicer.app.processEvents()
+        self.assertGreater(self.ui.distributionLabel.width, 500)
+        self.assertEqual(picture().width(), self.ui.distributionLabel.width)
+        self.assertIn(0xFF000000, inks(picture()))
+        palette = self.ui.distributionLabel.palette
+        palette.setColor(qt.QPalette.WindowText, qt.QColor(240, 240, 240))
+        self.ui.distributionLabel.setPalette(palette)
+        slicer.app.processEvents()
+        self.assertIn(0xFFF0F0F0, inks(picture()))
+        self.assertNotIn(0xFF000000, inks(picture()))
+
+    def test_the_picture_of_the_scores_is_sharp_on_a_fine_screen(self) -> None:
+        ink = qt.QColor(0, 0, 0)
+        coarse, fine = (distribution.draw(300, ratio, ink, [1.0, 2.0], 1.5) for ratio in (1.0, 2.0))
+        self.assertEqual((coarse.width(), fine.width()), (300, 600))
+        self.assertEqual(fine.devicePixelRatio(), 2.0)
+
     def test_the_healthy_scans_are_drawn_with_this_scans_mark(self) -> None:
         dots, mark = distribution.places([10.0, 20.0, 40.0], 30.0, 300.0)
         self.assertEqual((dots, mark), ([0.0, 100.0, 300.0], 200.0))
