@@ -50,6 +50,8 @@ class RegionSection:
                 words = regions.summary(result, self.regions)
             except ImportError as error:
                 words = _("Regions cannot be listed: {reason}.").format(reason=error)
+        # Without a result there is nothing to list, and the panel is half as high.
+        self._ui.regionsSection.visible = result is not None
         self._ui.regionsLabel.text = words
         self._ui.regionsLabel.visible = bool(words)
         self._ui.exportButton.enabled = bool(self.regions)

@@ -51,6 +51,7 @@ class ReadingTestCase(PanelTestCase):
         self.parameters.threshold = 70.0
         click(self.ui.detectButton)
         self.result = self.widget.resultSection.shown
+        slicer.app.processEvents()  # the list of regions is there now
 
     def cut(self) -> np.ndarray:
         return segment_ijk(self.result.segmentation, nodes.SEGMENT_ID, self.volume)
@@ -137,6 +138,7 @@ class TestScore(ReadingTestCase):
         self.assertAlmostEqual(share, (100 - 15) / (105 - 15), delta=0.03)
         slicer.mrmlScene.RemoveNode(self.result.anomalyMap)
         self.assertFalse(self.ui.distributionLabel.visible)
+        self.assertFalse(self.ui.regionsSection.visible)
         self.assertEqual(self.ui.wordsLabel.text, "No result yet.")
 
     def test_the_threshold_in_words(self) -> None:
