@@ -2,44 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from functools import partial
+import sys
 from typing import Any
 
-import qt
 import slicer
-import vtk
-from LatentSpaceRestorationSlicer import computer, scores, stored
-from LatentSpaceRestorationSlicer.installation import (
-    DeclinedError,
-    MissingPackagesError,
-    offlineInstructions,
-)
-from LatentSpaceRestorationSlicer.logic import LatentSpaceRestorationLogic
-from LatentSpaceRestorationSlicer.model_section import ModelSection
-from LatentSpaceRestorationSlicer.models import (
-    ANY_MODALITY,
-    folderOf,
-)
-from LatentSpaceRestorationSlicer.parameters import (
-    LAYERS,
-    THRESHOLDS,
-    LatentSpaceRestorationParameterNode,
-    firstScan,
-    isScan,
-    mendChoices,
-    optionsOf,
-    takeModelsThreshold,
-)
-from LatentSpaceRestorationSlicer.preview import GrowingMap, Growth, computeTelling
-from LatentSpaceRestorationSlicer.result_section import ResultSection
-from LatentSpaceRestorationSlicer.running import WorkerRun
-from LatentSpaceRestorationSlicer.sample_data import loadSample, registerSampleData
-from LatentSpaceRestorationSlicer.task import Outputs
-from LatentSpaceRestorationSlicer.time_left import TimeLeft
-from LatentSpaceRestorationSlicer.training_section import TrainingSection
-from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -47,7 +13,26 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
+
+#: The panel and its parameters are written in what Python 3.10 has; Slicer 5.8 has 3.9.
+_IS_TOO_OLD = sys.version_info < (3, 10)
+if not _IS_TOO_OLD:
+    from LatentSpaceRestorationSlicer.logic import LatentSpaceRestorationLogic
+    from LatentSpaceRestorationSlicer.panel.widget import LatentSpaceRestorationWidget
+    from LatentSpaceRestorationSlicer.sample_data import registerSampleData
+else:
+
+    class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget):  # type: ignore[no-redef]
+        """In place of the panel: what to do."""
+
+        def setup(self) -> None:
+            """Say it."""
+            import qt
+
+            super().setup()
+            label = qt.QLabel(_("Latent Space Restoration needs Slicer 5.10 or later."))
+            label.wordWrap = True
+            self.layout.addWidget(label)
 
 
 class LatentSpaceRestoration(ScriptedLoadableModule):
@@ -63,327 +48,15 @@ class LatentSpaceRestoration(ScriptedLoadableModule):
             "Finds what is unusual in a T1-weighted brain scan. A model of healthy brains says how"
             " likely each part of the scan is, and restores the unlikely parts; where the scan and"
             " its restoration differ, the anomaly map is high. For research use. Not for diagnosis."
+            " Needs Slicer 5.10 or later."
         )
         parent.acknowledgementText = _(
             "Method: Naval Marimont and Tarroni, Anomaly detection through latent space restoration"
             " using vector-quantized variational autoencoders, ISBI 2021."
         )
         # Slicer's sample data module may be loaded after this one.
-        slicer.app.connect("startupCompleted()", registerSampleData)
-
-
-class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel."""
-
-    def __init__(self, parent: Any = None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic: LatentSpaceRestorationLogic
-        self._parameterNode: LatentSpaceRestorationParameterNode | None = None
-        self._guiTag: int | None = None
-        self._run: WorkerRun | None = None
-        self._isGone = False
-        self._shownFor: vtkMRMLScalarVolumeNode | None = None
-        self._timeLeft = TimeLeft()
-
-    def setup(self) -> None:
-        """Build the panel. Needs neither torch nor a main window."""
-        super().setup()
-        panel = slicer.util.loadUI(self.resourcePath("UI/LatentSpaceRestoration.ui"))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
-        panel.setMRMLScene(slicer.mrmlScene)
-        self.logic = LatentSpaceRestorationLogic()
-        self.resultSection = ResultSection(self.ui, partial(stored.cutAt, surface=False))
-
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
-        self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
-        self.addObserver(scene, scene.EndUndoEvent, self.onUndone)
-        self.addObserver(scene, scene.EndRedoEvent, self.onUndone)
-        self.modelSection = ModelSection(self.ui, self.onModelsChanged)
-        self.trainingSection = TrainingSection(
-            self.ui,
-            lambda: self.logic.trainingPackages.ensure(),
-            lambda: folderOf(self._parameterNode.model),
-            self.modelSection.addTrained,
-        )
-        warning = panel.style().standardIcon(qt.QStyle.SP_MessageBoxWarning).pixmap(16, 16)
-        for icon in (self.ui.installIcon, self.ui.warningsIcon):
-            icon.setPixmap(warning)
-        self.ui.detectButton.connect("clicked(bool)", self.onDetectButton)
-        self.ui.checkButton.connect("clicked(bool)", self.onCheckButton)
-        # Slicer waits for what runs before it tells the panel that it quits.
-        slicer.app.connect("lastWindowClosed()", self._cancel)
-        self._showRunning(False)
-        self.initializeParameterNode()
-
-    def cleanup(self) -> None:
-        """The panel is about to be destroyed."""
-        slicer.app.disconnect("lastWindowClosed()", self._cancel)
-        self._cancel()
-        self._isGone = True
-        self.resultSection.close()
-        self.trainingSection.close()
-        self.setParameterNode(None)
-        self.removeObservers()
-
-    def enter(self) -> None:
-        """The panel is shown."""
-        self.initializeParameterNode()
-
-    def exit(self) -> None:
-        """Another module's panel is shown."""
-        self.ui.flickerButton.checked = False
-        self.setParameterNode(None)
-
-    def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
-        self._cancel()
-        self.resultSection.show(None)
-        self._shownFor = None
-        self.setParameterNode(None)
-        if self._run is None:
-            self.ui.statusLabel.text = ""
-
-    def onSceneEndClose(self, caller: Any = None, event: Any = None) -> None:
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def onSceneEndImport(self, caller: Any = None, event: Any = None) -> None:
-        """A saved scene was read: its choices and its result are shown."""
-        if self.parent.isEntered and self._run is None:
-            self.initializeParameterNode()
-
-    def onNodeRemoved(self, caller: Any = None, event: Any = None) -> None:
-        shown = self.resultSection.shown
-        if shown is not None and not slicer.mrmlScene.IsClosing() and not shown.isInScene():
-            self._showResult()
-
-    def onUndone(self, caller: Any = None, event: Any = None) -> None:
-        """Something was undone, or done again: the result is read anew from its nodes."""
-        if self._run is None:
-            self.resultSection.show(None)
-            self._showResult()
-
-    def initializeParameterNode(self) -> None:
-        """Take the scene's parameter node, and choose the first volume if none is chosen."""
-        missing = self.logic.packages.missing()
-        for part in (self.ui.installIcon, self.ui.installLabel):
-            part.visible = bool(missing)
-        self.ui.installLabel.text = _(
-            "Not installed yet: {packages}. Click Detect anomalies, and you will be asked whether"
-            " to install."
-        ).format(packages=", ".join(missing))
-        parameterNode = self.logic.getParameterNode()
-        mended = mendChoices(parameterNode)
-        if mended:
-            self.ui.statusLabel.text = "\n".join(mended)
-        if not parameterNode.inputVolume or not isScan(parameterNode.inputVolume):
-            parameterNode.inputVolume = firstScan()
-        self._shownFor = parameterNode.inputVolume
-        self.setParameterNode(parameterNode)
-        self._showResult()
-
-    def _showResult(self, lay: bool = False) -> None:
-        """Show the last result of the chosen scan, cut where it was cut, or that there is none.
-
-        Args:
-            lay: in the slice views, too.
-        """
-        parameters = self._parameterNode
-        if parameters is None or self._run is not None:
-            return
-        self._shownFor = parameters.inputVolume
-        result = stored.latest(self._shownFor)
-        if result is not None and result == self.resultSection.shown:
-            return
-        self.resultSection.show(result)
-        if result is not None:
-            # Otherwise the slider, which is where the other scan was cut, would cut this one.
-            parameters.threshold = min(max(result.percentile, THRESHOLDS[0]), THRESHOLDS[1])
-            self.resultSection.takeThreshold()
-            self.resultSection.layers.apply(parameters, lay)
-
-    def onModelsChanged(self, model: str) -> None:
-        """A model was added or removed: offer those that there are now, and choose one."""
-        parameters = self._parameterNode
-        if parameters is not None:
-            self.setParameterNode(None)  # lets go of the choices that there were
-            parameters.model = model
-            parameters.modality = ANY_MODALITY
-            self.setParameterNode(parameters)
-
-    def setParameterNode(self, parameterNode: LatentSpaceRestorationParameterNode | None) -> None:
-        """Bind the widgets to a parameter node, or to none."""
-        modified = vtk.vtkCommand.ModifiedEvent
-        if self._parameterNode is not None:
-            self._parameterNode.disconnectGui(self._guiTag)
-            self._guiTag = None
-            if self.hasObserver(self._parameterNode, modified, self._checkCanApply):
-                self.removeObserver(self._parameterNode, modified, self._checkCanApply)
-        self._parameterNode = parameterNode
-        if parameterNode is not None:
-            self._guiTag = parameterNode.connectGui(self.ui)
-            self.resultSection.layers.nameChoices()
-            self.modelSection.filter(parameterNode, anew=True)
-            self.addObserver(parameterNode, modified, self._checkCanApply)
-        self._checkCanApply()
-
-    def _checkCanApply(self, caller: Any = None, event: Any = None) -> None:
-        if self._parameterNode is not None:
-            takeModelsThreshold(self._parameterNode)
-            self._followChoices(self._parameterNode)
-        if self._run is not None:
-            self.ui.detectButton.enabled = not self._run.isCancelled
-            self.ui.detectButton.toolTip = _("Stop; nothing is written.")
-        elif self._parameterNode is not None and self._parameterNode.inputVolume:
-            self.ui.detectButton.enabled = True
-            self.ui.detectButton.toolTip = _("Find what is unusual in the volume.")
-        else:
-            self.ui.detectButton.enabled = False
-            self.ui.detectButton.toolTip = _("Choose a volume first.")
-
-    def _followChoices(self, parameters: LatentSpaceRestorationParameterNode) -> None:
-        self.modelSection.filter(parameters)
-        if parameters.inputVolume is not self._shownFor:
-            self._showResult(lay=True)
-        self.resultSection.layers.apply(parameters)
-
-    def onDetectButton(self, checked: bool = False) -> None:
-        """Detect, or cancel the detection that runs."""
-        if self._run is not None:
-            self._cancel()
-            return
-        if self._parameterNode is None:
-            return
-        # No hourglass: there may be a question, and there is a Cancel.
-        with slicer.util.tryWithErrorDisplay(_("Anomaly detection failed.")):
-            try:
-                self.logic.packages.ensure()
-            except DeclinedError as declined:
-                self.ui.statusLabel.text = str(declined)
-                return
-            self.ui.installIcon.visible = self.ui.installLabel.visible = False
-            self._detect(self._parameterNode)
-
-    def _detect(self, parameters: LatentSpaceRestorationParameterNode) -> None:
-        from LatentSpaceRestorationLib.errors import Cancelled
-
-        options = optionsOf(parameters)
-        volume = parameters.inputVolume
-        outputs = Outputs(parameters.anomalyMap, parameters.segmentation, parameters.restoration)
-        started = time.monotonic()
-        task = self.logic.task(volume, parameters.brainMask, outputs, options)
-        growingMap = GrowingMap(volume)
-        self.resultSection.show(None)
-        done, status = False, _("It failed; nothing was changed.")
-        try:
-            try:
-                detector, detection = self._wait(
-                    partial(computeTelling, task), partial(self._showGrowth, growingMap)
-                )
-            finally:
-                growingMap.remove()
-            task.write(detector, detection)
-            parameters.layer, done = LAYERS[0], True
-            status = scores.doneInWords(
-                time.monotonic() - started, detection.restorations, options.restorations
-            )
-        except Cancelled:
-            status = _("Cancelled; nothing was changed.")
-        finally:
-            if not self._isGone:
-                self._showResult(lay=done)
-                self._showRunning(False, status)
-        self.resultSection.onPeakButton()
-
-    def _wait(self, work: Any, showNews: Callable[[Any], None]) -> Any:
-        """Run ``work`` on a thread, with progress and Cancel, and wait for its result.
-
-        Raises:
-            Cancelled: the user asked for the end.
-        """
-        from LatentSpaceRestorationLib.errors import Cancelled
-
-        self._run = WorkerRun(work)
-        self._timeLeft = TimeLeft()
-        self._showRunning(True)
-        try:
-            result = self._run.wait(self._showProgress, showNews)
-            if self._run.isCancelled:
-                raise Cancelled
-            return result
-        finally:
-            self._run = None
-
-    def onCheckButton(self, checked: bool = False) -> None:
-        """Say what this computer can do, and how long the chosen volume would take."""
-        parameters = self._parameterNode
-        if self._run is not None or parameters is None:
-            return
-        if self.logic.packages.missing():
-            self._showLines([*computer.versions(), offlineInstructions()])
-            return
-        with slicer.util.tryWithErrorDisplay(_("The check failed.")):
-            self._check(parameters)
-
-    def _check(self, parameters: LatentSpaceRestorationParameterNode) -> None:
-        from LatentSpaceRestorationLib.errors import Cancelled
-
-        task, few = None, optionsOf(parameters, computer.MEASURED_RESTORATIONS)
-        if parameters.inputVolume:
-            task = self.logic.task(parameters.inputVolume, parameters.brainMask, Outputs(), few)
-        wanted = (parameters.model, parameters.device, parameters.restorations)
-        status = _("The check failed.")
-        try:
-            lines = self._wait(partial(computer.check, task, *wanted), self._showLines)
-            self._showLines(lines)
-            status = ""
-        except Cancelled:
-            status = _("Cancelled.")
-        finally:
-            if not self._isGone:
-                self._showRunning(False, status)
-
-    def _showLines(self, lines: list[str]) -> None:
-        self.ui.computerLabel.text = "\n".join(lines)
-
-    def _cancel(self) -> None:
-        if self._run is not None:
-            self._run.cancel()
-            self.ui.detectButton.text = _("Cancelling...")
-            self.ui.detectButton.enabled = False
-
-    def _showProgress(self, fraction: float, message: str) -> None:
-        self.ui.progressBar.value = round(100 * fraction)
-        left = self._timeLeft.inWords(fraction)
-        self.ui.statusLabel.text = (
-            _("{step}, {left}").format(step=message, left=left) if left else message
-        )
-
-    def _showGrowth(self, growingMap: GrowingMap, growth: Growth) -> None:
-        self.resultSection.showEstimate(growth.estimate)
-        if growth.anomalyMap is not None:
-            growingMap.show(growth.anomalyMap, growth.threshold)
-
-    def _showRunning(self, running: bool, status: str = "") -> None:
-        for part in (
-            "inputsSection",
-            "outputsSection",
-            "advancedSection",
-            "modelsSection",
-            "checkButton",
-            "thresholdLabel",
-            "thresholdSlider",
-        ):
-            getattr(self.ui, part).enabled = not running
-        self.ui.detectButton.text = _("Cancel") if running else _("Detect anomalies")
-        self.ui.progressBar.visible = running
-        self.ui.progressBar.value = 0
-        self.ui.statusLabel.text = status
-        self._checkCanApply()
+        if not _IS_TOO_OLD:
+            slicer.app.connect("startupCompleted()", registerSampleData)
 
 
 class LatentSpaceRestorationTest(ScriptedLoadableModuleTest):
@@ -401,6 +74,9 @@ class LatentSpaceRestorationTest(ScriptedLoadableModuleTest):
 
     def test_detect(self) -> None:
         """The sample gives a map on its own grid; without torch, a clear error."""
+        from LatentSpaceRestorationSlicer.installation import MissingPackagesError
+        from LatentSpaceRestorationSlicer.sample_data import loadSample
+
         volume = loadSample()
         logic = LatentSpaceRestorationLogic()
         if logic.packages.missing():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 import tempfile
 import threading
 import time
@@ -29,6 +31,7 @@ from LatentSpaceRestorationSlicer.installation import Packages  # noqa: E402
 from LatentSpaceRestorationSlicer.time_left import TimeLeft  # noqa: E402
 from panel_case import PanelTestCase, click, wait_for  # noqa: E402
 from scene_tools import add_volume, ijk, node_ids, scan, segment_ijk  # noqa: E402
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget  # noqa: E402
 from stub_detector import NothingMissing  # noqa: E402
 
 from LatentSpaceRestoration import LatentSpaceRestorationWidget  # noqa: E402
@@ -405,6 +408,24 @@ class TestParameters(PanelTestCase):
 
 
 class TestModule(unittest.TestCase):
+    def test_a_slicer_that_is_too_old_is_told_so_in_a_line(self) -> None:
+        """Slicer 5.8 has Python 3.9: the entry file must be readable by it, and say what to do."""
+        path = Path(slicer.util.modulePath("LatentSpaceRestoration"))
+        source = path.read_text(encoding="utf-8")
+        ast.parse(source, feature_version=(3, 9))
+        with mock.patch.object(sys, "version_info", (3, 9, 10)):
+            old: dict[str, Any] = {"__name__": "old_entry"}
+            exec(compile(source, str(path), "exec"), old)
+        self.assertNotIn("LatentSpaceRestorationLogic", old)
+        panel = qt.QWidget()
+        panel.setLayout(qt.QVBoxLayout())
+        widget = old["LatentSpaceRestorationWidget"](panel)
+        widget.layout = panel.layout()
+        with mock.patch.object(ScriptedLoadableModuleWidget, "setup"):
+            widget.setup()
+        said = [label.text for label in panel.findChildren(qt.QLabel)]
+        self.assertEqual(said, ["Latent Space Restoration needs Slicer 5.10 or later."])
+
     def test_logic_is_found_by_its_module(self) -> None:
         logic = slicer.util.getModuleLogic("LatentSpaceRestoration")
         self.assertEqual(type(logic).__name__, "LatentSpaceRestorationLogic")

@@ -1,0 +1,1 @@
+"""What is seen: the panel that Slicer shows."""
