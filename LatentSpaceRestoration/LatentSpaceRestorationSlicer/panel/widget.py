@@ -37,6 +37,22 @@ from ..task import Outputs
 from ..time_left import TimeLeft
 from ..training_section import TrainingSection
 
+#: Widgets that consist of others, which alone take the keys that are typed.
+_COMPOSITE = ("qMRMLNodeComboBox", "ctkSliderWidget")
+
+
+def leadFocusInside(widget: Any) -> None:
+    """Let the key of a label, and Tab, lead to the first part of a widget that takes keys."""
+    parts = list(widget.children())
+    while parts:
+        part = parts.pop(0)
+        if not part.isWidgetType():
+            continue
+        if part.focusPolicy != qt.Qt.NoFocus:
+            widget.setFocusProxy(part)
+            return
+        parts = [*part.children(), *parts]
+
 
 class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel."""
@@ -59,6 +75,9 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.layout.addWidget(panel)
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
+        for part in vars(self.ui).values():
+            if part.className() in _COMPOSITE:
+                leadFocusInside(part)
         self.logic = LatentSpaceRestorationLogic()
         self.resultSection = ResultSection(self.ui, partial(stored.cutAt, surface=False))
 

@@ -19,7 +19,7 @@ from panel_case import PanelTestCase, click, press, type_in  # noqa: E402
 MODULE = in_slicer.MODULE_FOLDER
 UI_FILE = MODULE / "Resources" / "UI" / "LatentSpaceRestoration.ui"
 SOURCES = [MODULE / "LatentSpaceRestoration.py"]
-SOURCES += sorted((MODULE / "LatentSpaceRestorationSlicer").glob("*.py"))
+SOURCES += sorted((MODULE / "LatentSpaceRestorationSlicer").rglob("*.py"))
 #: What a user works with, and so must be explained.
 CONTROLS = ("ComboBox", "SpinBox", "SliderWidget", "Button", "CheckBox", "Edit", "List", "Table")
 CONTROLS += ("Browser", "ProgressBar")
@@ -113,6 +113,22 @@ class TestControls(PanelTestCase):
         self.assertNotIn("styleSheet", UI_FILE.read_text(encoding="utf-8"))
         for path in SOURCES:
             self.assertNotIn("setStyleSheet", path.read_text(encoding="utf-8"))
+
+    def test_every_field_takes_keys(self) -> None:
+        """One that consists of several widgets takes them by one of its parts."""
+        panel = slicer.modules.latentspacerestoration.createNewWidgetRepresentation()
+        ui = panel.self().ui
+        composite = [
+            part
+            for part in vars(ui).values()
+            if part.className() in ("qMRMLNodeComboBox", "ctkSliderWidget", "ctkPathLineEdit")
+        ]
+        self.assertGreater(len(composite), 8)
+        for part in composite:
+            with self.subTest(part.name):
+                self.assertIsNotNone(part.focusProxy())
+                self.assertNotEqual(part.focusProxy().focusPolicy, qt.Qt.NoFocus)
+        panel.self().cleanup()
 
     def test_every_field_has_a_key(self) -> None:
         """A label before a field leads to it; keys are unique among what is open at first."""

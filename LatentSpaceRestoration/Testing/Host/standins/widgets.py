@@ -89,7 +89,7 @@ class qMRMLNodeComboBox(QWidget):
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box)
-        self.setFocusProxy(self._box)
+        # As in Slicer there is no focus proxy: without one, keys and Tab do not lead into it.
         self._box.activated.connect(self._picked)
 
     def mrmlScene(self) -> Any:
@@ -218,7 +218,6 @@ class ctkSliderWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._slider, 1)
         layout.addWidget(self._spin)
-        self.setFocusProxy(self._slider)
         self._slider.valueChanged.connect(
             lambda tick: self._spin.setValue(self.minimum + tick * self.singleStep)
         )
