@@ -58,7 +58,7 @@ def add_calibrate(calibrate: argparse.ArgumentParser) -> None:
         "Writes into MODEL what healthy scans give that it was not trained on: thresholds, "
         "percentiles and what is usual at each place. At least 5 scans, better 20 or more. With "
         "--name, MODEL stays as it is, and a copy of it is adapted to the scans of one scanner, "
-        "without training: its default mode takes some 20 seconds a scan."
+        "without training: its default mode takes half a minute a scan."
     )
     add = calibrate.add_argument
     add("model", metavar="MODEL", help="name or folder of a model")
