@@ -46,7 +46,7 @@ class Extent:
         if not len(points):
             return cls((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
         (r0, a0, s0), (r1, a1, s1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-        return cls((r0, a0, s0), (r1, a1, s1), len(points) * _voxel_ml(affine))
+        return cls((r0, a0, s0), (r1, a1, s1), len(points) * voxel_ml(affine))
 
     def words(self, position_mm: np.ndarray) -> str:
         """Side, front to back and height of an (R, A, S), such as ``left, back, upper``."""
@@ -126,7 +126,7 @@ def find_regions(
     peak_voxel = flagged[np.lexsort((value, label))[np.cumsum(size)[1:] - 1]]
     regions = []
     for number, voxel in enumerate(peak_voxel, start=1):
-        volume_ml = int(size[number]) * _voxel_ml(affine)
+        volume_ml = int(size[number]) * voxel_ml(affine)
         if volume_ml < smallest_ml:
             continue
         i, j, k = (int(x) for x in np.unravel_index(voxel, labels.shape))
@@ -168,7 +168,7 @@ def most_anomalous_place(
     voxel = np.array(np.unravel_index(np.argmax(smooth), smooth.shape))
     if count:
         voxels = int(np.count_nonzero(labels == labels[tuple(voxel)]))
-        volume_ml = voxels * _voxel_ml(affine)
+        volume_ml = voxels * voxel_ml(affine)
     position = affine[:3, :3] @ voxel + affine[:3, 3]
     i, j, k = voxel.tolist()
     x, y, z = position.tolist()
@@ -206,5 +206,6 @@ def score_in_words(p_value: float | None, healthy_scans: int, healthy_sites: int
     return f"more unusual than {lower} of {whom} (p = {p_value:.2g})"
 
 
-def _voxel_ml(affine: np.ndarray) -> float:
+def voxel_ml(affine: np.ndarray) -> float:
+    """Volume of a voxel; affine: (4, 4) IJK -> RAS in mm."""
     return abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0

@@ -108,15 +108,15 @@ def withoutUndoStates() -> Iterator[None]:
         scene.SetUndoFlag(was)
 
 
+@withoutUndoStates()
 def overlay(background: vtkMRMLScalarVolumeNode, foreground: vtkMRMLScalarVolumeNode) -> None:
     """Lay a map over a scan in all slice views."""
-    with withoutUndoStates():
-        slicer.util.setSliceViewerLayers(
-            background=background,
-            foreground=foreground,
-            foregroundOpacity=OPACITY,
-            fit=False,
-        )
+    slicer.util.setSliceViewerLayers(
+        background=background,
+        foreground=foreground,
+        foregroundOpacity=OPACITY,
+        fit=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ def currentLayers() -> tuple[Layers, ...]:
     )
 
 
+@withoutUndoStates()
 def takeOff(
     background: vtkMRMLScalarVolumeNode,
     foreground: vtkMRMLScalarVolumeNode,
@@ -168,17 +169,16 @@ def takeOff(
         present = node is not None and slicer.mrmlScene.IsNodePresent(node)
         return node.GetID() if present else None
 
-    with withoutUndoStates():
-        for layers in before:
-            view = layers.view
-            if not slicer.mrmlScene.IsNodePresent(view):
-                continue
-            if view.GetForegroundVolumeID() == foreground.GetID():
-                view.SetForegroundVolumeID(name(layers.foreground))
-                view.SetForegroundOpacity(layers.opacity)
-            # A background that has been removed is none.
-            if view.GetBackgroundVolumeID() in (None, background.GetID()):
-                view.SetBackgroundVolumeID(name(layers.background))
+    for layers in before:
+        view = layers.view
+        if not slicer.mrmlScene.IsNodePresent(view):
+            continue
+        if view.GetForegroundVolumeID() == foreground.GetID():
+            view.SetForegroundVolumeID(name(layers.foreground))
+            view.SetForegroundOpacity(layers.opacity)
+        # A background that has been removed is none.
+        if view.GetBackgroundVolumeID() in (None, background.GetID()):
+            view.SetBackgroundVolumeID(name(layers.background))
 
 
 def allViews() -> tuple[vtkMRMLSliceCompositeNode, ...]:
@@ -196,6 +196,7 @@ def viewsOf(*volumes: vtkMRMLVolumeNode | None) -> tuple[vtkMRMLSliceCompositeNo
     )
 
 
+@withoutUndoStates()
 def layOver(
     views: Sequence[vtkMRMLSliceCompositeNode],
     background: vtkMRMLVolumeNode | None,
@@ -203,11 +204,10 @@ def layOver(
     opacity: float,
 ) -> None:
     """Show a volume, and another over it with an opacity from 0 to 1, in some slice views."""
-    with withoutUndoStates():
-        for view in views:
-            view.SetBackgroundVolumeID(None if background is None else background.GetID())
-            view.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
-            view.SetForegroundOpacity(opacity)
+    for view in views:
+        view.SetBackgroundVolumeID(None if background is None else background.GetID())
+        view.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
+        view.SetForegroundOpacity(opacity)
 
 
 def jumpTo(position: tuple[float, float, float]) -> None:

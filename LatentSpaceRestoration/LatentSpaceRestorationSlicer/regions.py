@@ -43,11 +43,12 @@ def regionsOf(result: StoredResult, smallestML: float) -> list[Region]:
 
 def summary(result: StoredResult, regions: Sequence[Region]) -> str:
     """How much is flagged beside what would be in a healthy brain, in one sentence."""
+    from LatentSpaceRestorationLib.findings import voxel_ml
+
     record = result.record
     if record.pValue is None:
         return _("Nothing is flagged, since the map is not to be trusted.")
-    voxelML = abs(float(np.linalg.det(np.array(record.affine)[:3, :3]))) / 1000.0
-    flaggedML = int(np.count_nonzero(result.flagged())) * voxelML
+    flaggedML = int(np.count_nonzero(result.flagged())) * voxel_ml(np.array(record.affine))
     return _(
         "{flagged} ml of {brain} ml are flagged, {percent}% of the brain ({healthy}% of a healthy"
         " one). Listed regions: {count}."

@@ -133,7 +133,7 @@ def rows_of(results: Sequence[Result], *, replicates: int = 1000, seed: int = 0)
     for candidate in dict.fromkeys(result.candidate for result in results):
         own = [result for result in results if result.candidate == candidate]
         untouched = [result for result in own if result.case.family == UNTOUCHED]
-        tuned: dict[str, list[np.ndarray]] = {}
+        tuned: list[dict[str, np.ndarray]] = []
         families: list[Row] = []
         for name in families_of(own):
             changed = [result for result in own if result.case.family == name]
@@ -141,12 +141,10 @@ def rows_of(results: Sequence[Result], *, replicates: int = 1000, seed: int = 0)
             row = _row(candidate, name, None, None, len(changed), values)
             families.append(first.compared(row, values, [*changed, *untouched]))
             if name in tuning_families():
-                for key, array in values.items():
-                    tuned.setdefault(key, []).append(array)
+                tuned.append(values)
             families += _by_level(candidate, name, changed, untouched)
-        count = sum(1 for name in families_of(own) if name in tuning_families())
-        if count > 1:
-            means = {k: np.mean(v, axis=0) for k, v in tuned.items() if len(v) == count}
+        if len(tuned) > 1:
+            means = _means(tuned)
             scans = sum(r.case.family in tuning_families() for r in own)
             row = _row(candidate, MEAN, None, None, scans, means)
             rows.append(first.compared(row, means, own))
@@ -203,11 +201,16 @@ def _by_site(candidate: str, own: Sequence[Result]) -> list[Row]:
             if name in tuning_families()
         ]
         if of_families:
-            keys = set.intersection(*(set(values) for values in of_families))
-            means = {key: np.mean([v[key] for v in of_families], axis=0) for key in keys}
             scans = sum(r.case.family in tuning_families() for r in some)
-            rows.append(replace(_row(candidate, MEAN, None, None, scans, means), site=site))
+            row = _row(candidate, MEAN, None, None, scans, _means(of_families))
+            rows.append(replace(row, site=site))
     return rows
+
+
+def _means(of_families: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Means over families of the figures that all of them have."""
+    keys = set.intersection(*(set(values) for values in of_families))
+    return {key: np.mean([v[key] for v in of_families], axis=0) for key in keys}
 
 
 def _places(untouched: Sequence[Result]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..detection import Detection
-from ..findings import Extent, find_regions
+from ..findings import Extent, find_regions, voxel_ml
 from .histograms import Histogram, Table
 from .overlap import dice
 
@@ -70,7 +70,7 @@ def measure(found: Detection, label: np.ndarray, affine: np.ndarray) -> Measured
         affine: (4, 4) IJK -> RAS in mm, of both.
     """
     voxels = Histogram.of(found.anomaly_map, label)
-    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
+    one_ml = voxel_ml(affine)
     regions = find_regions(
         found.anomaly_map,
         found.anomaly_mask,
@@ -87,15 +87,15 @@ def measure(found: Detection, label: np.ndarray, affine: np.ndarray) -> Measured
         "p_value": found.p_value,
         "healthy_scans": found.healthy_scans,
         "threshold": found.threshold,
-        "flagged_ml": float((found.anomaly_mask > 0).sum()) * voxel_ml,
-        "brain_ml": float((found.brain_mask > 0).sum()) * voxel_ml,
+        "flagged_ml": float((found.anomaly_mask > 0).sum()) * one_ml,
+        "brain_ml": float((found.brain_mask > 0).sum()) * one_ml,
         "flagged_at": places,
     }
     if label.any():
         table = Table.of([voxels])
         ap, auroc = table.ap_and_auroc(np.ones((1, 1)))
         numbers |= {
-            "label_ml": float(label.sum()) * voxel_ml,
+            "label_ml": float(label.sum()) * one_ml,
             "ap": float(ap[0]),
             "auroc": float(auroc[0]),
             "dice": dice(found.anomaly_mask, label),
@@ -103,10 +103,10 @@ def measure(found: Detection, label: np.ndarray, affine: np.ndarray) -> Measured
             "hit": bool(label.ravel()[np.argmax(found.anomaly_map)]),
             "top_3": any(bool(label[region.index]) for region in regions[:3]),
         }
-    return Measured(numbers, voxels, _regions(found, label, voxel_ml))
+    return Measured(numbers, voxels, _regions(found, label, one_ml))
 
 
-def _regions(found: Detection, label: np.ndarray, voxel_ml: float) -> Regions:
+def _regions(found: Detection, label: np.ndarray, one_ml: float) -> Regions:
     brain = found.brain_mask > 0
     box = ndimage.find_objects(brain.astype(np.uint8))
     cut = box[0] if box else tuple(slice(n) for n in brain.shape)
@@ -124,7 +124,7 @@ def _regions(found: Detection, label: np.ndarray, voxel_ml: float) -> Regions:
         )
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         inside = np.bincount(labels[truth], minlength=count + 1)[1:]
-        counted = sizes * voxel_ml >= SMALLEST_ML
+        counted = sizes * one_ml >= SMALLEST_ML
         of_lesion = inside >= SHARE_IN_LESION * sizes
         false.append(int((counted & ~of_lesion).sum()))
         hits.append(bool((counted & of_lesion & (inside > 0)).any()))

@@ -57,7 +57,7 @@ def calibrate_bundle(
             "name"
         )
     source = " and ".join(map(str, sources))
-    subjects = _unseen(bundle, sources)
+    subjects = _unseen(bundle, read_subjects(*sources), source)
     _enough(len(subjects), source)
     detector = Detector.load(bundle.folder, device, search=[bundle.folder.parent])
     scans = _read(detector, subjects, source, report)
@@ -80,10 +80,8 @@ def calibrate_bundle(
     return add_calibration(bundle.folder, *added_to(bundle, *to_files(*found)))
 
 
-def _unseen(bundle: Bundle, sources: Sequence[Path]) -> list[Subject]:
+def _unseen(bundle: Bundle, subjects: list[Subject], source: str) -> list[Subject]:
     """The scans to calibrate on; none of them was trained on."""
-    subjects = read_subjects(*sources)
-    source = " and ".join(map(str, sources))
     if any(subject.split for subject in subjects):
         subjects = [subject for subject in subjects if subject.split == "calibrate"]
     training: dict[str, Any] = bundle.config.get("training", {})
