@@ -13,8 +13,8 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.io import read_mask, read_volume
-from LatentSpaceRestorationLib.scoring import ModeSettings
+from LatentSpaceRestorationLib.io.images import read_mask, read_volume
+from LatentSpaceRestorationLib.scoring.anomaly_map import ModeSettings
 from LatentSpaceRestorationLib.volume import Volume, resample
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes

@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .brain import BrainNetworks, load_networks
-from .bundle import Bundle, find_bundle, read_bundle
-from .calibration import ModeCalibration
-from .course import Course, IsCancelled, Progress
+from .bundle.bundle import Bundle, find_bundle, read_bundle
+from .calibration.levels import ModeCalibration
+from .calibration.normative import Usual, read_usual
 from .detection import Detection, Estimate
 from .errors import BundleError
-from .estimation import Estimator, Request, Yardstick
-from .fitness import doubts
+from .estimator import Estimator, Request, Yardstick
 from .methods import BY_KIND, METHODS, MODES, baseline, calibration_key
-from .methods.evidence import Case, Known, Method
+from .methods.base import Case, Known, Method
 from .methods.lsr import LatentSpaceRestoration
 from .methods.masked import MaskedRestoration
-from .pose import read_atlas
-from .preparation import BrainFinder, LaidScan, Opened, Preprocessing
-from .preprocessing import Grid, Prepared
-from .scoring import ModeSettings
-from .usual import Usual, read_usual
+from .preprocessing.alignment import read_atlas
+from .preprocessing.brain_extraction import BrainNetworks, load_networks
+from .preprocessing.pipeline import BrainFinder, LaidScan, Opened, Preprocessing
+from .preprocessing.quality import doubts
+from .preprocessing.slices import Grid, Prepared
+from .runtime.progress import Course, IsCancelled, Progress
+from .scoring.anomaly_map import ModeSettings
 from .volume import Volume, check
 
 if TYPE_CHECKING:
-    from .inference import Networks
-    from .vae_inference import VAENetworks
+    from .inference.latent_model import Networks
+    from .inference.vae_model import VAENetworks
 
 #: The bundle that finds the brain.
 BRAIN_BUNDLE = "brain-extraction"
@@ -92,7 +92,7 @@ class Detector:
         Raises:
             BundleError: unknown or damaged model.
         """
-        from .device import choose_device
+        from .runtime.device import choose_device
 
         folders = tuple(search or ())
         bundle = read_bundle(find_bundle(model, folders))
@@ -410,9 +410,9 @@ class Detector:
 
 def _load_networks(bundle: Bundle, device: str) -> Networks | VAENetworks:
     if bundle.kind == "vae":
-        from .vae_inference import VAENetworks
+        from .inference.vae_model import VAENetworks
 
         return VAENetworks.load(bundle, device)
-    from .inference import Networks
+    from .inference.latent_model import Networks
 
     return Networks.load(bundle, device)

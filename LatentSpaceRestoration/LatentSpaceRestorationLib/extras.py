@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .outputs import Extra
+    from .results.files import Extra
 
 
 def add_extras(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def extras_of(options: argparse.Namespace) -> list[Extra]:
     Raises:
         LSRError: what they need is not installed.
     """
-    from .dicom_objects import dicom_objects
-    from .report.scan import scan_report
+    from .results.dicom import dicom_objects
+    from .results.report.scan import scan_report
 
     wanted = []
     if options.report:

@@ -50,7 +50,7 @@ def place(device: str) -> list[str]:
         device: auto, cpu, cuda or mps.
     """
     import torch
-    from LatentSpaceRestorationLib.device import choose_device
+    from LatentSpaceRestorationLib.runtime.device import choose_device
 
     chosen, warnings = choose_device(device)
     if chosen == "cuda":

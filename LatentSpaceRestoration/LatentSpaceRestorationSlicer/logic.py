@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from . import cohorts, stored
+from . import cohorts
 from .cohorts import CohortResult
 from .installation import Packages
 from .models import DEFAULT_MODEL
 from .parameters import LatentSpaceRestorationParameterNode
-from .results import DetectionResult
-from .stored import StoredResult
+from .scene import stored
+from .scene.results import DetectionResult
+from .scene.stored import StoredResult
 from .task import DetectionTask, LoadDetector, Options, Outputs, loadInstalledDetector
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ def folderOf(model: str) -> Path:
     Raises:
         LatentSpaceRestorationLib.errors.BundleError: there is none of that name.
     """
-    from LatentSpaceRestorationLib.bundle import find_bundle
+    from LatentSpaceRestorationLib.bundle.bundle import find_bundle
 
     return find_bundle(model, searchFolders())
 
@@ -84,7 +84,7 @@ class Modalities(ModelNames):
 
 def modalities() -> dict[str, str]:
     """The kind of scan of each installed model, the default one first; empty if it does not say."""
-    from LatentSpaceRestorationLib.bundle import bundle_folders
+    from LatentSpaceRestorationLib.bundle.bundle import bundle_folders
 
     found = {DEFAULT_MODEL: ""}
     for folder in bundle_folders(searchFolders()):
@@ -125,7 +125,7 @@ def addModel(folder: str | Path, replace: bool = False) -> str:
         LatentSpaceRestorationLib.errors.BundleError: it is damaged, or no model at all.
         OSError: it cannot be copied.
     """
-    from LatentSpaceRestorationLib.bundle import find_bundle, read_bundle
+    from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle
 
     bundle = read_bundle(find_bundle(Path(folder).expanduser()))
     name = bundle.name
@@ -179,7 +179,7 @@ def removeModel(model: str) -> None:
 
 def describe(model: str) -> tuple[str, str]:
     """A model's figures in one line, and its card in Markdown; what is wrong, if it is damaged."""
-    from LatentSpaceRestorationLib.bundle import read_bundle
+    from LatentSpaceRestorationLib.bundle.bundle import read_bundle
     from LatentSpaceRestorationLib.errors import BundleError
 
     try:

@@ -10,8 +10,8 @@ from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSe
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-from .display import COLOURS, OPACITY
 from .models import ANY_MODALITY, DEFAULT_MODEL, Modalities, ModelNames, thresholdPercentile
+from .scene.display import COLOURS, OPACITY
 from .task import Options
 
 #: Healthy percentiles that the slider offers.

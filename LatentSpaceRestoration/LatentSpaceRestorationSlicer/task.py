@@ -11,9 +11,9 @@ from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSe
 from slicer.i18n import tr as _
 
 from .models import searchFolders
-from .nodes import sceneUnchangedOnFailure
-from .results import DetectionResult, writeResult
-from .scans import readScan
+from .scene.nodes import sceneUnchangedOnFailure
+from .scene.read import readScan
+from .scene.results import DetectionResult, writeResult
 
 if TYPE_CHECKING:
     from LatentSpaceRestorationLib.detection import Detection, Estimate

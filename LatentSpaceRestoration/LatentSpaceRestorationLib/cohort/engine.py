@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..course import IsCancelled, Progress
 from ..errors import Cancelled, LSRError
+from ..runtime.progress import IsCancelled, Progress
 
 if TYPE_CHECKING:
     from distributed import Client, Future

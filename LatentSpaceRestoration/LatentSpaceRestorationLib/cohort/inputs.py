@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..datasets import Subject, read_subjects
+from ..datasets.read import Subject, read_subjects
 from ..errors import InputError
-from ..io import ENDINGS, scan_name
-from ..itk_images import series_in
+from ..io.images import ENDINGS, scan_name
+from ..io.itk import series_in
 from .names import Place, places, tell_apart
 
 _TABLES = (".tsv", ".csv", ".txt")

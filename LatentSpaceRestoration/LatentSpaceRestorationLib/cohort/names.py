@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..io import scan_name
+from ..io.images import scan_name
 
 #: A scan that is named as BIDS asks; what stands between session and suffix is kept as it is.
 _BIDS = re.compile(r"(sub-[a-z0-9+]+)_(?:(ses-[a-z0-9+]+)_)?(?:[a-z]+-[a-z0-9+]+_)*t1w", re.I)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..evaluation.store import digest_of_file
-from ..io import reason
-from ..itk_images import series_in
-from ..outputs import named_files
+from ..io.images import reason
+from ..io.itk import series_in
+from ..results.files import named_files
 from .inputs import Scan
 from .scores import DONE, Row, write_text
 

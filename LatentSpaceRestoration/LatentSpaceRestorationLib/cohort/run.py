@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..course import IsCancelled
 from ..errors import InputError, OutputError
-from ..outputs import results_folder
+from ..results.files import results_folder
+from ..runtime.progress import IsCancelled
 from . import records
 from .dataset import check_folder, describe
 from .engine import Engine

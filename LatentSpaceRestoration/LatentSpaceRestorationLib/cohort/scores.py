@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..datasets import NOTHING
-from ..io import written_whole
+from ..datasets.read import NOTHING
+from ..io.images import written_whole
 from .inputs import Scan
 from .settings import Settings
 

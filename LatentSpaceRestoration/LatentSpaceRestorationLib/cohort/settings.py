@@ -62,7 +62,7 @@ def portable(model: str | Path) -> str:
     Raises:
         BundleError: there is none.
     """
-    from ..bundle import default_models_folder, find_bundle
+    from ..bundle.bundle import default_models_folder, find_bundle
 
     folder = find_bundle(model).resolve()
     shipped = folder.parent == default_models_folder().resolve()

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..course import IsCancelled, Progress
 from ..errors import Cancelled, LSRError, OutputError
+from ..runtime.progress import IsCancelled, Progress
 from . import records
 from .inputs import Scan
 from .scores import Row
@@ -80,7 +80,7 @@ def failed(job: Job, why: str) -> Row:
 
 
 def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None) -> Row:
-    from ..outputs import FIGURES, detect_file
+    from ..results.files import FIGURES, detect_file
 
     scan, settings = job.scan, job.settings
     key = records.key_of(scan, job.made_with)

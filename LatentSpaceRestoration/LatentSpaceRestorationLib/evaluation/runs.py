@@ -13,13 +13,13 @@ import numpy as np
 
 from ..detector import Detector
 from ..errors import InputError
-from ..preparation import Opened
+from ..preprocessing.pipeline import Opened
 from ..volume import Volume
 from . import store
-from .design import Case
-from .measures import Measured, measure
-from .panes import draw_case
-from .sources import Source
+from .metrics.measures import Measured, measure
+from .presentation.panes import draw_case
+from .synthetic.design import Case
+from .synthetic.sources import Source
 
 Report = Callable[[str], None]
 

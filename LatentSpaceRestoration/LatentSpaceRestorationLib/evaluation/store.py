@@ -19,31 +19,29 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle import Bundle, find_bundle
+from ..bundle.bundle import Bundle, find_bundle
 from ..errors import BundleError, OutputError
-from ..io import reason
-from .histograms import Histogram
-from .measures import Measured, Regions
+from ..io.images import reason
+from .metrics.histograms import Histogram
+from .metrics.measures import Measured, Regions
 
 #: Parts of the library that no measured figure depends on.
 _BESIDE = (
-    *("training", "cohort", "report", "arguments.py", "cli.py", "demo.py", "extras.py", "mood.py"),
-    *("outputs.py", "picture.py", "findings.py", "dicom_objects.py", "dicom_series.py"),
-    *(f"evaluation/{name}.py" for name in ("command", "compare", "curves", "figures", "page")),
-    *(f"evaluation/{name}.py" for name in ("card", "panes", "runs", "sources", "store", "tables")),
+    *("training", "cohort", "results", "cli", "bundle/card.py", "io/dicom_headers.py"),
+    *("evaluation/presentation", "evaluation/metrics/figures.py", "evaluation/runs.py"),
+    *("evaluation/store.py", "evaluation/synthetic/sources.py"),
 )
 #: Parts that figures of one kind of model alone depend on, so that a change to how the one works
 #: leaves what was measured of the other.
 _OF_KIND = {
     "anomaly": (
         *(f"methods/{name}.py" for name in ("intensity", "lsr", "masked", "nll", "vqvae_residual")),
-        *("inpainting.py", "restoration.py", "decision.py", "keyed_noise.py", "cached_sampler.py"),
-        *("packed_prior.py", "row_engine.py", "networks/masked.py", "networks/pixelsnail.py"),
-        *("networks/vqvae.py", "code_values.py"),
+        *("sampling", "calibration/code_values.py"),
+        *(f"networks/{name}.py" for name in ("masked", "pixelsnail", "vqvae")),
     ),
     "vae": (
         *(f"methods/{name}.py" for name in ("descent", "map_restoration", "projection", "vae")),
-        *("vae_inference.py", "networks/vae.py"),
+        *("inference/vae_model.py", "networks/vae.py"),
     ),
 }
 

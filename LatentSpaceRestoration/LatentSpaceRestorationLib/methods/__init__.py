@@ -1,12 +1,12 @@
 """What ``--method`` offers: ways from a prepared scan to evidence of what is unusual in it.
 
-Each has a file of its own and gives :class:`evidence.Evidence`; the anomaly map, scores and the way
+Each has a file of its own and gives :class:`base.Evidence`; the anomaly map, scores and the way
 back to the scan's own grid are the same for all. This module imports no torch.
 """
 
 from __future__ import annotations
 
-from .evidence import Method
+from .base import Method
 
 #: Methods by the kind of model that they need.
 BY_KIND: dict[str, tuple[str, ...]] = {

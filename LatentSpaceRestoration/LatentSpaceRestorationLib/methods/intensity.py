@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..scoring import SMOOTHING_MM, MapRule
-from .evidence import Case, Evidence
+from ..scoring.anomaly_map import SMOOTHING_MM, MapRule
+from .base import Case, Evidence
 
 
 @dataclass(frozen=True)

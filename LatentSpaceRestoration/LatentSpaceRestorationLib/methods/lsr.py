@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..averages import Averages
-from ..scoring import MapRule, ModeSettings, feature_maps, slice_nll_scores
-from .evidence import Case, Evidence
+from ..inference.averages import Averages
+from ..scoring.anomaly_map import MapRule, ModeSettings, feature_maps, slice_nll_scores
+from .base import Case, Evidence
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class LatentSpaceRestoration:
         settings: of the mode.
         restore_threshold: nats; codes of the brain above it are resampled.
         slice_threshold: nats; codes above it count in the published score.
-        sampler: see :func:`restoration.restore`.
+        sampler: see :func:`restore.restore`.
     """
 
     settings: ModeSettings

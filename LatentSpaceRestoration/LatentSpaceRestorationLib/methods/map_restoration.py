@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..scoring import SMOOTHING_MM, MapRule
-from ..vae_inference import Piece
+from ..inference.vae_model import Piece
+from ..scoring.anomaly_map import SMOOTHING_MM, MapRule
+from .base import Case, Evidence
 from .descent import descend, rounded_abs, with_gradient
-from .evidence import Case, Evidence
 from .vae import negative_elbo
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..averages import Averages
-from ..code_values import CodeValues
-from ..scoring import MapRule, ModeSettings, without_wide_mean
-from .evidence import Case, Evidence
+from ..calibration.code_values import CodeValues
+from ..inference.averages import Averages
+from ..scoring.anomaly_map import MapRule, ModeSettings, without_wide_mean
+from .base import Case, Evidence
 from .nll import upsampled
 
 if TYPE_CHECKING:
-    from ..inference import Expected
+    from ..inference.latent_model import Expected
 
 #: How sure a prior can be at most: variance of a cell's intensity, residual, variance of the NLL.
 #: Without these a tiny difference would count where one code alone is likely.

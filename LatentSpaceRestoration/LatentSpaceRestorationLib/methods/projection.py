@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from ..inference.vae_model import Piece
 from ..networks.vae import VAE
-from ..scoring import SMOOTHING_MM, MapRule
-from ..vae_inference import Piece
+from ..scoring.anomaly_map import SMOOTHING_MM, MapRule
+from .base import Case, Evidence
 from .descent import descend, rounded_abs, with_gradient
-from .evidence import Case, Evidence
 
 
 def projection_energy(

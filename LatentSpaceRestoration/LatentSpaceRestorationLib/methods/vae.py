@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..inference.vae_model import Piece
 from ..networks.vae import VAE, squared_error
-from ..scoring import SMOOTHING_MM, MapRule
-from ..vae_inference import Piece
+from ..scoring.anomaly_map import SMOOTHING_MM, MapRule
+from .base import Case, Evidence, Method
 from .descent import with_gradient
-from .evidence import Case, Evidence, Method
 
 
 def residual(piece: Piece) -> tuple[Tensor, Tensor]:

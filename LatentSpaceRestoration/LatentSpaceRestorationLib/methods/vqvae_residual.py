@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..scoring import SMOOTHING_MM, MapRule
-from .evidence import Case, Evidence
+from ..scoring.anomaly_map import SMOOTHING_MM, MapRule
+from .base import Case, Evidence
 
 
 @dataclass(frozen=True)

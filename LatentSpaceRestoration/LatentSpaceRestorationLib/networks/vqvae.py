@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..preprocessing import CLIP
-from . import processes
+from ..preprocessing.slices import CLIP
+from . import distributed
 from .layers import channels_last
 
 
@@ -159,16 +159,16 @@ class Codebook(nn.Module):
     def update(self, latents: Tensor, index: Tensor, generator: torch.Generator) -> None:
         """Move the keys towards the (N, D) latents that chose them, in all processes alike."""
         codes = self.keys.shape[0]
-        everywhere = len(latents) * processes.size()
-        count = processes.total(torch.bincount(index, minlength=codes).float())
-        total = processes.total(torch.zeros_like(self.sum).index_add_(0, index, latents))
+        everywhere = len(latents) * distributed.size()
+        count = distributed.total(torch.bincount(index, minlength=codes).float())
+        total = distributed.total(torch.zeros_like(self.sum).index_add_(0, index, latents))
         self.count.lerp_(count, 1.0 - self.decay)
         self.sum.lerp_(total, 1.0 - self.decay)
         average = everywhere / codes
         dead = torch.nonzero(self.count < self.dead * average).flatten()
         if len(dead):
             pick = torch.randint(everywhere, (len(dead),), generator=generator)
-            moved = processes.gather_rows(latents, pick.to(latents.device))
+            moved = distributed.gather_rows(latents, pick.to(latents.device))
             # Only as much weight as keeps the key alive until it has shown its use.
             self.count[dead] = 0.2 * average
             self.sum[dead] = moved * self.count[dead, None]
@@ -263,7 +263,7 @@ class VQVAE(nn.Module):
         quantised = self.codebook.keys[codes]
         commitment = self.beta * F.mse_loss(latents, quantised)
         use = torch.bincount(codes.flatten(), minlength=self.codebook.keys.shape[0]).float()
-        use = processes.total(use) if self.training else use
+        use = distributed.total(use) if self.training else use
         use = use / use.sum()
         perplexity = float(torch.exp(-(use * (use + 1e-10).log()).sum()))
         straight_through = latents + (quantised - latents).detach()

@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..calibration import (
+from ..calibration.code_values import CodeValues
+from ..calibration.levels import (
     HealthyLevel,
     ModeCalibration,
     PlaceStatistics,
     PlaceSums,
     Quantiles,
 )
-from ..code_values import CodeValues
+from ..calibration.normative import PLACE, Usual, robust_spread, to_tensors
+from ..calibration.tail_probability import Rarity, RarityCounts, zones
 from ..errors import BundleError, InputError
-from ..estimation import sample_score
+from ..estimator import sample_score
 from ..methods import calibration_key
-from ..methods.evidence import Evidence, Known, Method
+from ..methods.base import Evidence, Known, Method
 from ..methods.masked import MaskedRestoration
-from ..rarity import Rarity, RarityCounts, zones
-from ..scoring import MapRule, ModeSettings, anomaly_map
-from ..usual import PLACE, Usual, robust_spread, to_tensors
+from ..scoring.anomaly_map import MapRule, ModeSettings, anomaly_map
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..bundle import Bundle
+    from ..bundle.bundle import Bundle
     from ..detector import Detector
-    from ..inference import Reading
-    from ..preprocessing import Prepared
+    from ..inference.latent_model import Reading
+    from ..preprocessing.slices import Prepared
 
 #: What is usual, by map; empty for the paper mode.
 Usuals = Mapping[str, Usual]

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bundle import Bundle, find_bundle, read_bundle
-from ..datasets import Subject, read_subjects
+from ..bundle.bundle import Bundle, find_bundle, read_bundle
+from ..datasets.read import Subject, read_subjects
 from ..detector import Detector
 from ..errors import InputError, OutputError
-from ..io import read_mask, read_volume
-from ..preprocessing import Prepared
+from ..io.images import read_mask, read_volume
+from ..preprocessing.slices import Prepared
 from ..volume import Volume
 from .calibrate import FEWEST, HealthyScan, added_to, calibrate, to_files
-from .prepare import content_hash
-from .ship import add_calibration, is_adapted, write_adapted
+from .data.slice_cache import content_hash
+from .export import add_calibration, is_adapted, write_adapted
 
 #: Fewer healthy scans than this give percentiles that are too coarse to rely on.
 ENOUGH = 20

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
-from ..preprocessing import Grid
-from ..scoring import ModeSettings
-from .augmentation import Augmentation
-from .run import PRECISIONS, Schedule
-from .volume_augmentation import VolumeAugmentation
+from ..preprocessing.slices import Grid
+from ..scoring.anomaly_map import ModeSettings
+from .data.augmentation import Augmentation
+from .data.volume_augmentation import VolumeAugmentation
+from .engine.run import PRECISIONS, Schedule
 
 _Settings = TypeVar("_Settings")
 

@@ -15,10 +15,9 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from .. import computer, scores, stored
+from .. import computer
 from ..installation import DeclinedError, offlineInstructions
 from ..logic import LatentSpaceRestorationLogic
-from ..model_section import ModelSection
 from ..models import ANY_MODALITY, folderOf
 from ..parameters import (
     LAYERS,
@@ -30,12 +29,14 @@ from ..parameters import (
     optionsOf,
     takeModelsThreshold,
 )
-from ..preview import GrowingMap, Growth, computeTelling
-from ..result_section import ResultSection
-from ..running import WorkerRun
+from ..scene import score_plot, stored
 from ..task import Outputs
-from ..time_left import TimeLeft
-from ..training_section import TrainingSection
+from .model_section import ModelSection
+from .preview import GrowingMap, Growth, computeTelling
+from .result_section import ResultSection
+from .running import WorkerRun
+from .time_left import TimeLeft
+from .training_section import TrainingSection
 
 #: Widgets that consist of others, which alone take the keys that are typed.
 _COMPOSITE = ("qMRMLNodeComboBox", "ctkSliderWidget")
@@ -273,7 +274,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
                 growingMap.remove()
             task.write(detector, detection)
             parameters.layer, done = LAYERS[0], True
-            status = scores.doneInWords(
+            status = score_plot.doneInWords(
                 time.monotonic() - started, detection.restorations, options.restorations
             )
         except Cancelled:

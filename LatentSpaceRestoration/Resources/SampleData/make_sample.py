@@ -24,9 +24,9 @@ from scipy import ndimage, stats
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from LatentSpaceRestorationLib.bundle import find_bundle, read_bundle  # noqa: E402
-from LatentSpaceRestorationLib.demo import paint_lesion  # noqa: E402
-from LatentSpaceRestorationLib.inference import Networks  # noqa: E402
+from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle  # noqa: E402
+from LatentSpaceRestorationLib.cli.demo import paint_lesion  # noqa: E402
+from LatentSpaceRestorationLib.inference.latent_model import Networks  # noqa: E402
 from LatentSpaceRestorationLib.volume import Volume  # noqa: E402
 
 SEED = 2

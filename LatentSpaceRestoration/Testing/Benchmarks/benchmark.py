@@ -21,7 +21,7 @@ from typing import Any
 import growth
 import torch
 from cases import LAYOUTS, PUBLISHED
-from LatentSpaceRestorationLib.io import read_volume
+from LatentSpaceRestorationLib.io.images import read_volume
 from machine import child_environment, describe
 from report import markdown
 from samplers import Comparison, compare

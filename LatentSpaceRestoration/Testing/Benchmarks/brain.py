@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from brain_conditions import CONDITIONS
-from LatentSpaceRestorationLib.datasets import of_split, read_subjects
+from LatentSpaceRestorationLib.datasets.read import of_split, read_subjects
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.evaluation.overlap import dice
-from LatentSpaceRestorationLib.evaluation.places import Healthy
-from LatentSpaceRestorationLib.io import read_mask, read_volume
+from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
+from LatentSpaceRestorationLib.io.images import read_mask, read_volume
 
 RESULTS = Path(__file__).parent / "results"
 #: Less than this is a failure, which the software must notice.

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from LatentSpaceRestorationLib.evaluation.artefacts import bias_field
-from LatentSpaceRestorationLib.evaluation.places import Healthy
-from LatentSpaceRestorationLib.evaluation.spheres import uniform_sphere
+from LatentSpaceRestorationLib.evaluation.synthetic.artefacts import bias_field
+from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
+from LatentSpaceRestorationLib.evaluation.synthetic.spheres import uniform_sphere
 from LatentSpaceRestorationLib.volume import Volume, positions, resample
 from scipy import ndimage
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from LatentSpaceRestorationLib.bundle import find_bundle, read_bundle
+from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle
 from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
-from LatentSpaceRestorationLib.restoration import nll, restore
+from LatentSpaceRestorationLib.sampling.restore import nll, restore
 from numpy.typing import NDArray
 
 #: The published brain prior; its weights were never published, so they are random.

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from LatentSpaceRestorationLib.demo import load_template
+from LatentSpaceRestorationLib.cli.demo import load_template
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.io import read_volume
-from LatentSpaceRestorationLib.preparation import LaidScan
-from LatentSpaceRestorationLib.preprocessing import Prepared
+from LatentSpaceRestorationLib.io.images import read_volume
+from LatentSpaceRestorationLib.preprocessing.pipeline import LaidScan
+from LatentSpaceRestorationLib.preprocessing.slices import Prepared
 from LatentSpaceRestorationLib.volume import Volume
 from machine import synchronise
 

@@ -21,8 +21,8 @@ from bound import matrix_product_rate
 from cases import Case, load_prior
 from LatentSpaceRestorationLib.errors import Cancelled
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
-from LatentSpaceRestorationLib.restoration import nll, restore
-from LatentSpaceRestorationLib.row_engine import RowEngine
+from LatentSpaceRestorationLib.sampling.restore import nll, restore
+from LatentSpaceRestorationLib.sampling.row_engine import RowEngine
 from machine import peak_device_memory_gb, peak_memory_gb, synchronise
 
 

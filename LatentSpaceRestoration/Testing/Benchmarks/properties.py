@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from LatentSpaceRestorationLib.averages import Averages
 from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.inference.averages import Averages
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.methods.masked import MaskedRestoration
 from LatentSpaceRestorationLib.methods.nll import upsampled
-from LatentSpaceRestorationLib.preprocessing import Prepared
-from LatentSpaceRestorationLib.scoring import PAPER, ModeSettings, paper_filter, without_wide_mean
+from LatentSpaceRestorationLib.preprocessing.slices import Prepared
+from LatentSpaceRestorationLib.scoring.anomaly_map import (
+    PAPER,
+    ModeSettings,
+    paper_filter,
+    without_wide_mean,
+)
 
 #: Sides of the tiles that the masked prior is tried with, in codes.
 TILES = (4, 6)

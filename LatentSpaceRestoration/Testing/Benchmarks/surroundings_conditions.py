@@ -11,7 +11,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 from brain_conditions import Change, Condition
-from LatentSpaceRestorationLib.evaluation.places import Healthy
+from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
 from LatentSpaceRestorationLib.volume import Volume
 from nibabel.processing import conform
 from scipy import ndimage

@@ -13,12 +13,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from LatentSpaceRestorationLib.bundle import find_bundle, read_bundle
-from LatentSpaceRestorationLib.calibration import ModeCalibration
+from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle
+from LatentSpaceRestorationLib.calibration.levels import ModeCalibration
 from LatentSpaceRestorationLib.evaluation import store
-from LatentSpaceRestorationLib.evaluation.design import UNTOUCHED
-from LatentSpaceRestorationLib.evaluation.families import family
-from LatentSpaceRestorationLib.evaluation.histograms import Histogram
+from LatentSpaceRestorationLib.evaluation.metrics.histograms import Histogram
+from LatentSpaceRestorationLib.evaluation.synthetic.design import UNTOUCHED
+from LatentSpaceRestorationLib.evaluation.synthetic.families import family
 from LatentSpaceRestorationLib.methods import SHIPPED
 
 RESULTS = Path(__file__).parent / "results"

@@ -22,21 +22,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from LatentSpaceRestorationLib.bundle import find_bundle
-from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums, p_value
+from LatentSpaceRestorationLib.bundle.bundle import find_bundle
+from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics, PlaceSums, p_value
+from LatentSpaceRestorationLib.calibration.normative import Usual, robust_spread
+from LatentSpaceRestorationLib.calibration.tail_probability import Rarity, RarityCounts, zones
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.design import LESION, UNTOUCHED, Case, design
-from LatentSpaceRestorationLib.evaluation.families import family
-from LatentSpaceRestorationLib.evaluation.figures import MEAN, Row, rows_of
-from LatentSpaceRestorationLib.evaluation.histograms import Histogram, Table
-from LatentSpaceRestorationLib.evaluation.measures import Measured, Regions
+from LatentSpaceRestorationLib.evaluation.metrics.figures import MEAN, Row, rows_of
+from LatentSpaceRestorationLib.evaluation.metrics.histograms import Histogram, Table
+from LatentSpaceRestorationLib.evaluation.metrics.measures import Measured, Regions
 from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.evaluation.runs import Result
-from LatentSpaceRestorationLib.evaluation.sources import Source, brain_finder, choose, real_lesions
-from LatentSpaceRestorationLib.rarity import Rarity, RarityCounts, zones
-from LatentSpaceRestorationLib.scoring import MapRule, ModeSettings, along_edges, peak_score
+from LatentSpaceRestorationLib.evaluation.synthetic.design import LESION, UNTOUCHED, Case, design
+from LatentSpaceRestorationLib.evaluation.synthetic.families import family
+from LatentSpaceRestorationLib.evaluation.synthetic.sources import (
+    Source,
+    brain_finder,
+    choose,
+    real_lesions,
+)
+from LatentSpaceRestorationLib.scoring.anomaly_map import (
+    MapRule,
+    ModeSettings,
+    along_edges,
+    peak_score,
+)
 from LatentSpaceRestorationLib.training.calibrate import THRESHOLD_PERCENTILE
-from LatentSpaceRestorationLib.usual import Usual, robust_spread
 from LatentSpaceRestorationLib.volume import Volume, resample
 from properties import ONE_SIDED, Sample, properties
 

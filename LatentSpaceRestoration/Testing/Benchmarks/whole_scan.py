@@ -63,9 +63,9 @@ def main() -> None:
     options = parser.parse_args()
 
     import torch
-    from LatentSpaceRestorationLib.demo import load_template
+    from LatentSpaceRestorationLib.cli.demo import load_template
     from LatentSpaceRestorationLib.detector import Detector
-    from LatentSpaceRestorationLib.io import read_volume
+    from LatentSpaceRestorationLib.io.images import read_volume
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)

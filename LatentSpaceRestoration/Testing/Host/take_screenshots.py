@@ -18,8 +18,8 @@ from typing import Any
 
 import qt
 import slicer
-from LatentSpaceRestorationSlicer.nodes import SEGMENT_ID
 from LatentSpaceRestorationSlicer.sample_data import SAMPLE
+from LatentSpaceRestorationSlicer.scene.nodes import SEGMENT_ID
 from SampleData import SampleDataLogic
 from view_pictures import outline, plot, slices, surface
 

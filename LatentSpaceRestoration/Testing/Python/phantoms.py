@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from LatentSpaceRestorationLib.preprocessing import Grid, Prepared, mask_to_head, prepare, to_head
+from LatentSpaceRestorationLib.preprocessing.slices import (
+    Grid,
+    Prepared,
+    mask_to_head,
+    prepare,
+    to_head,
+)
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ScanGrid
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from LatentSpaceRestorationLib.averages import Averages
+from LatentSpaceRestorationLib.inference.averages import Averages
 
 N, S, H, W = 2, 5, 4, 5
 

@@ -14,8 +14,8 @@ import torch
 from conftest import ROOT
 from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
-from LatentSpaceRestorationLib.packed_prior import PackedPrior
-from LatentSpaceRestorationLib.row_engine import RowEngine
+from LatentSpaceRestorationLib.sampling.packed_prior import PackedPrior
+from LatentSpaceRestorationLib.sampling.row_engine import RowEngine
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.append(str(ROOT / "LatentSpaceRestoration" / "Testing" / "Benchmarks"))

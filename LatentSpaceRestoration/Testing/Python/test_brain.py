@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from LatentSpaceRestorationLib.brain import (
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.errors import BundleError, InputError
+from LatentSpaceRestorationLib.networks.unet import UNet3D
+from LatentSpaceRestorationLib.preprocessing.brain_extraction import (
     BOX,
     BrainMask,
     BrainNetworks,
@@ -22,11 +25,8 @@ from LatentSpaceRestorationLib.brain import (
     roughly_scaled,
     scaled,
 )
-from LatentSpaceRestorationLib.bundle import read_bundle, write_bundle
-from LatentSpaceRestorationLib.errors import BundleError, InputError
-from LatentSpaceRestorationLib.field_of_view import measured_part
-from LatentSpaceRestorationLib.networks.unet import UNet3D
-from LatentSpaceRestorationLib.preprocessing import Head, mask_to_head, to_head
+from LatentSpaceRestorationLib.preprocessing.field_of_view import measured_part
+from LatentSpaceRestorationLib.preprocessing.slices import Head, mask_to_head, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from tiny_model import generated_brain, write_tiny_brain_model
 

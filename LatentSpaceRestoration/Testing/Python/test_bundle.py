@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from LatentSpaceRestorationLib.bundle import (
+from LatentSpaceRestorationLib.bundle.bundle import (
     FORMAT_VERSION,
     Bundle,
     bundle_folders,

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Lsr, one_line, save_scan
-from LatentSpaceRestorationLib.bundle import read_bundle, write_bundle
-from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.calibration.normative import Usual
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError, InputError
 from LatentSpaceRestorationLib.methods import MODES
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
-from LatentSpaceRestorationLib.scoring import ModeSettings, anomaly_map, peak_score
+from LatentSpaceRestorationLib.scoring.anomaly_map import ModeSettings, anomaly_map, peak_score
 from LatentSpaceRestorationLib.training.calibrate import (
     HealthyScan,
     added_to,
@@ -23,7 +24,6 @@ from LatentSpaceRestorationLib.training.calibrate import (
     healthy_levels,
     to_files,
 )
-from LatentSpaceRestorationLib.usual import Usual
 from LatentSpaceRestorationLib.volume import Volume
 from tiny_model import generated_brain
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from LatentSpaceRestorationLib.calibration import (
+from LatentSpaceRestorationLib.calibration.levels import (
     PERCENTILES,
     HealthyLevel,
     ModeCalibration,

@@ -196,7 +196,9 @@ def test_module_and_version() -> None:
 def test_models(
     lsr: Lsr, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("LatentSpaceRestorationLib.bundle.default_models_folder", lambda: tmp_path)
+    monkeypatch.setattr(
+        "LatentSpaceRestorationLib.bundle.bundle.default_models_folder", lambda: tmp_path
+    )
     assert lsr("models") == (0, f"no models in {tmp_path}\n", "")
     assert lsr("models", "verify")[0] == 2
     shutil.copytree(tiny_model, tmp_path / "tiny")

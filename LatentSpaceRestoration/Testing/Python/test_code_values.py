@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.code_values import CodeValues
+from LatentSpaceRestorationLib.calibration.code_values import CodeValues
 
 
 def test_means_are_those_of_the_cells_of_each_code() -> None:

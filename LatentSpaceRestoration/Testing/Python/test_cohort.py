@@ -18,7 +18,7 @@ from LatentSpaceRestorationLib.cohort.names import Place, places, tell_apart
 from LatentSpaceRestorationLib.cohort.scores import read_scores
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.outputs import ENDINGS, named_files
+from LatentSpaceRestorationLib.results.files import ENDINGS, named_files
 from tiny_model import generated_brain
 
 GB = 10**9

@@ -25,7 +25,7 @@ from LatentSpaceRestorationLib.cohort.scores import read_scores
 from LatentSpaceRestorationLib.cohort.settings import Settings
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import Cancelled, LSRError
-from LatentSpaceRestorationLib.io import read_volume
+from LatentSpaceRestorationLib.io.images import read_volume
 from tiny_model import generated_brain
 
 pytest.importorskip("distributed")

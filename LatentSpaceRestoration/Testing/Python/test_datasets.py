@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import save_scan
-from LatentSpaceRestorationLib.datasets import (
+from LatentSpaceRestorationLib.datasets.read import (
     Splits,
     Subject,
     draw,
@@ -18,7 +18,7 @@ from LatentSpaceRestorationLib.datasets import (
     write_table,
 )
 from LatentSpaceRestorationLib.errors import InputError, OutputError
-from LatentSpaceRestorationLib.io import read_geometry, read_mask, read_volume, write_volume
+from LatentSpaceRestorationLib.io.images import read_geometry, read_mask, read_volume, write_volume
 from LatentSpaceRestorationLib.volume import Volume
 
 AFFINE = np.array([[-0.9, 0.1, 0.0, 20.0], [0.1, 0.9, 0.0, -31.0], [0, 0, 1.5, 7.0], [0, 0, 0, 1]])

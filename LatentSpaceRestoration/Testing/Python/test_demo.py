@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import Lsr, one_line, written
-from LatentSpaceRestorationLib import demo
+from LatentSpaceRestorationLib.cli import demo
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.volume import Volume
 from scipy import ndimage

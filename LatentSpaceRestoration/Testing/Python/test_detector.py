@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from LatentSpaceRestorationLib import fitness, inference
-from LatentSpaceRestorationLib.bundle import read_bundle
-from LatentSpaceRestorationLib.calibration import ModeCalibration
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle
+from LatentSpaceRestorationLib.calibration.levels import ModeCalibration
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import Cancelled, InputError
-from LatentSpaceRestorationLib.findings import is_distrusted
-from LatentSpaceRestorationLib.methods.evidence import Known
+from LatentSpaceRestorationLib.inference import latent_model
+from LatentSpaceRestorationLib.methods.base import Known
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
-from LatentSpaceRestorationLib.preprocessing import Prepared
-from LatentSpaceRestorationLib.scoring import ModeSettings
+from LatentSpaceRestorationLib.preprocessing import quality
+from LatentSpaceRestorationLib.preprocessing.slices import Prepared
+from LatentSpaceRestorationLib.results.regions import is_distrusted
+from LatentSpaceRestorationLib.scoring.anomaly_map import ModeSettings
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ORIENTATIONS, rotation, stored_as
 from tiny_model import generated_brain
@@ -35,7 +36,7 @@ QUICK = {"restorations": 2, "seed": 3}
 def detector(tiny_model: Path) -> Detector:
     """The tiny model, without a brain-extraction model even where one is installed."""
     bundle = read_bundle(tiny_model)
-    return Detector(bundle, inference.Networks.load(bundle), None, 2.0)
+    return Detector(bundle, latent_model.Networks.load(bundle), None, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +145,11 @@ def test_a_scan_that_the_models_own_statistics_give_away_is_doubted(
         assert bool(found.anomaly_mask.any()) is not distrusted
         return [line for line in found.warnings if "the scans that the model knows" in line]
 
-    monkeypatch.setattr(fitness, "UNLIKELY", 1e3)
-    monkeypatch.setattr(fitness, "ERROR", 1e3)
+    monkeypatch.setattr(quality, "UNLIKELY", 1e3)
+    monkeypatch.setattr(quality, "ERROR", 1e3)
     assert said() == []
-    monkeypatch.setattr(fitness, "UNLIKELY", 0.0)
-    monkeypatch.setattr(fitness, "ERROR", -1e3)
+    monkeypatch.setattr(quality, "UNLIKELY", 0.0)
+    monkeypatch.setattr(quality, "ERROR", -1e3)
     (line,) = said()
     assert "of its codes are unlikely, against 60% in healthy scans" in line
     assert "its reconstruction error" in line
@@ -363,7 +364,7 @@ def test_only_the_brains_codes_are_replaced_and_every_restoration_is_its_own(
     np.testing.assert_allclose(averages.mean, untouched, atol=1e-5)
 
 
-def decoded(detector: Detector, prepared: Prepared, reading: inference.Reading) -> np.ndarray:
+def decoded(detector: Detector, prepared: Prepared, reading: latent_model.Reading) -> np.ndarray:
     """The scan's own codes through the bundle's decoder as it was trained, (N, rows, columns)."""
     vqvae = VQVAE(**detector.bundle.config["vqvae"]).eval()
     vqvae.load_state_dict(detector.bundle.tensors("vqvae.safetensors"))

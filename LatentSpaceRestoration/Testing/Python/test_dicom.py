@@ -13,7 +13,7 @@ import pytest
 from conftest import Lsr, one_line, written
 from LatentSpaceRestorationLib import __version__, cli
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.io import scan_name
+from LatentSpaceRestorationLib.io.images import scan_name
 from scan_grids import rotation
 from tiny_model import generated_brain
 

@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, Lsr, one_line, save_scan, written
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import InputError, OutputError
-from LatentSpaceRestorationLib.outputs import ENDINGS, detect_file
+from LatentSpaceRestorationLib.results.files import ENDINGS, detect_file
 from stub_detector import StubDetector
 
 FILES = {f"scan_{ending}" for ending in ENDINGS}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from LatentSpaceRestorationLib.field_of_view import measured_part
+from LatentSpaceRestorationLib.preprocessing.field_of_view import measured_part
 from LatentSpaceRestorationLib.volume import Volume, resample
 
 VALUES = [0.0, -50.0, -1024.0, -2048.0, -32768.0, 32767.0, 255.0, 0.1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.findings import (
+from LatentSpaceRestorationLib.results.regions import (
     Extent,
     find_regions,
     most_anomalous_place,

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.bundle import default_models_folder, read_bundle
-from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums
-from LatentSpaceRestorationLib.fitness import doubts, doubts_of_model, likeness
-from LatentSpaceRestorationLib.pose import read_atlas
-from LatentSpaceRestorationLib.preprocessing import Grid, Prepared, prepare, to_head
+from LatentSpaceRestorationLib.bundle.bundle import default_models_folder, read_bundle
+from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.preprocessing.alignment import read_atlas
+from LatentSpaceRestorationLib.preprocessing.quality import doubts, doubts_of_model, likeness
+from LatentSpaceRestorationLib.preprocessing.slices import Grid, Prepared, prepare, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from scipy import ndimage
 

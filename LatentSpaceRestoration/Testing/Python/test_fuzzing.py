@@ -21,10 +21,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib import cli
-from LatentSpaceRestorationLib.bundle import Bundle, read_bundle
-from LatentSpaceRestorationLib.calibration import ModeCalibration
+from LatentSpaceRestorationLib.bundle.bundle import Bundle, read_bundle
+from LatentSpaceRestorationLib.calibration.levels import ModeCalibration
 from LatentSpaceRestorationLib.errors import BundleError, InputError
-from LatentSpaceRestorationLib.io import read_volume
+from LatentSpaceRestorationLib.io.images import read_volume
 
 TRIES = int(os.environ.get("LSR_FUZZ", "0"))
 

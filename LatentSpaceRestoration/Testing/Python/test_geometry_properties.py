@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from LatentSpaceRestorationLib.io import read_geometry, read_volume, write_volume
+from LatentSpaceRestorationLib.io.images import read_geometry, read_volume, write_volume
 from LatentSpaceRestorationLib.volume import Volume, world_grid
 from phantoms import (
     BRIGHTER,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from LatentSpaceRestorationLib.inpainting import look_into, outside_view, tiles
 from LatentSpaceRestorationLib.networks.masked import MaskedPrior
+from LatentSpaceRestorationLib.sampling.masked import look_into, outside_view, tiles
 from torch import Tensor
 from torch.nn import functional as F
 

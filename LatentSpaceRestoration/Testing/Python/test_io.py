@@ -12,7 +12,7 @@ from conftest import save_scan
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.errors import InputError, OutputError
-from LatentSpaceRestorationLib.io import (
+from LatentSpaceRestorationLib.io.images import (
     read_geometry,
     read_mask,
     read_volume,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.keyed_noise import gumbel_noise
+from LatentSpaceRestorationLib.sampling.gumbel import gumbel_noise
 
 CODES = 64
 

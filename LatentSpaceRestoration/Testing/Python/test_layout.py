@@ -15,9 +15,21 @@ SOURCE = ROOT / "LatentSpaceRestoration"
 LIBRARY = SOURCE / "LatentSpaceRestorationLib"
 MODULES = sorted(LIBRARY.rglob("*.py"))
 #: What Slicer must be able to import without torch.
-LIGHT = sorted(
-    {"", ".bundle", ".brain", ".calibration", ".cli", ".detection", ".detector", ".findings", ".io"}
-    | {".outputs", ".picture", ".preprocessing", ".scoring", ".volume"}
+LIGHT = (
+    "",
+    ".bundle.bundle",
+    ".calibration.levels",
+    ".cli",
+    ".detection",
+    ".detector",
+    ".io",
+    ".preprocessing.brain_extraction",
+    ".preprocessing.pipeline",
+    ".results.files",
+    ".results.picture",
+    ".results.regions",
+    ".scoring.anomaly_map",
+    ".volume",
 )
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from LatentSpaceRestorationLib import inference
-from LatentSpaceRestorationLib.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle, write_bundle
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.device import choose_device
 from LatentSpaceRestorationLib.errors import BundleError
+from LatentSpaceRestorationLib.inference import latent_model
+from LatentSpaceRestorationLib.runtime.device import choose_device
 from LatentSpaceRestorationLib.volume import Volume
 from tiny_model import generated_brain, write_tiny_brain_model, write_tiny_model
 
@@ -19,7 +19,7 @@ from tiny_model import generated_brain, write_tiny_brain_model, write_tiny_model
 def detector(tiny_model: Path) -> Detector:
     """The tiny model, without a brain-extraction model even where one is installed."""
     bundle = read_bundle(tiny_model)
-    return Detector(bundle, inference.Networks.load(bundle), None, 2.0)
+    return Detector(bundle, latent_model.Networks.load(bundle), None, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,9 @@ def test_a_model_that_was_not_calibrated_says_so_at_once(
 def test_a_brain_model_may_be_missing_where_none_is_needed_but_not_damaged(
     tmp_path: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("LatentSpaceRestorationLib.bundle.default_models_folder", lambda: tmp_path)
+    monkeypatch.setattr(
+        "LatentSpaceRestorationLib.bundle.bundle.default_models_folder", lambda: tmp_path
+    )
     folder = write_tiny_model(tmp_path)
     found = Detector.load(folder, search=[tmp_path]).detect(scan, restorations=1)
     assert not any("brain-extraction" in warning for warning in found.warnings)

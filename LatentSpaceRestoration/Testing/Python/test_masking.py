@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from LatentSpaceRestorationLib.training.masking import draw_masks, spoil
+from LatentSpaceRestorationLib.training.data.masking import draw_masks, spoil
 
 
 @pytest.mark.parametrize("shape", [(26, 20), (13, 10)])

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from LatentSpaceRestorationLib import inference
-from LatentSpaceRestorationLib.bundle import read_bundle
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.memory import Placement, is_out_of_memory
+from LatentSpaceRestorationLib.inference import latent_model
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
+from LatentSpaceRestorationLib.runtime.placement import Placement, is_out_of_memory
 from tiny_model import generated_brain
 
 
@@ -92,11 +92,11 @@ def test_a_detection_that_runs_out_of_memory_gives_the_same_map_and_says_so(
 ) -> None:
     scan = generated_brain((44, 52, 12))
     bundle = read_bundle(tiny_model)
-    expected = Detector(bundle, inference.Networks.load(bundle), None, 2.0).detect(
+    expected = Detector(bundle, latent_model.Networks.load(bundle), None, 2.0).detect(
         scan, restorations=3
     )
 
-    decode, restore = VQVAE.decode, inference.restore
+    decode, restore = VQVAE.decode, latent_model.restore
 
     def small_decode(self: VQVAE, codes: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         if len(codes) > 3:
@@ -109,8 +109,8 @@ def test_a_detection_that_runs_out_of_memory_gives_the_same_map_and_says_so(
         return restore(*args, chunk=chunk, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(VQVAE, "decode", small_decode)
-    monkeypatch.setattr(inference, "restore", small_restore)
-    detector = Detector(bundle, inference.Networks.load(bundle), None, 2.0)
+    monkeypatch.setattr(latent_model, "restore", small_restore)
+    detector = Detector(bundle, latent_model.Networks.load(bundle), None, 2.0)
     found = detector.detect(scan, restorations=3)
     np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=1e-5)
     np.testing.assert_allclose(found.restoration, expected.restoration, rtol=1e-6)

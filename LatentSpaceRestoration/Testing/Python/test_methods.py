@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import Lsr, one_line, save_scan, written
-from LatentSpaceRestorationLib.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle, write_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled
-from LatentSpaceRestorationLib.memory import Placement
+from LatentSpaceRestorationLib.inference.vae_model import Piece, VAENetworks
 from LatentSpaceRestorationLib.methods import BY_KIND, METHODS, baseline
 from LatentSpaceRestorationLib.methods.map_restoration import MAPRestoration, total_variation
 from LatentSpaceRestorationLib.methods.nll import upsampled
@@ -28,15 +28,15 @@ from LatentSpaceRestorationLib.methods.vae import (
     negative_elbo,
 )
 from LatentSpaceRestorationLib.networks.vae import VAE
-from LatentSpaceRestorationLib.outputs import ENDINGS
-from LatentSpaceRestorationLib.scoring import masked_smooth
+from LatentSpaceRestorationLib.results.files import ENDINGS
+from LatentSpaceRestorationLib.runtime.placement import Placement
+from LatentSpaceRestorationLib.scoring.anomaly_map import masked_smooth
 from LatentSpaceRestorationLib.training.calibrate import (
     THRESHOLD_PERCENTILE,
     HealthyScan,
     calibrate,
     to_files,
 )
-from LatentSpaceRestorationLib.vae_inference import Piece, VAENetworks
 from LatentSpaceRestorationLib.volume import Volume
 from test_detector import check_images
 from test_vae import images, tiny_vae

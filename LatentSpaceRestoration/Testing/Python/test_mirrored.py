@@ -9,12 +9,12 @@ from dataclasses import replace
 import in_slicer
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.datasets import Subject
+from LatentSpaceRestorationLib.datasets.read import Subject
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.design import Case
-from LatentSpaceRestorationLib.evaluation.sources import Source, brain_finder
-from LatentSpaceRestorationLib.io import read_volume
+from LatentSpaceRestorationLib.evaluation.synthetic.design import Case
+from LatentSpaceRestorationLib.evaluation.synthetic.sources import Source, brain_finder
+from LatentSpaceRestorationLib.io.images import read_volume
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ORIENTATIONS, rotation, stored_as
 from scipy import ndimage

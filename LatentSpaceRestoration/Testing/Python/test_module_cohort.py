@@ -32,7 +32,7 @@ class TestCohort(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        from LatentSpaceRestorationLib.io import write_volume
+        from LatentSpaceRestorationLib.io.images import write_volume
         from tiny_model import generated_brain, write_tiny_model
 
         folder = tempfile.TemporaryDirectory()

@@ -14,8 +14,8 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 from LatentSpaceRestorationLib.detection import Estimate  # noqa: E402
-from LatentSpaceRestorationSlicer.preview import GrowingMap  # noqa: E402
-from LatentSpaceRestorationSlicer.running import WorkerRun  # noqa: E402
+from LatentSpaceRestorationSlicer.panel.preview import GrowingMap  # noqa: E402
+from LatentSpaceRestorationSlicer.panel.running import WorkerRun  # noqa: E402
 from logic_case import LogicTestCase  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,

@@ -12,7 +12,7 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 from LatentSpaceRestorationLib.errors import Cancelled, InputError  # noqa: E402
-from LatentSpaceRestorationSlicer import display, results  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import display, results  # noqa: E402
 from logic_case import LogicTestCase  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,

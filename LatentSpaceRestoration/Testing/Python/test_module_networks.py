@@ -15,7 +15,7 @@ in_slicer.begin()
 import slicer  # noqa: E402
 from LatentSpaceRestorationLib.detection import Estimate  # noqa: E402
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled, InputError  # noqa: E402
-from LatentSpaceRestorationSlicer import nodes  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import nodes  # noqa: E402
 from scene_tools import (  # noqa: E402
     add_volume,
     affine,
@@ -81,7 +81,7 @@ class TestWithNetworks(unittest.TestCase):
         np.testing.assert_array_equal(inside, ijk(result.anomalyMap) >= value)
 
     def test_estimates_lead_to_the_result(self) -> None:
-        from LatentSpaceRestorationSlicer.preview import GrowingMap
+        from LatentSpaceRestorationSlicer.panel.preview import GrowingMap
         from tiny_model import generated_brain
 
         head = generated_brain()

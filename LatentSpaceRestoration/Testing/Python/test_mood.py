@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, Lsr, one_line, save_scan, written
 from LatentSpaceRestorationLib import cli
+from LatentSpaceRestorationLib.cli.mood import bounded
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.histograms import Histogram, Table
-from LatentSpaceRestorationLib.io import read_volume
-from LatentSpaceRestorationLib.mood import bounded
+from LatentSpaceRestorationLib.evaluation.metrics.histograms import Histogram, Table
+from LatentSpaceRestorationLib.io.images import read_volume
 
 SCRIPTS = ROOT / "MOOD"
 

@@ -12,9 +12,9 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import Lsr, one_line, save_scan, written
-from LatentSpaceRestorationLib import __version__, estimation
+from LatentSpaceRestorationLib import __version__, estimator
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.findings import DISTRUST
+from LatentSpaceRestorationLib.results.regions import DISTRUST
 
 ENDINGS = {
     "anomaly-map.nii.gz",
@@ -63,7 +63,7 @@ def test_a_map_that_is_not_to_be_trusted_flags_nothing_and_has_no_percentile(
     detect: Lsr, brain_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     doubt = f"this is no brain: look at it; {DISTRUST}"
-    monkeypatch.setattr(estimation, "doubts_of_model", lambda *_: (doubt,))
+    monkeypatch.setattr(estimator, "doubts_of_model", lambda *_: (doubt,))
     status, out, _ = detect(brain_scan, "--threshold", 50)
     assert status == 0
     mask = nibabel.load(tmp_path / "out" / "brain_anomaly-mask.nii.gz")
@@ -77,7 +77,7 @@ def test_a_map_that_is_not_to_be_trusted_flags_nothing_and_has_no_percentile(
     assert "no percentile, since the map is not to be trusted" in out
     assert "flagged: nothing, as the note says" in out
     # Of the edge of a scan alone it is not said that nothing can be trusted.
-    monkeypatch.setattr(estimation, "doubts_of_model", lambda *_: (f"x; near it {DISTRUST}",))
+    monkeypatch.setattr(estimator, "doubts_of_model", lambda *_: (f"x; near it {DISTRUST}",))
     assert detect(brain_scan, "--threshold", 50)[0] == 0
     figures = json.loads((tmp_path / "out" / "brain_anomaly.json").read_text(encoding="utf-8"))
     assert figures["flagged_ml"] > 0.0

@@ -19,16 +19,11 @@ in_slicer.begin()
 
 import qt  # noqa: E402
 import slicer  # noqa: E402
-from LatentSpaceRestorationSlicer import (  # noqa: E402
-    installation,
-    models,
-    nodes,
-    parameters,
-    results,
-    running,
-)
+from LatentSpaceRestorationSlicer import installation, models, parameters  # noqa: E402
 from LatentSpaceRestorationSlicer.installation import Packages  # noqa: E402
-from LatentSpaceRestorationSlicer.time_left import TimeLeft  # noqa: E402
+from LatentSpaceRestorationSlicer.panel import running  # noqa: E402
+from LatentSpaceRestorationSlicer.panel.time_left import TimeLeft  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import nodes, results  # noqa: E402
 from panel_case import PanelTestCase, click, wait_for  # noqa: E402
 from scene_tools import add_volume, ijk, node_ids, scan, segment_ijk  # noqa: E402
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget  # noqa: E402

@@ -11,7 +11,7 @@ import numpy as np
 in_slicer.begin()
 
 import slicer  # noqa: E402
-from LatentSpaceRestorationSlicer import nodes, stored  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import nodes, stored  # noqa: E402
 from panel_case import PanelTestCase, click, click_cell, press, type_in, wait_for  # noqa: E402
 from scene_tools import GEOMETRIES, add_volume, ijk, scan, segment_ijk, to_world  # noqa: E402
 

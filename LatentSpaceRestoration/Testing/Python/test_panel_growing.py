@@ -16,7 +16,7 @@ in_slicer.begin()
 
 import qt  # noqa: E402
 import slicer  # noqa: E402
-from LatentSpaceRestorationSlicer import display  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import display  # noqa: E402
 from panel_case import PanelTestCase, click  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,

@@ -14,7 +14,8 @@ in_slicer.begin()
 import qt  # noqa: E402
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from LatentSpaceRestorationSlicer import distribution, nodes, stored  # noqa: E402
+from LatentSpaceRestorationSlicer.panel import distribution  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import nodes, stored  # noqa: E402
 from panel_case import PanelTestCase, click, click_cell, press, wait_for  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,

@@ -13,8 +13,8 @@ import numpy as np
 in_slicer.begin()
 
 import slicer  # noqa: E402
-from LatentSpaceRestorationSlicer import nodes, stored  # noqa: E402
-from LatentSpaceRestorationSlicer.record import Record  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import nodes, stored  # noqa: E402
+from LatentSpaceRestorationSlicer.scene.record import Record  # noqa: E402
 from panel_case import PanelTestCase, click, wait_for  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,

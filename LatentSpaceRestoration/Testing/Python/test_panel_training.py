@@ -18,11 +18,12 @@ import in_slicer
 in_slicer.begin()
 
 import slicer  # noqa: E402
-from LatentSpaceRestorationLib.training.progress import STAGES  # noqa: E402
-from LatentSpaceRestorationLib.training.work_lock import is_held, work_lock  # noqa: E402
-from LatentSpaceRestorationSlicer import models, training_process  # noqa: E402
-from LatentSpaceRestorationSlicer.training_process import State, pythonOfSlicer  # noqa: E402
-from LatentSpaceRestorationSlicer.training_section import stageInWords  # noqa: E402
+from LatentSpaceRestorationLib.training.engine.progress import STAGES  # noqa: E402
+from LatentSpaceRestorationLib.training.engine.work_lock import is_held, work_lock  # noqa: E402
+from LatentSpaceRestorationSlicer import models  # noqa: E402
+from LatentSpaceRestorationSlicer.panel import training_process  # noqa: E402
+from LatentSpaceRestorationSlicer.panel.training_process import State, pythonOfSlicer  # noqa: E402
+from LatentSpaceRestorationSlicer.panel.training_section import stageInWords  # noqa: E402
 from panel_case import PanelTestCase, click, type_in, wait_for  # noqa: E402
 from stub_detector import NothingMissing  # noqa: E402
 

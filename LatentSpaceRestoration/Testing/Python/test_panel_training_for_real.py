@@ -10,8 +10,8 @@ import pytest
 in_slicer.begin()
 
 from LatentSpaceRestorationSlicer import models  # noqa: E402
+from LatentSpaceRestorationSlicer.panel.training_process import State  # noqa: E402
 from LatentSpaceRestorationSlicer.task import loadInstalledDetector  # noqa: E402
-from LatentSpaceRestorationSlicer.training_process import State  # noqa: E402
 from panel_case import click, wait_for  # noqa: E402
 from test_panel_training import TrainingCase  # noqa: E402
 

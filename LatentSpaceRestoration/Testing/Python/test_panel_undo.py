@@ -10,7 +10,7 @@ import numpy as np
 in_slicer.begin()
 
 import slicer  # noqa: E402
-from LatentSpaceRestorationSlicer import nodes  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import nodes  # noqa: E402
 from panel_case import PanelTestCase, click, wait_for  # noqa: E402
 from scene_tools import ijk, node_ids, segment_ijk  # noqa: E402
 

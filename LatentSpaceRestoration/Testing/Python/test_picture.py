@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib import picture
 from LatentSpaceRestorationLib.detection import Detection
+from LatentSpaceRestorationLib.results import picture
 from LatentSpaceRestorationLib.volume import Volume
 
 #: The same place in the patient, whatever the order and direction of the axes.

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums
-from LatentSpaceRestorationLib.fitness import doubts
-from LatentSpaceRestorationLib.memory import Placement
-from LatentSpaceRestorationLib.pose import Places, own_axes, upright
-from LatentSpaceRestorationLib.preparation import BrainFinder, Preprocessing
-from LatentSpaceRestorationLib.preprocessing import Prepared, to_head
+from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.preprocessing.alignment import Places, own_axes, upright
+from LatentSpaceRestorationLib.preprocessing.pipeline import BrainFinder, Preprocessing
+from LatentSpaceRestorationLib.preprocessing.quality import doubts
+from LatentSpaceRestorationLib.preprocessing.slices import Prepared, to_head
+from LatentSpaceRestorationLib.runtime.placement import Placement
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ORIENTATIONS, rotation, stored_as
 from scipy import ndimage

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_scan
-from LatentSpaceRestorationLib.bundle import Bundle, read_bundle, write_bundle
-from LatentSpaceRestorationLib.datasets import Subject
+from LatentSpaceRestorationLib.bundle.bundle import Bundle, read_bundle, write_bundle
+from LatentSpaceRestorationLib.datasets.read import Subject
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError
-from LatentSpaceRestorationLib.memory import Placement
-from LatentSpaceRestorationLib.pose import ATLAS, Places, read_atlas
-from LatentSpaceRestorationLib.preparation import BrainFinder, Preprocessing
-from LatentSpaceRestorationLib.training import prepare as prepare_module
-from LatentSpaceRestorationLib.training.atlas import make_atlas
+from LatentSpaceRestorationLib.preprocessing.alignment import ATLAS, Places, read_atlas
+from LatentSpaceRestorationLib.preprocessing.pipeline import BrainFinder, Preprocessing
+from LatentSpaceRestorationLib.runtime.placement import Placement
 from LatentSpaceRestorationLib.training.calibrate_bundle import calibrate_bundle
 from LatentSpaceRestorationLib.training.config import read_config
-from LatentSpaceRestorationLib.training.prepare import Brains, prepare_set
-from LatentSpaceRestorationLib.training.ship import ship_baseline, ship_model
-from LatentSpaceRestorationLib.training.slices import to_uint8
-from LatentSpaceRestorationLib.training.workshop import Workshop
+from LatentSpaceRestorationLib.training.data import slice_cache
+from LatentSpaceRestorationLib.training.data.atlas import make_atlas
+from LatentSpaceRestorationLib.training.data.slice_cache import Brains, prepare_set
+from LatentSpaceRestorationLib.training.data.slices import to_uint8
+from LatentSpaceRestorationLib.training.export import ship_baseline, ship_model
+from LatentSpaceRestorationLib.training.pipeline import Workshop
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import rotation
 from scipy import ndimage
@@ -66,7 +66,7 @@ def atlas(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> 
     moved = [float(line.split("by ")[1].rstrip("%")) for line in lines]
     assert moved[-1] < moved[0]  # it comes to rest
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare_module, "read_volume", lambda _: pytest.fail("a scan was read"))
+        patch.setattr(slice_cache, "read_volume", lambda _: pytest.fail("a scan was read"))
         np.testing.assert_array_equal(make_atlas(subjects, GRID, cache, Brains()), made)
     return made
 
@@ -75,7 +75,7 @@ def test_the_atlas_of_heads_that_lie_anyhow_is_sharper_than_their_mean(
     subjects: list[Subject], atlas: np.ndarray, tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("LatentSpaceRestorationLib.training.atlas.MOST_ROUNDS", 0)
+        patch.setattr("LatentSpaceRestorationLib.training.data.atlas.MOST_ROUNDS", 0)
         mean = make_atlas(subjects, GRID, tmp_path, Brains(), report=lambda _: None)
     assert mean is not None
     assert atlas.std() > 1.05 * mean.std()
@@ -88,7 +88,7 @@ def test_trainings_slices_are_detections_bit_for_bit(
     made = prepare_set(subjects, GRID, tmp_path, Brains(), atlas=atlas, shading=shading)
     preprocessing = Preprocessing.of(GRID, FINDER, atlas, shading)
     for number, own in enumerate(range(2, 8)):
-        scan = prepare_module.read_volume(subjects[number].scan)
+        scan = slice_cache.read_volume(subjects[number].scan)
         prepared, laid = preprocessing(scan, brain(own).array > 20.0)
         assert laid.is_aligned
         rows = np.flatnonzero(made.slices.subject == number)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.preprocessing import (
+from LatentSpaceRestorationLib.preprocessing.slices import (
     CLIP,
     DEPTH_MM,
     Grid,

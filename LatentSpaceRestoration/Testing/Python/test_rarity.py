@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from LatentSpaceRestorationLib.rarity import Rarity, RarityCounts, zones
+from LatentSpaceRestorationLib.calibration.tail_probability import Rarity, RarityCounts, zones
 
 
 def counts_of(values: np.ndarray, zone: int = 0) -> RarityCounts:

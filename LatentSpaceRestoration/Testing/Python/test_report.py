@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from headless import browser, opened
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.io import write_volume
-from LatentSpaceRestorationLib.outputs import detect_file
-from LatentSpaceRestorationLib.report import cohort
-from LatentSpaceRestorationLib.report.cohort import write_cohort_report
-from LatentSpaceRestorationLib.report.record import Record
-from LatentSpaceRestorationLib.report.scan import scan_page, scan_report
+from LatentSpaceRestorationLib.io.images import write_volume
+from LatentSpaceRestorationLib.results.files import detect_file
+from LatentSpaceRestorationLib.results.record import Record
+from LatentSpaceRestorationLib.results.report import cohort
+from LatentSpaceRestorationLib.results.report.cohort import write_cohort_report
+from LatentSpaceRestorationLib.results.report.scan import scan_page, scan_report
 from LatentSpaceRestorationLib.volume import Volume
 from stub_detector import StubDetector
 

@@ -9,12 +9,13 @@ import threading
 import numpy as np
 import pytest
 import torch
-from LatentSpaceRestorationLib import decision, parallel
 from LatentSpaceRestorationLib.errors import Cancelled
-from LatentSpaceRestorationLib.keyed_noise import gumbel_noise
 from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
-from LatentSpaceRestorationLib.restoration import SAMPLERS, nll, restore
+from LatentSpaceRestorationLib.runtime import threads
+from LatentSpaceRestorationLib.sampling import rule
+from LatentSpaceRestorationLib.sampling.gumbel import gumbel_noise
+from LatentSpaceRestorationLib.sampling.restore import SAMPLERS, nll, restore
 
 CONFIGURATIONS = {
     "stride 2": {"shape": (6, 4), "channels": 12, "blocks": 2, "pairs": 2},
@@ -228,7 +229,7 @@ def test_threads_do_not_change_the_codes(monkeypatch: pytest.MonkeyPatch):
     results = []
     for workers in (1, 3):
         monkeypatch.setattr(
-            "LatentSpaceRestorationLib.cached_sampler.worker_count", lambda device, n=workers: n
+            "LatentSpaceRestorationLib.sampling.cached.worker_count", lambda device, n=workers: n
         )
         results.append(restore(prior, codes, position, **options))
     assert torch.equal(*results)
@@ -263,7 +264,7 @@ def test_doubtful_decisions_are_taken_in_float64(monkeypatch: pytest.MonkeyPatch
             changed = (found != codes[:, None])[:, :, *place].any(dim=1)
             assert changed.any() == changes, (sampler, step)
 
-    plain = decision.Decider.decide
+    plain = rule.Decider.decide
 
     def disturbed(self, logits, *args):
         noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(9))
@@ -272,7 +273,7 @@ def test_doubtful_decisions_are_taken_in_float64(monkeypatch: pytest.MonkeyPatch
     thresholds[:] = _threshold(prior, 0.5)
     options = {"thresholds": thresholds, "restorations": 8, "seed": 0}
     expected = restore(prior, codes, position, **options)
-    monkeypatch.setattr(decision.Decider, "decide", disturbed)
+    monkeypatch.setattr(rule.Decider, "decide", disturbed)
     assert torch.equal(restore(prior, codes, position, **options), expected)
 
 
@@ -315,7 +316,7 @@ def test_progress_runs_from_0_to_1_and_cancel_is_heard(sampler: str):
 
 
 def test_jobs_on_several_threads_report_stop_and_pass_errors_on():
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
 
     def job(steps: int, fails: bool = False):
         for _ in range(steps):
@@ -326,11 +327,11 @@ def test_jobs_on_several_threads_report_stop_and_pass_errors_on():
             raise ZeroDivisionError
 
     reports: list[int] = []
-    parallel.run_jobs([job(5), job(7), job(1)], 2, reports.append)
+    threads.run_jobs([job(5), job(7), job(1)], 2, reports.append)
     assert reports[-1] == 13
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == before
     with pytest.raises(ZeroDivisionError):
-        parallel.run_jobs([job(2), job(2, fails=True)], 2)
+        threads.run_jobs([job(2), job(2, fails=True)], 2)
 
     def refuse(done: int) -> None:
         raise Cancelled("enough")
@@ -340,8 +341,8 @@ def test_jobs_on_several_threads_report_stop_and_pass_errors_on():
             yield 1
 
     with pytest.raises(Cancelled):
-        parallel.run_jobs([endless(), endless()], 2, refuse)
-    assert torch.get_num_threads() == threads
+        threads.run_jobs([endless(), endless()], 2, refuse)
+    assert torch.get_num_threads() == before
 
 
 def test_no_slices_at_all():

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.averages import Averages
-from LatentSpaceRestorationLib.calibration import PlaceStatistics
+from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics
+from LatentSpaceRestorationLib.calibration.normative import Usual
+from LatentSpaceRestorationLib.calibration.tail_probability import Rarity, RarityCounts, zones
 from LatentSpaceRestorationLib.errors import BundleError
-from LatentSpaceRestorationLib.estimation import sample_score
-from LatentSpaceRestorationLib.methods.evidence import Evidence
-from LatentSpaceRestorationLib.preprocessing import Prepared
-from LatentSpaceRestorationLib.rarity import Rarity, RarityCounts, zones
-from LatentSpaceRestorationLib.scoring import (
+from LatentSpaceRestorationLib.estimator import sample_score
+from LatentSpaceRestorationLib.inference.averages import Averages
+from LatentSpaceRestorationLib.methods.base import Evidence
+from LatentSpaceRestorationLib.preprocessing.slices import Prepared
+from LatentSpaceRestorationLib.scoring.anomaly_map import (
     PAPER,
     MapRule,
     ModeSettings,
@@ -27,7 +28,6 @@ from LatentSpaceRestorationLib.scoring import (
     slice_nll_scores,
     without_wide_mean,
 )
-from LatentSpaceRestorationLib.usual import Usual
 
 
 def scan_in_model_space(n: int = 6, rows: int = 16, columns: int = 12, seed: int = 0) -> Prepared:

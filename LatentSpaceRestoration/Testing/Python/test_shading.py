@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.calibration import PlaceStatistics, PlaceSums
-from LatentSpaceRestorationLib.preparation import Preprocessing
-from LatentSpaceRestorationLib.preprocessing import CLIP, Prepared
+from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.preprocessing.pipeline import Preprocessing
+from LatentSpaceRestorationLib.preprocessing.slices import CLIP, Prepared
 from LatentSpaceRestorationLib.volume import Volume, positions
 from scipy import ndimage
 from test_fitness import GRID, brain
@@ -91,7 +91,8 @@ def test_a_brain_that_is_not_aligned_is_taken_as_it_is(
     atlas: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan = shaded(brain(11), (0.3, 0.0, 0.2), 0.0)
-    monkeypatch.setattr("LatentSpaceRestorationLib.pose.LEAST_FIT", 1.1)  # nothing fits
+    # Nothing fits.
+    monkeypatch.setattr("LatentSpaceRestorationLib.preprocessing.alignment.LEAST_FIT", 1.1)
     made, laid = Preprocessing.of(GRID, FINDER, atlas, 2)(scan, scan.array > 20.0)
     assert not laid.is_aligned
     assert made.shading is None

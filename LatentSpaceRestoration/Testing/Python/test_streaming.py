@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from LatentSpaceRestorationLib import inference
-from LatentSpaceRestorationLib.bundle import read_bundle
-from LatentSpaceRestorationLib.calibration import Quantiles
-from LatentSpaceRestorationLib.course import Course
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle
+from LatentSpaceRestorationLib.calibration.levels import Quantiles
 from LatentSpaceRestorationLib.detection import Estimate
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import Cancelled
+from LatentSpaceRestorationLib.inference import latent_model
+from LatentSpaceRestorationLib.runtime.progress import Course
 from LatentSpaceRestorationLib.volume import Volume
 from tiny_model import generated_brain
 
@@ -23,7 +23,7 @@ from tiny_model import generated_brain
 @pytest.fixture(scope="module")
 def detector(tiny_model: Path) -> Detector:
     bundle = read_bundle(tiny_model)
-    return Detector(bundle, inference.Networks.load(bundle), None, 2.0)
+    return Detector(bundle, latent_model.Networks.load(bundle), None, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +93,12 @@ def test_pieces_and_threads_do_not_change_the_map(
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        expected = Detector(bundle, inference.Networks.load(bundle), None, 2.0).detect(
+        expected = Detector(bundle, latent_model.Networks.load(bundle), None, 2.0).detect(
             scan, restorations=4
         )
         torch.set_num_threads(threads)
-        networks = inference.Networks.load(bundle)
-        networks.placement = inference.Placement("cpu", dict.fromkeys(inference.SIZES, chunk))
+        networks = latent_model.Networks.load(bundle)
+        networks.placement = latent_model.Placement("cpu", dict.fromkeys(latent_model.SIZES, chunk))
         found = Detector(bundle, networks, None, 2.0).detect(scan, restorations=4)
         assert torch.get_num_threads() == threads
     finally:
@@ -142,7 +142,7 @@ def test_groups_are_small_at_first_and_never_large() -> None:
 def test_figures_are_compared_with_healthy_ones_of_as_many_restorations(
     detector: Detector, scan: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from LatentSpaceRestorationLib.calibration import HealthyLevel, ModeCalibration
+    from LatentSpaceRestorationLib.calibration.levels import HealthyLevel, ModeCalibration
 
     own = detector.calibration()
     few = Quantiles(np.array([0.0, 100.0]), np.array([0.0, 1e6]))

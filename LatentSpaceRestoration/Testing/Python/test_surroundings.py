@@ -10,8 +10,8 @@ import in_slicer
 import numpy as np
 import pytest
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.places import Healthy
-from LatentSpaceRestorationLib.io import read_mask, read_volume
+from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
+from LatentSpaceRestorationLib.io.images import read_mask, read_volume
 from LatentSpaceRestorationLib.volume import Volume
 from test_trained_model import tune_subjects
 

@@ -11,11 +11,17 @@ import nibabel
 import numpy as np
 import pytest
 from LatentSpaceRestorationLib.errors import LSRError
-from LatentSpaceRestorationLib.evaluation.families import FAMILIES, Family, family, put_in, seed_of
-from LatentSpaceRestorationLib.evaluation.patches import poisson_patch
-from LatentSpaceRestorationLib.evaluation.places import Healthy, ball
-from LatentSpaceRestorationLib.evaluation.spheres import uniform_sphere
-from LatentSpaceRestorationLib.evaluation.strokes import Shape, choose_shape, read_shapes
+from LatentSpaceRestorationLib.evaluation.synthetic.families import (
+    FAMILIES,
+    Family,
+    family,
+    put_in,
+    seed_of,
+)
+from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy, ball
+from LatentSpaceRestorationLib.evaluation.synthetic.patches import poisson_patch
+from LatentSpaceRestorationLib.evaluation.synthetic.spheres import uniform_sphere
+from LatentSpaceRestorationLib.evaluation.synthetic.strokes import Shape, choose_shape, read_shapes
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ORIENTATIONS, ScanGrid, rotation
 from scipy import ndimage

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, Lsr, one_line, save_scan
-from LatentSpaceRestorationLib.bundle import read_bundle
-from LatentSpaceRestorationLib.datasets import read_subjects
-from LatentSpaceRestorationLib.io import read_volume
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle
+from LatentSpaceRestorationLib.datasets.read import read_subjects
+from LatentSpaceRestorationLib.io.images import read_volume
 from LatentSpaceRestorationLib.training.config import read_config
 from tiny_model import generated_brain
 from tiny_training import write_training

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from LatentSpaceRestorationLib.bundle import default_models_folder, read_bundle
-from LatentSpaceRestorationLib.datasets import Subject, of_split, read_subjects
-from LatentSpaceRestorationLib.demo import load_template
+from LatentSpaceRestorationLib.bundle.bundle import default_models_folder, read_bundle
+from LatentSpaceRestorationLib.cli.demo import load_template
+from LatentSpaceRestorationLib.datasets.read import Subject, of_split, read_subjects
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.places import Healthy
-from LatentSpaceRestorationLib.evaluation.spheres import uniform_sphere
-from LatentSpaceRestorationLib.inference import SIZES, Networks
-from LatentSpaceRestorationLib.io import read_volume
-from LatentSpaceRestorationLib.memory import Placement
-from LatentSpaceRestorationLib.restoration import nll, restore
+from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
+from LatentSpaceRestorationLib.evaluation.synthetic.spheres import uniform_sphere
+from LatentSpaceRestorationLib.inference.latent_model import SIZES, Networks
+from LatentSpaceRestorationLib.io.images import read_volume
+from LatentSpaceRestorationLib.runtime.placement import Placement
+from LatentSpaceRestorationLib.sampling.restore import nll, restore
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "t1-healthy-2mm" / "subjects.tsv"
 

@@ -17,14 +17,19 @@ import torch
 from LatentSpaceRestorationLib.errors import Cancelled, ConfigError, OutputError
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
-from LatentSpaceRestorationLib.preprocessing import CLIP
-from LatentSpaceRestorationLib.training import loop
-from LatentSpaceRestorationLib.training.augmentation import Augmentation
-from LatentSpaceRestorationLib.training.loop import train
-from LatentSpaceRestorationLib.training.prior import Codes, code_nll, encode_slices, train_prior
-from LatentSpaceRestorationLib.training.run import Run, Schedule, generator_of, order_of
-from LatentSpaceRestorationLib.training.slices import Slices, from_uint8, to_uint8
-from LatentSpaceRestorationLib.training.vqvae import reconstruction_error, train_vqvae
+from LatentSpaceRestorationLib.preprocessing.slices import CLIP
+from LatentSpaceRestorationLib.training.data.augmentation import Augmentation
+from LatentSpaceRestorationLib.training.data.slices import Slices, from_uint8, to_uint8
+from LatentSpaceRestorationLib.training.engine import loop
+from LatentSpaceRestorationLib.training.engine.loop import train
+from LatentSpaceRestorationLib.training.engine.run import Run, Schedule, generator_of, order_of
+from LatentSpaceRestorationLib.training.networks.prior import (
+    Codes,
+    code_nll,
+    encode_slices,
+    train_prior,
+)
+from LatentSpaceRestorationLib.training.networks.vqvae import reconstruction_error, train_vqvae
 from tiny_model import PRIOR_SETTINGS, VQVAE_SETTINGS
 from torch import Tensor, nn
 

@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_scan
-from LatentSpaceRestorationLib.brain import BOX, BRIGHTEST, BrainNetworks
-from LatentSpaceRestorationLib.datasets import Subject
+from LatentSpaceRestorationLib.datasets.read import Subject
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.evaluation.overlap import dice
-from LatentSpaceRestorationLib.field_of_view import measured_part
 from LatentSpaceRestorationLib.networks.unet import UNet3D
-from LatentSpaceRestorationLib.preprocessing import to_head
-from LatentSpaceRestorationLib.training.brain import (
+from LatentSpaceRestorationLib.preprocessing.brain_extraction import BOX, BRIGHTEST, BrainNetworks
+from LatentSpaceRestorationLib.preprocessing.field_of_view import measured_part
+from LatentSpaceRestorationLib.preprocessing.slices import to_head
+from LatentSpaceRestorationLib.training.data.head_augmentation import WHOLE, vary
+from LatentSpaceRestorationLib.training.engine.run import Run, Schedule
+from LatentSpaceRestorationLib.training.networks.brain import (
     Heads,
     extraction_dice,
     load_heads,
     train_brain,
 )
-from LatentSpaceRestorationLib.training.head_augmentation import WHOLE, vary
-from LatentSpaceRestorationLib.training.run import Run, Schedule
 from tiny_model import generated_brain
 from torch import Tensor
 

@@ -7,16 +7,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Lsr, one_line
-from LatentSpaceRestorationLib.bundle import default_models_folder, read_bundle
+from LatentSpaceRestorationLib.bundle.bundle import default_models_folder, read_bundle
 from LatentSpaceRestorationLib.errors import ConfigError
 from LatentSpaceRestorationLib.training import config as config_module
-from LatentSpaceRestorationLib.training.config import (
-    Config,
-    as_json,
-    read_config,
-    write_config,
-)
-from LatentSpaceRestorationLib.training.work_lock import is_held, work_lock
+from LatentSpaceRestorationLib.training.config import Config, as_json, read_config, write_config
+from LatentSpaceRestorationLib.training.engine.work_lock import is_held, work_lock
 
 RECIPE = Path(config_module.__file__).parent / "recipes" / "brain-t1.toml"
 

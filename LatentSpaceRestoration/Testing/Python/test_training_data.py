@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_scan
-from LatentSpaceRestorationLib.datasets import Subject
+from LatentSpaceRestorationLib.datasets.read import Subject
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.evaluation.overlap import dice
-from LatentSpaceRestorationLib.io import read_volume
-from LatentSpaceRestorationLib.memory import Placement
-from LatentSpaceRestorationLib.preparation import BrainFinder, Preprocessing
-from LatentSpaceRestorationLib.preprocessing import CLIP, Grid, to_head
-from LatentSpaceRestorationLib.training import prepare as prepare_module
-from LatentSpaceRestorationLib.training.augmentation import Augmentation, augment
-from LatentSpaceRestorationLib.training.prepare import Brains, PreparedSet, prepare_set
-from LatentSpaceRestorationLib.training.slices import from_uint8, to_uint8
-from LatentSpaceRestorationLib.training.volume_augmentation import VolumeAugmentation, vary_head
+from LatentSpaceRestorationLib.io.images import read_volume
+from LatentSpaceRestorationLib.preprocessing.pipeline import BrainFinder, Preprocessing
+from LatentSpaceRestorationLib.preprocessing.slices import CLIP, Grid, to_head
+from LatentSpaceRestorationLib.runtime.placement import Placement
+from LatentSpaceRestorationLib.training.data import slice_cache
+from LatentSpaceRestorationLib.training.data.augmentation import Augmentation, augment
+from LatentSpaceRestorationLib.training.data.slice_cache import Brains, PreparedSet, prepare_set
+from LatentSpaceRestorationLib.training.data.slices import from_uint8, to_uint8
+from LatentSpaceRestorationLib.training.data.volume_augmentation import (
+    VolumeAugmentation,
+    vary_head,
+)
 from tiny_model import generated_brain
 from torch import Tensor
 
@@ -63,7 +66,7 @@ def test_slices_on_disk_are_what_inference_sees_and_are_made_once(
     assert lines == []
     key = prepared().key
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_module, "read_volume", lambda _: pytest.fail("a scan was read"))
+        patch.setattr(slice_cache, "read_volume", lambda _: pytest.fail("a scan was read"))
         assert prepared().key == key
         renamed = tmp_path / "elsewhere.nii"
         renamed.write_bytes(subjects[0].scan.read_bytes())

@@ -8,9 +8,9 @@ import pytest
 from LatentSpaceRestorationLib import cli
 from LatentSpaceRestorationLib.errors import ConfigError, OutputError
 from LatentSpaceRestorationLib.training.config import read_config
-from LatentSpaceRestorationLib.training.own import OwnModel
-from LatentSpaceRestorationLib.training.progress import TrainingProgress, progress_in
-from LatentSpaceRestorationLib.training.run import Run, Schedule
+from LatentSpaceRestorationLib.training.engine.progress import TrainingProgress, progress_in
+from LatentSpaceRestorationLib.training.engine.run import Run, Schedule
+from LatentSpaceRestorationLib.training.job import OwnModel
 from torch import nn
 
 
@@ -74,7 +74,7 @@ def test_a_model_is_adapted_by_one_command_without_settings(tmp_path: Path) -> N
 
 
 def test_lines_of_a_training_tell_how_far_it_is(tmp_path: Path) -> None:
-    from LatentSpaceRestorationLib.training.loop import train
+    from LatentSpaceRestorationLib.training.engine.loop import train
 
     lines: list[str] = []
     schedule = Schedule(60, warmup=1, precision="float32")
@@ -94,11 +94,11 @@ def test_other_lines() -> None:
 
 
 def test_preparing_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from LatentSpaceRestorationLib.training import workshop
+    from LatentSpaceRestorationLib.training import pipeline
 
     now = iter(range(0, 100, 3))
-    monkeypatch.setattr(workshop.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(pipeline.time, "monotonic", lambda: float(next(now)))
     lines: list[str] = []
-    assert len(list(workshop._counted([object()] * 3, "preparing train", lines.append))) == 3
+    assert len(list(pipeline._counted([object()] * 3, "preparing train", lines.append))) == 3
     found = [progress_in(line) for line in lines]
     assert [news and news.done for news in found] == [0, 1, 2]

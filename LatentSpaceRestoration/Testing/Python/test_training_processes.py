@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from LatentSpaceRestorationLib.networks import processes
+from LatentSpaceRestorationLib.networks import distributed
 from tiny_training import write_training
 
 pytestmark = pytest.mark.skipif(
@@ -108,7 +108,8 @@ def test_a_batch_that_cannot_be_shared_is_refused_in_one_line(tmp_path: Path) ->
 
 def test_alone_a_process_is_the_first_of_one() -> None:
     values = torch.arange(6.0).view(3, 2)
-    assert (processes.rank(), processes.size(), processes.part(5)) == (0, 1, slice(0, 5))
-    assert processes.total(values) is processes.all_rows(values) is values
-    assert processes.mean(1.5) == 1.5
-    torch.testing.assert_close(processes.gather_rows(values, torch.tensor([2, 0])), values[[2, 0]])
+    assert (distributed.rank(), distributed.size(), distributed.part(5)) == (0, 1, slice(0, 5))
+    assert distributed.total(values) is distributed.all_rows(values) is values
+    assert distributed.mean(1.5) == 1.5
+    taken = distributed.gather_rows(values, torch.tensor([2, 0]))
+    torch.testing.assert_close(taken, values[[2, 0]])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from LatentSpaceRestorationLib.networks.vae import VAE, Posterior, folded_vae, squared_error
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
-from LatentSpaceRestorationLib.training.run import Run, Schedule
-from LatentSpaceRestorationLib.training.slices import Slices
-from LatentSpaceRestorationLib.training.vae import (
+from LatentSpaceRestorationLib.training.data.slices import Slices
+from LatentSpaceRestorationLib.training.engine.run import Run, Schedule
+from LatentSpaceRestorationLib.training.networks.vae import (
     train_vae,
     vae_figures,
     vae_loss,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE, Codebook
-from LatentSpaceRestorationLib.preprocessing import CLIP
+from LatentSpaceRestorationLib.preprocessing.slices import CLIP
 
 
 def tiny(**settings: object) -> VQVAE:

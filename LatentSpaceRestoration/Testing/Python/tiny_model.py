@@ -11,23 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from LatentSpaceRestorationLib.bundle import write_bundle
-from LatentSpaceRestorationLib.calibration import (
+from LatentSpaceRestorationLib.bundle.bundle import write_bundle
+from LatentSpaceRestorationLib.calibration.code_values import CodeValues
+from LatentSpaceRestorationLib.calibration.levels import (
     HealthyLevel,
     ModeCalibration,
     PlaceStatistics,
     Quantiles,
 )
-from LatentSpaceRestorationLib.code_values import CodeValues
+from LatentSpaceRestorationLib.calibration.normative import Usual
+from LatentSpaceRestorationLib.calibration.tail_probability import Rarity
 from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
 from LatentSpaceRestorationLib.networks.masked import MaskedPrior
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
 from LatentSpaceRestorationLib.networks.unet import UNet3D
 from LatentSpaceRestorationLib.networks.vae import VAE
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
-from LatentSpaceRestorationLib.rarity import Rarity
 from LatentSpaceRestorationLib.training.calibrate import to_files
-from LatentSpaceRestorationLib.usual import Usual
 from LatentSpaceRestorationLib.volume import Volume
 from scipy import ndimage
 

@@ -1,0 +1,343 @@
+"""A trained model on disk: one folder with settings, weights, calibration and card.
+
+``model.json`` lists the SHA-256 of every other file. A folder is a model only if its format
+version is known and every listed file is unchanged; files that are not listed are never opened.
+Weights are safetensors, which hold numbers and nothing that runs; no pickle is ever loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BundleError, OutputError
+from .schema import fault, parse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Version of the folder's layout and of the meaning of its settings.
+FORMAT_VERSION = 1
+
+_CONFIG = "model.json"
+_CALIBRATION = "calibration.json"
+_CARD = "MODEL_CARD.md"
+#: What every model states, and what a model that finds anomalies states besides.
+_KEYS = ("name", "kind", "licence", "files")
+_SCAN_KEYS = ("modality", "grid", "spacing_mm", "orientation", "intensity")
+_KIND_KEYS = {
+    "anomaly": (*_SCAN_KEYS, "vqvae", "prior"),
+    "vae": (*_SCAN_KEYS, "vae"),
+    "brain-extraction": ("spacing_mm", "unet"),
+}
+_KIND_FILES = {
+    "anomaly": ("vqvae.safetensors", "prior.safetensors"),
+    "vae": ("vae.safetensors",),
+    "brain-extraction": ("unet.safetensors",),
+}
+_ENDINGS = (".safetensors", ".json", ".md")
+_REPAIR = "install it again"
+#: Bytes; a model's file is read into memory whole.
+_LARGEST_FILE = 2**30
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model that was read and verified.
+
+    Attributes:
+        folder: where it lies.
+        name: the model's name.
+        config: parsed ``model.json``.
+        calibration: parsed ``calibration.json``; empty if the model has none.
+    """
+
+    folder: Path
+    name: str
+    config: dict[str, Any]
+    calibration: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """``anomaly``, ``vae`` or ``brain-extraction``."""
+        return str(self.config["kind"])
+
+    @property
+    def size(self) -> int:
+        """Bytes of all listed files."""
+        return sum((self.folder / file).stat().st_size for file in self.config["files"])
+
+    def tensors(self, file: str) -> dict[str, Tensor]:
+        """Weights from one of the bundle's ``.safetensors`` files, on the CPU.
+
+        The bytes that are loaded are the bytes that are checked, so a file that changed after the
+        bundle was read is refused as well.
+
+        Raises:
+            BundleError: if the bundle lists no such file or the file is damaged.
+        """
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        if not file.endswith(".safetensors") or file not in self.config["files"]:
+            raise BundleError(f"model {self.name}: has no weights {file}; {_REPAIR}")
+        data = _read_file(self.folder, file, self.config["files"][file])
+        try:
+            tensors = load(data)
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise BundleError(f"model {self.name}: {file} is damaged; {_REPAIR}") from error
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise BundleError(
+                    f"model {self.name}: {file} has values of {name[:100]!r} that are not finite; "
+                    f"{_REPAIR}"
+                )
+        return tensors
+
+    def misfit(self, error: Exception) -> BundleError:
+        """The error to raise when a network cannot take the weights, from what it said."""
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return BundleError(
+            f"the weights of model {self.name} do not fit its settings ({reason}); {_REPAIR}"
+        )
+
+    def card(self) -> str:
+        """The model card's text; empty if the model has none."""
+        if _CARD not in self.config["files"]:
+            return ""
+        data = _read_file(self.folder, _CARD, self.config["files"][_CARD])
+        return data.decode("utf-8", errors="replace")
+
+
+def default_models_folder() -> Path:
+    """Where the extension's own models lie.
+
+    Beside the library in a checkout, in an editable install and in Slicer; inside it in a wheel.
+    """
+    library = Path(__file__).resolve().parents[1]
+    resources = library.parent / "Resources" / "Models"
+    return resources if resources.is_dir() else library / "models"
+
+
+def bundle_folders(search: Sequence[str | Path] = ()) -> list[Path]:
+    """Folders that hold a ``model.json``, by name; the content is not looked at.
+
+    Args:
+        search: folders of models to look in before the extension's own. Of two models of one name
+            the first found counts.
+    """
+    found: dict[str, Path] = {}
+    for models in (*map(Path, search), default_models_folder()):
+        if models.is_dir():
+            for folder in models.iterdir():
+                if not folder.name.startswith(".") and (folder / _CONFIG).is_file():
+                    found.setdefault(folder.name, folder)
+    return [found[name] for name in sorted(found)]
+
+
+def find_bundle(model: str | Path, search: Sequence[str | Path] = ()) -> Path:
+    """The folder of a model.
+
+    Args:
+        model: a name, looked up in ``search`` and in the extension's own models, or a folder.
+        search: further folders of models, looked in first.
+
+    Raises:
+        BundleError: naming the models that there are, if there is no such model.
+    """
+    folders = bundle_folders(search)
+    for folder in folders:
+        if folder.name == str(model):
+            return folder
+    path = Path(os.path.expanduser(model))
+    if os.path.isdir(path):
+        if (path / _CONFIG).is_file():
+            return path
+        raise BundleError(f"{model}: is not a model, it has no {_CONFIG}; give a model's folder")
+    names = ", ".join(folder.name for folder in folders) or "none"
+    raise BundleError(f"there is no model {model}; give a model's folder or one of: {names}")
+
+
+def list_bundles(search: Sequence[str | Path] = ()) -> list[Bundle]:
+    """Every model that can be read, by name; damaged ones are left out (``read_bundle`` says why).
+
+    Args:
+        search: as for ``bundle_folders``.
+    """
+    bundles = []
+    for folder in bundle_folders(search):
+        try:
+            bundles.append(read_bundle(folder))
+        except BundleError:
+            continue
+    return bundles
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Read a model's settings and verify all of its files.
+
+    Raises:
+        BundleError: naming the model and the file, if the format version is another, a setting is
+            missing, or a listed file is missing, changed or not what its ending says.
+    """
+    folder = Path(folder)
+    config = _parse(folder, _CONFIG, _read_file(folder, _CONFIG, None))
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"model {folder.name}: format version is {version!r} and this extension reads "
+            f"{FORMAT_VERSION}; install the extension's version that the model was made for"
+        )
+    wrong = fault(config)
+    if wrong is not None:
+        raise BundleError(f"model {folder.name}: {_CONFIG}: {wrong}; {_REPAIR}")
+    kind = str(config.get("kind"))
+    needed = _KEYS + _KIND_KEYS.get(kind, ())
+    missing = [key for key in needed if key not in config]
+    if missing:
+        raise BundleError(
+            f"model {folder.name}: {_CONFIG} does not state {', '.join(missing)}; {_REPAIR}"
+        )
+    files = config["files"]
+    if not isinstance(files, dict) or not all(map(_is_listable, files)):
+        raise BundleError(
+            f"model {folder.name}: {_CONFIG} lists files other than {', '.join(_ENDINGS)} beside "
+            f"it; {_REPAIR}"
+        )
+    for file in _KIND_FILES.get(kind, ()):
+        if file not in files:
+            raise BundleError(f"model {folder.name}: {_CONFIG} does not list {file}; {_REPAIR}")
+    calibration: dict[str, Any] = {}
+    for file, digest in files.items():
+        data = _read_file(folder, file, digest)
+        if file.endswith(".safetensors"):
+            _check_safetensors(folder, file, data)
+        elif file == _CALIBRATION:
+            calibration = _parse(folder, file, data, finite=True)
+            _check_modes(folder, calibration)
+    return Bundle(folder, str(config["name"]), config, calibration)
+
+
+def write_bundle(
+    folder: str | Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    calibration: Mapping[str, Any] | None = None,
+    card: str | None = None,
+) -> Bundle:
+    """Write a model, all or nothing: into a hidden folder beside its place, verified, then renamed.
+
+    Args:
+        folder: the model's folder, replaced if it is there; its name is the model's.
+        config: settings as in ``model.json``; ``format_version`` and ``files`` are filled in.
+        tensors: weights by file name (``vqvae.safetensors``) and key.
+        calibration: for ``calibration.json``.
+        card: text of ``MODEL_CARD.md``.
+
+    Raises:
+        BundleError: if the settings are not those of a model.
+        OutputError: if the folder cannot be written, or is there and is not a model.
+        ValueError: if ``config["name"]`` is not the folder's name.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    if config.get("name") != folder.name:
+        raise ValueError(f"the name {config.get('name')!r} is not the folder's, {folder.name!r}")
+    if folder.exists() and not (folder / _CONFIG).is_file():
+        raise OutputError(f"{folder}: is there and is not a model; choose another folder")
+    contents = {
+        file: save({key: value.detach().cpu().contiguous().clone() for key, value in group.items()})
+        for file, group in tensors.items()
+    }
+    if calibration is not None:
+        contents[_CALIBRATION] = _to_json(calibration)
+    if card is not None:
+        contents[_CARD] = card.encode("utf-8")
+    digests = {file: hashlib.sha256(data).hexdigest() for file, data in sorted(contents.items())}
+    contents[_CONFIG] = _to_json({"format_version": FORMAT_VERSION, **config, "files": digests})
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".lsr-", dir=folder.parent) as parts:
+            # The names of the new and the old model: errors about the new one name it.
+            new, old = Path(parts) / folder.name, Path(parts) / "old"
+            new.mkdir()
+            for file, data in contents.items():
+                (new / file).write_bytes(data)
+            read_bundle(new)
+            if folder.exists():
+                os.replace(folder, old)
+            try:
+                os.replace(new, folder)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, folder)
+                raise
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: the model cannot be written ({error.strerror or error}); "
+            "choose a folder that can be written and has room"
+        ) from error
+    return read_bundle(folder)
+
+
+def _is_listable(file: str) -> bool:
+    return re.fullmatch(r"[\w-][\w.-]*", file) is not None and file.endswith(_ENDINGS)
+
+
+def _read_file(folder: Path, file: str, digest: str | None) -> bytes:
+    path = folder / file
+    try:
+        if path.exists() and not path.is_file():
+            raise BundleError(f"model {folder.name}: {file} is not a file; {_REPAIR}")
+        if path.stat().st_size > _LARGEST_FILE:
+            raise BundleError(f"model {folder.name}: {file} is too large for a model; {_REPAIR}")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BundleError(f"model {folder.name}: {file} is missing; {_REPAIR}") from error
+    except OSError as error:
+        raise BundleError(
+            f"model {folder.name}: {file} cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+        raise BundleError(
+            f"model {folder.name}: {file} is not as it was made (its SHA-256 differs); {_REPAIR}"
+        )
+    return data
+
+
+def _parse(folder: Path, file: str, data: bytes, finite: bool = False) -> dict[str, Any]:
+    try:
+        return parse(data, finite)
+    except ValueError as error:
+        raise BundleError(f"model {folder.name}: {file} {error}; {_REPAIR}") from error
+
+
+def _check_modes(folder: Path, calibration: Mapping[str, Any]) -> None:
+    modes = calibration.get("modes", {})
+    if not isinstance(modes, dict) or not all(isinstance(mode, dict) for mode in modes.values()):
+        raise BundleError(f"model {folder.name}: {_CALIBRATION} has no modes; {_REPAIR}")
+
+
+def _check_safetensors(folder: Path, file: str, data: bytes) -> None:
+    """Its header must be one, and account for every byte of the file."""
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        deserialize(data)
+    except SafetensorError as error:
+        raise BundleError(
+            f"model {folder.name}: {file} is not a safetensors file; {_REPAIR}"
+        ) from error
+
+
+def _to_json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8")

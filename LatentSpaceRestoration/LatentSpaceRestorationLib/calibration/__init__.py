@@ -1,0 +1,1 @@
+"""What healthy scans give, by which a scan is judged."""

@@ -1,0 +1,306 @@
+"""``lsr train`` and ``lsr calibrate``. Nothing here imports torch before there is work to do."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Cancelled, ConfigError, LSRError
+
+if TYPE_CHECKING:
+    from ..training.pipeline import Workshop
+
+NETWORKS = ("vqvae", "prior", "brain", "baseline")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+#: The checkpoint of each.
+_CHECKPOINTS = {"vqvae": "vqvae.pt", "prior": "prior.pt", "brain": "unet.pt", "baseline": "vae.pt"}
+_CANCELLED = 130
+
+
+def add_train(train: argparse.ArgumentParser) -> None:
+    """Arguments of ``lsr train``."""
+    train.description = (
+        "Trains a network on healthy scans, as CONFIG says, and writes the model. A training that "
+        "was stopped goes on where it was. prior trains the VQ-VAE first, if that is not done."
+    )
+    add = train.add_argument
+    add("network", choices=NETWORKS, metavar="|".join(NETWORKS))
+    add("config", type=Path, metavar="CONFIG.toml", help="settings; see TRAINING.md")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="SECTION.KEY=VALUE",
+        help="a setting instead of the one in CONFIG; may be given several times",
+    )
+    add("--resume", action="store_true", help="only go on with a training that was begun")
+    add("--work", type=Path, metavar="DIR", help="checkpoints and slices; default: CONFIG's name")
+    add("--minutes", type=_minutes, default=math.inf, metavar="M", help="stop after so long")
+    add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
+    add("--no-tensorboard", action="store_true", help="write no TensorBoard logs")
+    train.set_defaults(command=_train)
+
+
+def add_calibrate(calibrate: argparse.ArgumentParser) -> None:
+    """Arguments of ``lsr calibrate``."""
+    calibrate.description = (
+        "Writes into MODEL what healthy scans give that it was not trained on: thresholds, "
+        "percentiles and what is usual at each place. At least 5 scans, better 20 or more. With "
+        "--name, MODEL stays as it is, and a copy of it is adapted to the scans of one scanner, "
+        "without training: its default mode takes half a minute a scan."
+    )
+    add = calibrate.add_argument
+    add("model", metavar="MODEL", help="name or folder of a model")
+    add(
+        "source",
+        nargs="*",
+        type=Path,
+        metavar="SOURCE",
+        help="tables or folders of healthy scans; of those with sets, the set calibrate. "
+        "Default: the subjects.tsv that lsr train left beside the model",
+    )
+    add("--name", metavar="NEW", help="write a model NEW that is adapted to the scans")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder that gets the model NEW; default: the current one",
+    )
+    add("--methods", nargs="+", metavar="METHOD", help="default: all that the model can do")
+    add("--modes", nargs="+", metavar="MODE", help="of the method lsr; default: all")
+    add("--restorations", type=_count, default=15, metavar="N", help="default: %(default)s")
+    add("--seed", type=int, default=0, metavar="N", help="of the restorations, default: 0")
+    add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
+    calibrate.set_defaults(command=_calibrate)
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0.0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from ..training.config import read_config
+
+    config = read_config(options.config, options.changes)
+    work = options.work or options.config.with_suffix("")
+    if work == options.config:
+        raise ConfigError(f"{work}: has no ending; name the settings .toml, or give --work")
+    checkpoint = work / _CHECKPOINTS[options.network]
+    if options.resume and not any((work / name).is_file() for name in _begun(options.network)):
+        raise ConfigError(f"{checkpoint}: is not there to resume; leave out --resume to begin")
+    device = _device(options.device)
+    with _term_as_interrupt(), _several_processes():
+        from ..networks import distributed
+        from ..training.engine.work_lock import work_lock
+        from ..training.pipeline import Workshop
+
+        shop = Workshop(
+            config,
+            work,
+            device,
+            options.minutes,
+            _say,
+            progress=sys.stderr.isatty(),
+            tensorboard=not options.no_tensorboard and _is_installed("tensorboard"),
+        )
+        try:
+            with work_lock(work) if distributed.rank() == 0 else contextlib.nullcontext():
+                shop.begin()
+                _TRAIN[options.network](shop, distributed.rank() == 0)
+        except Cancelled as stopped:
+            if distributed.rank() == 0:
+                print(f"lsr: {stopped}", file=sys.stderr, flush=True)
+            # Out of time as it was told: not cancelled.
+            return 0 if str(stopped).startswith("the time is over") else _CANCELLED
+        except (LSRError, RuntimeError):
+            if distributed.rank() > 0 and _is_ended_by_first():
+                raise SystemExit(_CANCELLED) from None
+            raise
+    return 0
+
+
+def _is_ended_by_first() -> bool:
+    """Whether the first process failed as well: it says why, and torchrun ends the others."""
+    try:
+        time.sleep(3.0)
+    except KeyboardInterrupt:  # SIGTERM
+        return True
+    return False
+
+
+def _begun(network: str) -> tuple[str, ...]:
+    """Files that tell that a training was begun: the prior's begins with the VQ-VAE's."""
+    own = _CHECKPOINTS[network]
+    return (own, _CHECKPOINTS["vqvae"]) if network == "prior" else (own,)
+
+
+def _train_vqvae(shop: Workshop, writes: bool) -> None:
+    shop.vqvae()
+    if writes:
+        _say(f"the VQ-VAE is trained: {shop.folder / 'vqvae.pt'}; now train the prior")
+
+
+def _train_prior(shop: Workshop, writes: bool) -> None:
+    from ..training.export import ship_model
+
+    vqvae = shop.vqvae()
+    prior = shop.prior(vqvae)
+    masked = shop.masked(vqvae)
+    if writes:
+        folder = ship_model(shop, vqvae, prior, masked).folder
+        _say(f"the model is trained: {folder}; now: lsr calibrate {folder}")
+
+
+def _train_baseline(shop: Workshop, writes: bool) -> None:
+    from ..training.export import ship_baseline
+
+    vae = shop.baseline()
+    if writes:
+        folder = ship_baseline(shop, vae).folder
+        _say(f"the baseline is trained: {folder}; now: lsr calibrate {folder}")
+
+
+def _train_brain(shop: Workshop, writes: bool) -> None:
+    from ..training.export import ship_brain
+
+    network = shop.brain()
+    if writes:
+        bundle = ship_brain(shop, network)
+        figures = bundle.config["metrics"]
+        _say(
+            f"brain extraction is trained: {bundle.folder}; Dice on {figures['scans']} scans of "
+            f"the set tune: median {figures['dice_median']:.3f}, lowest {figures['dice_min']:.3f}"
+        )
+
+
+_TRAIN: dict[str, Callable[[Any, bool], None]] = {
+    "vqvae": _train_vqvae,
+    "prior": _train_prior,
+    "baseline": _train_baseline,
+    "brain": _train_brain,
+}
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _device(wanted: str) -> str:
+    """The torch device of this process."""
+    # Of cuBLAS: the same sums in the same order each time. It is read when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    from ..runtime.device import choose_device
+
+    device, warnings = choose_device(wanted)
+    local = os.environ.get("LOCAL_RANK", "0")
+    for warning in warnings if local == "0" else ():
+        print(f"lsr: {warning}", file=sys.stderr)
+    if device == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.cuda.set_device(int(local))
+        return f"cuda:{local}"
+    return device
+
+
+@contextlib.contextmanager
+def _term_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end what is no training, such as preparing scans, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _several_processes() -> Iterator[None]:
+    """Join the processes that torchrun started, and leave them."""
+    import datetime
+
+    import torch
+    import torch.distributed as dist
+
+    joins = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if joins:
+        # Before they join: its functions take the group of that moment as a default, which would
+        # outlive its end, and gloo's threads with it: they can abort a finished training at exit.
+        import torch.distributed.nn
+
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        # One process prepares the scans while the others wait.
+        dist.init_process_group(backend, timeout=datetime.timedelta(hours=12))
+    yield
+    # Not after an error: it may wait for the others, who wait for this one to say what is wrong.
+    if joins:
+        dist.destroy_process_group()
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from ..bundle.bundle import bundle_folders, find_bundle, read_bundle
+    from ..training.calibrate_bundle import calibrate_bundle
+    from ..training.job import check_name
+    from ..training.pipeline import SUBJECTS
+
+    folder = find_bundle(options.model)
+    sources = options.source
+    if not sources:
+        sources = [folder.parent / SUBJECTS]
+        if not sources[0].is_file():
+            raise ConfigError(f"{folder}: has no {SUBJECTS} beside it; give a SOURCE of scans")
+    adapted, methods, modes = None, options.methods, options.modes
+    if options.name is not None:
+        check_name(options.name)
+        if any(options.name == own.name for own in bundle_folders()):
+            raise ConfigError(f"there is a model {options.name} already; choose another name")
+        adapted = (options.output or Path.cwd()) / options.name
+        if methods is None and modes is None and read_bundle(folder).kind == "anomaly":
+            methods, modes = ["lsr"], ["default"]
+    elif options.output is not None:
+        raise ConfigError("--output is of a model of another name; give --name")
+    bundle = calibrate_bundle(
+        folder,
+        *sources,
+        adapted=adapted,
+        methods=methods,
+        modes=modes,
+        restorations=options.restorations,
+        seed=options.seed,
+        device=options.device,
+        report=_say,
+    )
+    scans = len(bundle.calibration["scans"])
+    _say(f"calibrated on {scans} scans: {bundle.folder}")
+    return 0

@@ -1,0 +1,1 @@
+"""Lists of scans that people keep, and how scans are shared out between uses."""

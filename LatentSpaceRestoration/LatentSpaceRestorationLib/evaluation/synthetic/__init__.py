@@ -1,0 +1,1 @@
+"""Synthetic anomalies and artefacts, and where they are put."""

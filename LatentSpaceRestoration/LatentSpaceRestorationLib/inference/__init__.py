@@ -1,0 +1,1 @@
+"""The networks of a model, as methods ask them."""

@@ -1,0 +1,386 @@
+"""The networks at work on a prepared scan: codes, likelihoods, restorations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..bundle.bundle import Bundle
+from ..calibration.code_values import CodeValues, by_cell
+from ..errors import Cancelled
+from ..networks.layers import channels_last
+from ..networks.masked import MASKED, MaskedPrior
+from ..networks.pixelsnail import PixelSNAIL
+from ..networks.vqvae import VQVAE, folded
+from ..preprocessing.slices import Prepared
+from ..runtime.placement import Placement
+from ..runtime.threads import in_pieces
+from ..sampling.masked import Holes, OutsideView, look_into, outside_view
+from ..sampling.restore import nll as code_nll
+from ..sampling.restore import restore
+from .averages import Averages
+
+#: How much goes through the networks at a time: slices through encoder, decoder and prior, and
+#: code grids ("sequences") through the sampler. On a CPU the fastest that was measured, or as good
+#: as that and small enough for many cores to have a piece each.
+SIZES = {"slices": 8, "likelihoods": 8, "sequences": 256, "brain": 1}
+#: The same elsewhere, where large pieces are fast: about 2 GB with the published prior.
+SIZES_OFF_CPU = {"slices": 64, "likelihoods": 64, "sequences": 1024, "brain": 1}
+
+Step = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the networks read in a scan, before any restoration.
+
+    Attributes:
+        codes: (N, h, w) int64.
+        nll: (N, h, w) float32, nats, of each code given those before it.
+        brain: (N, h, w) bool, codes whose cell has brain in it.
+    """
+
+    codes: np.ndarray
+    nll: np.ndarray
+    brain: np.ndarray
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a masked prior expects of a scan.
+
+    Attributes:
+        reading: the codes, with the NLL of each given those outside its tile.
+        image: (N, rows, columns) float32, decoded from the expected latents.
+        variance: (N, h, w) float32, of a cell's mean intensity about what is expected.
+        residual: (N, rows, columns) float32, absolute difference of the scan and what is decoded
+            from its codes as they are.
+        usual_residual: (N, h, w) float32, its mean in a cell of the codes that are expected.
+        entropy, nll_variance: (N, h, w) float32, mean and variance in nats of the NLL that codes
+            have which the prior itself draws.
+    """
+
+    reading: Reading
+    image: np.ndarray
+    variance: np.ndarray
+    residual: np.ndarray
+    usual_residual: np.ndarray
+    entropy: np.ndarray
+    nll_variance: np.ndarray
+
+    def mean_with_mirrored(self, other: Expected) -> Expected:
+        """The mean with that of the scan's mirror image; the codes are those of the scan."""
+
+        def mean(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+            return (mine + theirs[:, :, ::-1]) / np.float32(2.0)
+
+        maps = {
+            one.name: mean(getattr(self, one.name), getattr(other, one.name))
+            for one in fields(self)
+            if one.name != "reading"
+        }
+        nll = mean(self.reading.nll, other.reading.nll)
+        return Expected(replace(self.reading, nll=nll), **maps)
+
+
+class Networks:
+    """VQ-VAE and priors of a bundle, in evaluation mode.
+
+    Attributes:
+        masked: the masked prior; None in a model without one.
+        placement: the device, and how much goes through at a time; both change when memory runs
+            out, and the results do not.
+    """
+
+    def __init__(
+        self,
+        vqvae: VQVAE,
+        prior: PixelSNAIL,
+        device: str = "cpu",
+        masked: MaskedPrior | None = None,
+    ) -> None:
+        self.vqvae = folded(vqvae).to(device)
+        self.prior = prior.to(device).eval()
+        self.masked = masked if masked is None else channels_last(masked.to(device).eval())
+        self.placement = Placement(device, SIZES if device == "cpu" else SIZES_OFF_CPU)
+
+    @classmethod
+    def load(cls, bundle: Bundle, device: str = "cpu") -> Networks:
+        """Read the weights of a bundle.
+
+        Raises:
+            BundleError: a file is damaged or does not fit the settings.
+        """
+        try:
+            vqvae = VQVAE(**bundle.config["vqvae"])
+            vqvae.load_state_dict(
+                {k: v.float() for k, v in bundle.tensors("vqvae.safetensors").items()}
+            )
+            kind = dict(bundle.config["prior"])
+            kind.pop("kind", None)
+            tensors = {k: v.float() for k, v in bundle.tensors("prior.safetensors").items()}
+            prior = PixelSNAIL.from_tensors(tensors, **kind)
+            masked = _masked_prior(bundle)
+        except (RuntimeError, TypeError, ValueError, KeyError) as error:
+            raise bundle.misfit(error) from error
+        return cls(vqvae, prior, device, masked)
+
+    def read(self, prepared: Prepared, step: Step | None = None) -> Reading:
+        """Encode every slice, in one pass, and score its codes, in another.
+
+        Args:
+            prepared: the scan in model space.
+            step: called with the fraction done.
+        """
+        position = _tensor(prepared.position)
+        codes = self._encode(prepared, step)
+
+        def likelihood(size: int, device: str) -> Tensor:
+            return code_nll(
+                self.prior.to(device), codes.to(device), position.to(device), chunk=size
+            ).cpu()
+
+        nll = self.placement.run("likelihoods", likelihood)
+        return Reading(codes.numpy(), nll.numpy(), _with_brain(prepared, codes))
+
+    def expect(
+        self, prepared: Prepared, tile: int, values: CodeValues, step: Step | None = None
+    ) -> Expected:
+        """What each tile of codes should be, from what is around it.
+
+        The mean over the scan and its mirror image: networks see blocks of voxels from one corner
+        on, and left and right must not matter.
+
+        Args:
+            prepared: the scan in model space.
+            tile: side of a tile in codes.
+            values: what the codes stand for.
+            step: called with the fraction done.
+        """
+
+        def half(first: float) -> Step | None:
+            return None if step is None else lambda share: step(first + 0.5 * share)
+
+        found = self._expect(prepared, tile, values, half(0.0))
+        return found.mean_with_mirrored(self._expect(prepared.mirrored(), tile, values, half(0.5)))
+
+    def _expect(
+        self, prepared: Prepared, tile: int, values: CodeValues, step: Step | None
+    ) -> Expected:
+        codes = self._encode(prepared, lambda share: step(0.4 * share) if step else None)
+        position = _tensor(prepared.position)
+        masked = self.masked
+        assert masked is not None
+
+        def look(size: int, device: str) -> OutsideView:
+            keys = self.vqvae.to(device).codebook.keys
+            moments = torch.from_numpy(values.moments()).to(device)
+            return outside_view(
+                masked.to(device),
+                codes.to(device),
+                position.to(device),
+                torch.cat([keys, moments], dim=1),
+                size=tile,
+                chunk=size,
+                step=lambda share: step(0.2 + 0.6 * share) if step else None,
+            ).cpu()
+
+        view = self.placement.run("likelihoods", look)
+        latents = view.expected[:, :-3]
+        intensity, square, usual_residual = view.expected[:, -3:].unbind(1)
+
+        def decode(size: int, device: str) -> np.ndarray:
+            decoder = self.vqvae.to(device)
+
+            def some(part: slice) -> Tensor:
+                where = latents[part].to(device), position[part].to(device)
+                return decoder.decode_latents(*where).cpu()
+
+            images = in_pieces(some, len(latents), size, device)
+            return np.asarray(torch.cat(images)[:, 0].float().numpy())
+
+        image = self.placement.run("slices", decode)
+        reading = Reading(codes.numpy(), view.nll.numpy(), _with_brain(prepared, codes))
+        return Expected(
+            reading,
+            image,
+            variance=(square - intensity**2).clamp(min=0.0).numpy(),
+            residual=np.abs(prepared.slices - self.reconstruct(prepared, reading)),
+            usual_residual=usual_residual.numpy(),
+            entropy=view.entropy.numpy(),
+            nll_variance=view.nll_variance.numpy(),
+        )
+
+    def _encode(self, prepared: Prepared, step: Step | None) -> Tensor:
+        slices = torch.from_numpy(prepared.slices)[:, None]
+        position = _tensor(prepared.position)
+
+        def encode(size: int, device: str) -> Tensor:
+            encoder = self.vqvae.to(device)
+
+            def some(part: slice) -> Tensor:
+                return encoder.encode(slices[part].to(device), position[part].to(device)).cpu()
+
+            report = None if step is None else lambda share: step(0.5 * share)
+            return torch.cat(in_pieces(some, len(slices), size, device, report))
+
+        return self.placement.run("slices", encode)
+
+    def resample(
+        self,
+        prepared: Prepared,
+        reading: Reading,
+        *,
+        threshold: float,
+        numbers: range,
+        seed: int,
+        step: Step | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+        sampler: str = "cached",
+    ) -> np.ndarray:
+        """Replace unlikely codes of the brain.
+
+        Args:
+            prepared: the scan in model space.
+            reading: its codes.
+            threshold: nats; codes whose NLL exceeds it are resampled, in the brain only.
+            numbers: of the restorations that are made.
+            seed: of the draws.
+            step: called with the fraction done.
+            is_cancelled: asked between rows.
+            sampler: see :func:`restore.restore`.
+
+        Returns:
+            (N, s, h, w) int64.
+        """
+        limits = np.where(reading.brain, threshold, np.inf).astype(np.float32)
+
+        def sample(size: int, device: str) -> Tensor:
+            return restore(
+                self.prior.to(device),
+                torch.from_numpy(reading.codes).to(device),
+                _tensor(prepared.position),
+                thresholds=limits,
+                restorations=len(numbers),
+                first_restoration=numbers.start,
+                seed=seed,
+                known_nll=torch.from_numpy(reading.nll),
+                sampler=sampler,
+                chunk=size,
+                progress=step,
+                is_cancelled=is_cancelled,
+            ).cpu()
+
+        return np.asarray(self.placement.run("sequences", sample).numpy())
+
+    def look_into(
+        self, prepared: Prepared, reading: Reading, holes: np.ndarray, step: Step | None = None
+    ) -> Holes:
+        """What the masked prior expects in holes, from the codes outside them.
+
+        Args:
+            prepared: the scan in model space.
+            reading: its codes.
+            holes: (N, h, w) bool.
+            step: called with the fraction done.
+        """
+        masked = self.masked
+        assert masked is not None
+
+        def look(size: int, device: str) -> Holes:
+            return look_into(
+                masked.to(device),
+                torch.from_numpy(reading.codes).to(device),
+                _tensor(prepared.position).to(device),
+                torch.from_numpy(holes).to(device),
+                chunk=size,
+                step=step,
+            )
+
+        return self.placement.run("likelihoods", look)
+
+    def reconstruct(
+        self, prepared: Prepared, reading: Reading, step: Step | None = None
+    ) -> np.ndarray:
+        """The scan from its own codes, (N, rows, columns) float32.
+
+        Args:
+            prepared: the scan in model space.
+            reading: its codes.
+            step: called with the fraction done.
+        """
+        averages = Averages(prepared.slices)
+        self.decode(prepared, reading, reading.codes[:, None], averages, step)
+        return averages.mean.astype(np.float32)
+
+    def decode(
+        self,
+        prepared: Prepared,
+        reading: Reading,
+        grids: np.ndarray,
+        averages: Averages,
+        step: Step | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        """Decode restored code grids, each distinct one of a slice once, into running averages.
+
+        Args:
+            prepared: the scan in model space.
+            reading: its codes.
+            grids: (N, s, h, w) int64 from :meth:`resample`.
+            averages: what the images are added to.
+            step: called with the fraction done.
+            is_cancelled: asked between pieces.
+        """
+        distinct = [
+            (i, grid, int(times))
+            for i, of_slice in enumerate(grids)
+            for grid, times in zip(*np.unique(of_slice, axis=0, return_counts=True), strict=True)
+        ]
+        position = _tensor(prepared.position)
+
+        def report(share: float) -> None:
+            if is_cancelled is not None and is_cancelled():
+                raise Cancelled("cancelled")
+            if step is not None:
+                step(share)
+
+        def images(size: int, device: str) -> list[np.ndarray]:
+            decoder = self.vqvae.to(device)
+
+            def some(part: slice) -> np.ndarray:
+                which = distinct[part]
+                codes = torch.from_numpy(np.stack([grid for _, grid, _ in which])).to(device)
+                places = position[[i for i, _, _ in which]].to(device)
+                return np.asarray(decoder.decode(codes, places)[:, 0].float().cpu().numpy())
+
+            return in_pieces(some, len(distinct), size, device, report)
+
+        decoded = chain.from_iterable(self.placement.run("slices", images))
+        for (i, _, times), image in zip(distinct, decoded, strict=True):
+            averages.add(i, image, times)
+        changed = (grids != reading.codes[:, None]).mean(axis=1)
+        share = float(changed[reading.brain].mean()) if reading.brain.any() else 0.0
+        averages.close_group(grids.shape[1], share)
+
+
+def _with_brain(prepared: Prepared, codes: Tensor) -> np.ndarray:
+    """(N, h, w) bool, cells of the code grid that have brain in them."""
+    return by_cell(prepared.mask, tuple(codes.shape)) > 0
+
+
+def _masked_prior(bundle: Bundle) -> MaskedPrior | None:
+    if "masked" not in bundle.config:
+        return None
+    prior = MaskedPrior(**bundle.config["masked"])
+    prior.load_state_dict({k: v.float() for k, v in bundle.tensors(MASKED).items()})
+    return prior
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))

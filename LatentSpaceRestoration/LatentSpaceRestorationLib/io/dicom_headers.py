@@ -1,0 +1,97 @@
+"""The headers of a DICOM series, for results that refer to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError, LSRError
+from .itk import series_files
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+#: What results in DICOM refer to, or lie by.
+_NEEDED = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"),
+    *("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("Rows", "Columns"),
+)
+#: What every header should have, if only without a value; series without names often lack it.
+_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
+    *("StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+
+
+def check_extra() -> None:
+    """Make sure that DICOM can be written.
+
+    Raises:
+        LSRError: naming what is missing.
+    """
+    try:
+        import highdicom  # noqa: F401
+        import SimpleITK  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise LSRError(
+            f"{error.name} is missing; install latent-space-restoration[dicom]"
+        ) from error
+
+
+def read_headers(folder: Path, series: str = "") -> list[Dataset]:
+    """The headers of the series that :func:`io.read_volume` reads, in the order of its slices.
+
+    Raises:
+        InputError: naming the folder, if it is none, or a header lacks what results refer to.
+    """
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: results in DICOM need a DICOM series; give its folder, or leave out --dicom"
+        )
+    try:
+        headers: list[Dataset] = [
+            dcmread(file, stop_before_pixels=True) for file in series_files(folder, series)
+        ]
+    except (OSError, InvalidDicomError) as error:
+        raise InputError(
+            f"{folder}: a header of the series cannot be read; copy or export it again"
+        ) from error
+    for header in headers:
+        for keyword in _EMPTY:
+            if keyword not in header:
+                setattr(header, keyword, "")
+        for keyword in _NEEDED:
+            if header.get(keyword) in (None, ""):
+                raise InputError(
+                    f"{folder}: the series does not state its {keyword}, which results in DICOM "
+                    "refer to; leave out --dicom"
+                )
+    return headers
+
+
+def affine_of(headers: Sequence[Dataset]) -> np.ndarray:
+    """Where the series says that its voxels lie.
+
+    Args:
+        headers: of its slices, in order; at least two.
+
+    Returns:
+        (4, 4) index (column, row, slice) -> RAS in mm.
+    """
+    first, last = (np.array(h.ImagePositionPatient, float) for h in (headers[0], headers[-1]))
+    across, down = np.array(headers[0].ImageOrientationPatient, float).reshape(2, 3)
+    between_rows, between_columns = (float(mm) for mm in headers[0].PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0] = across * between_columns
+    affine[:3, 1] = down * between_rows
+    affine[:3, 2] = (last - first) / (len(headers) - 1)
+    affine[:3, 3] = first
+    # DICOM's axes are the patient's left, back and head; ours right, front and head.
+    return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)

@@ -1,0 +1,293 @@
+"""Scans on disk: reading with checks, writing all or nothing.
+
+nibabel gives the formats: NIfTI-1 and -2, Analyze, MGH/MGZ and the few others that it reads. NRRD,
+MetaImage and DICOM series come through SimpleITK, where it is installed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.nifti1 import Nifti1Header, Nifti1Pair
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import SpatialImage
+
+from ..errors import InputError, OutputError
+from ..volume import Volume, check
+from .itk import ENDINGS as ITK_ENDINGS
+from .itk import is_dicom, is_itk, read_itk
+
+#: Endings that are taken off a file's name to get the scan's name, longest first.
+ENDINGS = (
+    *(".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
+    *ITK_ENDINGS,
+)
+
+#: No scan has more; 4 GB of float32.
+MOST_VOXELS = 10**9
+
+#: Header fields that place a NIfTI image in the world.
+_GEOMETRY_FIELDS = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+)
+
+
+def scan_name(path: str | Path) -> str:
+    """A scan's name: the file's, less its ending (``scan.nii.gz`` -> ``scan``)."""
+    name = Path(path).name
+    if name in ("", ".."):
+        name = Path(path).resolve().name
+    for ending in ENDINGS:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    # A folder of a series is often named by its UID, of which the last number is no ending.
+    return name if Path(name).suffix[1:].isdigit() else Path(name).stem
+
+
+def read_volume(path: str | Path, *, series: str = "") -> Volume:
+    """Read a three-dimensional scan.
+
+    Args:
+        path: image file, or folder of a DICOM series (the longest, if there are several). Further
+            axes of length one are dropped.
+        series: UID of one of the folder's series instead of the longest.
+
+    Returns:
+        (I, J, K) float32 voxels, slope and intercept applied, with the IJK -> RAS affine.
+
+    Raises:
+        InputError: naming the file, if it is missing, not an image, damaged, not a volume of real
+            numbers (four-dimensional, RGB, complex, a single slice), empty, constant, has NaN or
+            infinite voxels, or an affine that cannot be inverted.
+    """
+    volume = _read(path, series)
+    try:
+        check(volume)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return volume
+
+
+def read_mask(path: str | Path, scan: Volume) -> np.ndarray:
+    """Read a mask that lies on a scan's own grid.
+
+    Args:
+        path: image file; voxels above 0.5 are in the mask.
+        scan: the volume that the mask belongs to.
+
+    Returns:
+        (I, J, K) bool, the scan's shape.
+
+    Raises:
+        InputError: naming the mask, as ``read_volume`` does, and if its shape or affine is not the
+            scan's, or nothing is in it.
+    """
+    inside = _read_on_grid(path, scan) > 0.5
+    if not inside.any():
+        raise InputError(f"{path}: the mask is empty; give one that marks the brain with ones")
+    return inside
+
+
+def read_labels(path: str | Path, scan: Volume, most: int) -> np.ndarray:
+    """Read a map of labels that lies on a scan's own grid.
+
+    Args:
+        path: image file of whole numbers.
+        scan: the volume that it belongs to.
+        most: the largest label.
+
+    Returns:
+        (I, J, K) uint8, the scan's shape.
+
+    Raises:
+        InputError: as of :func:`read_mask`, and if there are other values than 0 to ``most``.
+    """
+    array = _read_on_grid(path, scan)
+    if array.min() < 0 or array.max() > most or not np.array_equal(array, np.round(array)):
+        raise InputError(f"{path}: is no map of labels from 0 to {most}; give one")
+    return array.astype(np.uint8)
+
+
+def _read_on_grid(path: str | Path, scan: Volume) -> np.ndarray:
+    mask = _read(path)
+    if mask.shape != scan.shape:
+        raise InputError(
+            f"{path}: the mask has {_by(mask.shape)} voxels and the scan {_by(scan.shape)}; "
+            "give a mask on the scan's own grid"
+        )
+    # The corners of the grid decide, since that is where a difference is largest.
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in scan.shape])).reshape(3, -1)
+    shift = (mask.affine - scan.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
+    distance = float(np.linalg.norm(shift, axis=0).max())
+    if not distance <= 0.1 * scan.spacing.min():  # not a number is no place either
+        raise InputError(
+            f"{path}: the mask lies elsewhere than the scan (corners are up to {distance:.1f} mm "
+            "apart); give a mask on the scan's own grid"
+        )
+    return mask.array
+
+
+def read_geometry(path: str | Path) -> Nifti1Pair | None:
+    """How a file says where its voxels lie, for :func:`write_volume`; None if it is not NIfTI.
+
+    The voxels are not read. What is done to the file afterwards does not change the answer.
+
+    Raises:
+        InputError: naming the file, if it is missing or not an image.
+    """
+    if is_itk(Path(path)):
+        return None
+    image = _open(path)
+    return image if isinstance(image, Nifti1Pair) else None
+
+
+def write_volume(path: str | Path, volume: Volume, *, like: Nifti1Pair | None = None) -> None:
+    """Write a volume as NIfTI, all or nothing: beside its place first, then renamed.
+
+    Args:
+        path: a ``.nii`` or ``.nii.gz`` file; replaced if it exists.
+        volume: float voxels are written as float32, bool and uint8 ones as uint8.
+        like: the geometry of the file that the volume was computed from. It (sform, qform, codes,
+            units, trailing axes of length one) is taken over bit by bit, so that the result has
+            exactly its shape and affine; nothing else of its header is, since that may tell whose
+            scan it is.
+
+    Raises:
+        OutputError: naming the file, if it cannot be written.
+        ValueError: for voxels of another type, or a ``like`` of another shape.
+    """
+    image = _to_image(volume, like)
+    with written_whole(Path(path), "choose a folder that can be written and has room") as beside:
+        image.to_filename(beside)
+
+
+@contextmanager
+def written_whole(target: Path, remedy: str) -> Iterator[Path]:
+    """A file to write, which takes the target's place once it is whole; else nothing is left of it.
+
+    Args:
+        target: replaced if it exists; its folder must be there.
+        remedy: what to do if it cannot be written, to end the message with.
+
+    Yields:
+        a path of the same name in a folder beside the target.
+
+    Raises:
+        OutputError: it cannot be written; what was there is left.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=".lsr-", dir=target.parent) as folder:
+            beside = Path(folder) / target.name
+            yield beside
+            os.replace(beside, target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({reason(error)}); {remedy}") from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception of the system says, in one line and without the path."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = text.strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _read(path: str | Path, series: str = "") -> Volume:
+    if is_itk(Path(path)) and (os.path.isfile(path) or os.path.isdir(path)):
+        return read_itk(Path(path), scan_name(path), series)
+    image = _open(path)
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) > 3:
+        raise InputError(
+            f"{path}: the image has {len(shape)} axes ({_by(shape)}); give one 3-D volume, "
+            "for example the first or the mean of the series"
+        )
+    if math.prod(shape) > MOST_VOXELS:
+        raise InputError(f"{path}: {_by(shape)} voxels are more than can be worked on; resample it")
+    kind = image.get_data_dtype()
+    if kind.fields is not None or kind.kind not in "biuf":
+        what = "complex numbers" if kind.kind == "c" else "colours, not intensities"
+        raise InputError(f"{path}: the voxels are {what}; give a scan with one real value a voxel")
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: {_by(shape)} voxels do not fit into memory; resample it"
+        ) from error
+    except Exception as error:  # of gzip, of memory maps, of scaling, ...
+        raise InputError(
+            f"{path}: the image is damaged or cut short ({reason(error)}); copy or export it again"
+        ) from error
+    affine = np.array(image.affine, dtype=np.float64)
+    return Volume(np.ascontiguousarray(array), affine, scan_name(path))
+
+
+def _open(path: str | Path) -> SpatialImage:
+    file = Path(path)
+    try:
+        exists = file.exists()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)}); check the path") from error
+    if not exists:
+        raise InputError(f"{path}: there is no such file; check the path")
+    if not file.is_file():  # a pipe would be waited for, a device read without end
+        raise InputError(f"{path}: is not a file; give an image file")
+    try:
+        image = nibabel.load(file)
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read; check the file's permissions") from error
+    except Exception as error:  # each of nibabel's readers has its own ways to fail
+        wanted = "the folder of its series" if is_dicom(file) else "a NIfTI file (.nii or .nii.gz)"
+        raise InputError(f"{path}: is not an image that can be read; give {wanted}") from error
+    if not isinstance(image, SpatialImage):
+        raise InputError(f"{path}: holds no voxels; give a NIfTI file (.nii or .nii.gz)")
+    if image.affine is None:
+        raise InputError(f"{path}: does not say where its voxels lie; give a file with an affine")
+    return image
+
+
+def _to_image(volume: Volume, source: Nifti1Pair | None) -> nibabel.Nifti1Image:
+    array = volume.array
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)
+    elif array.dtype in (np.dtype(bool), np.dtype(np.uint8)):
+        array = array.astype(np.uint8, copy=False)
+    else:
+        raise ValueError(f"voxels must be floats, bool or uint8, not {array.dtype}")
+    if source is None:
+        return _placed(array, volume.affine)
+    if array.size != np.prod(source.shape) or array.shape != source.shape[:3]:
+        raise ValueError(f"shape {array.shape} is not that of the scan, {source.shape}")
+    array = array.reshape(source.shape)
+    two = isinstance(source.header, Nifti2Header)
+    header = Nifti2Header() if two else Nifti1Header()
+    header.set_data_shape(array.shape)
+    for field in _GEOMETRY_FIELDS:
+        header[field] = source.header[field]
+    header.set_data_dtype(array.dtype)
+    return (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(array, source.affine, header)
+
+
+def _placed(array: np.ndarray, affine: np.ndarray) -> nibabel.Nifti1Image:
+    image = nibabel.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code="scanner")
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    # A qform has no shear: where the axes are not at right angles the sform stands alone.
+    if np.allclose(axes.T @ axes, np.eye(3), atol=1e-5):
+        image.set_qform(affine, code="scanner")
+    return image
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)

@@ -1,0 +1,151 @@
+"""What a method is given, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ..calibration.code_values import CodeValues
+from ..preprocessing.slices import Prepared
+from ..runtime.progress import Course
+from ..scoring.anomaly_map import SMOOTHING_MM, MapRule, masked_smooth
+
+if TYPE_CHECKING:
+    from ..inference.latent_model import Expected, Networks, Reading
+    from ..inference.vae_model import VAENetworks
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a method knows of a scan, after some or all of its work.
+
+    All arrays are in model space, (N, rows, columns) float32.
+
+    Attributes:
+        maps: what the anomaly map is made of by the method's rule, 0 outside the brain.
+        mean: the scan as it would be if it were healthy; the scan itself where a method restores
+            nothing.
+        sd: spread of the restorations.
+        restorations: how many ``mean`` is over; 0 where a method restores nothing.
+        wanted: how many it will be over in the end.
+        is_last: whether nothing further comes.
+        slice_scores: (N,), where a method scores slices, and by their sum the scan, by other means
+            than the map.
+        unlikely: share of the brain's codes that are unlikely, and the same of healthy scans, of
+            methods that know it.
+    """
+
+    maps: Mapping[str, np.ndarray]
+    mean: np.ndarray
+    sd: np.ndarray
+    restorations: int
+    wanted: int
+    is_last: bool = True
+    slice_scores: np.ndarray | None = None
+    unlikely: tuple[float, float] | None = None
+
+    @classmethod
+    def of_one(
+        cls, maps: Mapping[str, np.ndarray], image: np.ndarray, restorations: int = 1
+    ) -> Evidence:
+        """Of a method that gives one image, which has no spread, and gives it at once."""
+        return cls(maps, image, np.zeros_like(image), restorations, restorations)
+
+
+@dataclass
+class Known:
+    """What networks have read in a scan, kept for the next method that asks for it.
+
+    Attributes:
+        reading: codes and likelihoods, once they are known.
+        expected: what a masked prior expects, by the side of the tiles.
+    """
+
+    reading: Reading | None = None
+    expected: dict[int, Expected] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A prepared scan, and what there is to examine it with.
+
+    Attributes:
+        prepared: the scan in model space.
+        spacing_mm: of the model's grid.
+        networks: of an ``anomaly`` model; None of another.
+        vae: of a ``vae`` model; None of another.
+        restorations: how many are wanted, of methods that draw.
+        seed: of the draws.
+        course: takes progress and times, and says when to stop.
+        known: what the networks have read in it so far.
+    """
+
+    prepared: Prepared
+    spacing_mm: float
+    networks: Networks | None = None
+    vae: VAENetworks | None = None
+    restorations: int = 15
+    seed: int = 0
+    course: Course = field(default_factory=Course)
+    known: Known = field(default_factory=Known)
+
+    def read(self) -> tuple[Networks, Reading]:
+        """VQ-VAE and prior, and what they read in the scan."""
+        networks = self.with_networks()
+        if self.known.reading is None:
+            with self.course.step("encode", "Reading the slices", 0.2) as report:
+                self.known.reading = networks.read(self.prepared, report)
+        return networks, self.known.reading
+
+    def smoothed(
+        self, maps: Mapping[str, np.ndarray], sigma_mm: float = SMOOTHING_MM
+    ) -> dict[str, np.ndarray]:
+        """Gaussian means of (N, rows, columns) maps over the brain, 0 outside it."""
+        with self.course.step("score", "Scoring", 0.95):
+            sigma = sigma_mm / self.spacing_mm
+            return {name: masked_smooth(m, self.prepared.mask, sigma) for name, m in maps.items()}
+
+    def expect(self, tile: int, values: CodeValues) -> tuple[Networks, Expected]:
+        """VQ-VAE and priors, and what the masked one expects.
+
+        Args:
+            tile: side of a tile in codes.
+            values: what the codes stand for, always the same of a model.
+        """
+        networks = self.with_networks()
+        if tile not in self.known.expected:
+            with self.course.step("encode", "Reading the slices", 0.35) as report:
+                self.known.expected[tile] = networks.expect(self.prepared, tile, values, report)
+        return networks, self.known.expected[tile]
+
+    def with_networks(self) -> Networks:
+        """VQ-VAE and priors."""
+        assert self.networks is not None
+        return self.networks
+
+    def with_vae(self) -> VAENetworks:
+        """The VAE."""
+        assert self.vae is not None
+        return self.vae
+
+
+class Method(Protocol):
+    """One way to find what is unusual.
+
+    Attributes:
+        rule: how the anomaly map and the sample score come from the maps.
+    """
+
+    @property
+    def rule(self) -> MapRule: ...
+
+    def evidence(self, case: Case) -> Iterator[Evidence]:
+        """What is known, once or several times, each time better; at least once.
+
+        Raises:
+            Cancelled: ``case.course`` said so.
+        """
+        ...

@@ -1,0 +1,369 @@
+"""From a native scan to the model's slices, and back.
+
+Training and inference use these same functions: one foreground rule, one intensity rule, one
+position formula (the published code had two of each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import InputError
+from ..volume import Volume, covered, resample, world_grid
+
+#: Intensities after normalisation are clipped to this, in robust standard deviations from the
+#: brain's median; what is outside the brain has the lower bound, the value of very dark fluid.
+CLIP = 3.0
+#: Depth in mm below the top of the brain that the slice position of -0.5 stands for.
+DEPTH_MM = 150.0
+#: A slice counts as the top of the brain when the brain covers at least this much of it, in mm^2.
+TOP_AREA_MM2 = 400.0
+#: Less brain than this, in ml, cannot be scored.
+MINIMUM_BRAIN_ML = 100.0
+#: Less than this share of a voxel says nothing of it.
+_LEAST_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The model's grid: axial slices of ``rows`` x ``columns`` at an isotropic spacing in mm.
+
+    Rows run from anterior to posterior, columns from the patient's right to left, slices from
+    inferior to superior.
+    """
+
+    rows: int = 104
+    columns: int = 80
+    spacing_mm: float = 2.0
+
+
+@dataclass(frozen=True)
+class Head:
+    """A scan on the patient's axes at the model's spacing, uncropped.
+
+    Attributes:
+        array: (slices, rows, columns) float32, native intensities; the scan's least one where
+            ``inside`` is False.
+        inside: (slices, rows, columns) bool, within the native field of view.
+        affine: (4, 4) (slice, row, column) -> RAS in mm.
+    """
+
+    array: np.ndarray
+    inside: np.ndarray
+    affine: np.ndarray
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan in model space, with the record that undoes the way there.
+
+    Attributes:
+        slices: (N, rows, columns) float32 in [-CLIP, CLIP], -CLIP outside the brain.
+        mask: (N, rows, columns) bool, brain.
+        position: (N,) float32 in [-0.5, 0.5], slice position relative to the top of the brain.
+        position_mm: (N,) RAS superior coordinate of the slice centres; of what lies oblique, of the
+            middle of each slice.
+        affine: (4, 4) (slice, row, column) -> RAS in mm.
+        centre, scale: native intensity = centre + scale * value.
+        native_shape, native_affine: the scan's own grid.
+        cropped: share of the brain that lies outside the model's field of view.
+        is_aligned: whether it lies as the model's atlas does; None where there is no atlas.
+        native_mask: (I, J, K) bool, brain on the scan's own grid, where that was given.
+        shading: (N, rows, columns) float32, what the scan's intensities were divided by, less
+            ``dark``; None where they were taken as they are.
+        dark: the intensity that was left as it is.
+    """
+
+    slices: np.ndarray
+    mask: np.ndarray
+    position: np.ndarray
+    position_mm: np.ndarray
+    affine: np.ndarray
+    centre: float
+    scale: float
+    native_shape: tuple[int, int, int]
+    native_affine: np.ndarray
+    cropped: float
+    is_aligned: bool | None = None
+    native_mask: np.ndarray | None = None
+    shading: np.ndarray | None = None
+    dark: float = 0.0
+
+    def to_intensity(self, values: np.ndarray) -> np.ndarray:
+        """(N, rows, columns) values as the scan's own intensities, float32, shaded as it is."""
+        plain = values * np.float32(self.scale) + np.float32(self.centre)
+        if self.shading is None:
+            return np.asarray(plain, np.float32)
+        return np.asarray(self.dark + (plain - self.dark) * self.shading, np.float32)
+
+    def to_spread(self, sd: np.ndarray) -> np.ndarray:
+        """(N, rows, columns) standard deviations of values as those of intensities."""
+        shading = np.float32(1.0) if self.shading is None else self.shading
+        return np.asarray(sd * np.float32(self.scale) * shading, np.float32)
+
+    def moved(self, transform: np.ndarray) -> Prepared:
+        """The same, where a scan lies that a rigid transform, (4, 4) in RAS mm, was applied to."""
+        affine = transform @ self.affine
+        middle = (np.array(self.slices.shape[1:]) - 1) / 2.0
+        first = float(affine[2, 1:3] @ middle + affine[2, 3])
+        return replace(
+            self,
+            affine=affine,
+            native_affine=transform @ self.native_affine,
+            position_mm=first + affine[2, 0] * np.arange(len(self.slices)),
+        )
+
+    def mirrored(self) -> Prepared:
+        """Slices and brain with left and right exchanged; the way back is not that of a scan."""
+        return replace(self, slices=_flipped(self.slices), mask=_flipped(self.mask))
+
+    def to_native(self, array: np.ndarray, *, order: int = 1, fill: float = 0.0) -> np.ndarray:
+        """Bring (N, rows, columns) values in model space to the scan's own grid.
+
+        Returns:
+            float32 array of the native shape; ``fill`` where the model saw nothing.
+        """
+        return resample(
+            Volume(array, self.affine),
+            self.native_shape,
+            self.native_affine,
+            order=order,
+            fill=fill,
+        )
+
+    def brain_to_native(self, *arrays: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Bring the brain, and values in it, to the scan's own grid.
+
+        What lies outside the brain does not count: each value is a mean over voxels of the brain,
+        and so is not damped at its border. A brain that was given on that grid comes back as it
+        was, as far as the model saw it.
+
+        Args:
+            arrays: each (N, rows, columns), values in model space.
+
+        Returns:
+            (I, J, K) bool, the brain; for each array (I, J, K) float32, 0 outside the brain.
+        """
+        box, affine = self._native_box()
+        shape = tuple(part.stop - part.start for part in box)
+
+        def in_box(array: np.ndarray) -> np.ndarray:
+            return resample(Volume(array, self.affine), shape, affine)
+
+        def whole(values: np.ndarray) -> np.ndarray:
+            result = np.zeros(self.native_shape, values.dtype)
+            result[box] = values
+            return result
+
+        share = in_box(self.mask.astype(np.float32))
+        if self.native_mask is None:
+            brain = share >= 0.5
+        else:
+            brain = self.native_mask[box] & (share >= _LEAST_SHARE)
+        weight = np.where(brain, 1.0 / np.maximum(share, _LEAST_SHARE), 0.0).astype(np.float32)
+        values = [whole(in_box(np.where(self.mask, a, 0.0)) * weight) for a in arrays]
+        return whole(brain), values
+
+    def _native_box(self) -> tuple[tuple[slice, ...], np.ndarray]:
+        """The part of the scan's grid that can have brain, and the affine of that part's grid.
+
+        The rest need not be resampled: most of a head, and of its time.
+        """
+        model = [np.flatnonzero(self.mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+        ends = np.array([(found[0] - 1.0, found[-1] + 1.0) for found in model])
+        corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1)
+        to_index = np.linalg.inv(self.native_affine) @ self.affine
+        places = to_index[:3, :3] @ corners + to_index[:3, 3:]
+        low = np.maximum(np.floor(places.min(axis=1)), 0).astype(int)
+        size = np.array(self.native_shape)
+        high = np.minimum(np.ceil(places.max(axis=1)) + 1, size).astype(int)
+        low = np.minimum(low, size - 1)
+        high = np.maximum(high, low + 1)
+        affine = self.native_affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ low
+        return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), affine
+
+
+def _flipped(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array[:, :, ::-1])
+
+
+def to_head(
+    volume: Volume, spacing_mm: float, *, through: Sequence[float] | None = None, order: int = 1
+) -> Head:
+    """Resample a scan onto the patient's axes at an isotropic spacing.
+
+    Args:
+        volume: (I, J, K) scan, any orientation, obliquity and spacing.
+        spacing_mm: the model's spacing.
+        through: RAS in mm of a point that the grid is to pass through; None takes the scan's own
+            voxels, so that a scan that lies on such a grid is not interpolated.
+        order: spline order.
+    """
+    shape, affine = world_grid(volume, spacing_mm, through)
+    # (left, back, head) -> (slice, row, column)
+    affine = affine[:, [2, 1, 0, 3]]
+    shape = (shape[2], shape[1], shape[0])
+    array = resample(volume, shape, affine, order=order, fill=float(np.min(volume.array)))
+    inside = np.broadcast_to(covered(volume, shape, affine), shape).copy()
+    return Head(array, inside, affine)
+
+
+def mask_to_head(mask: np.ndarray, volume: Volume, head: Head) -> np.ndarray:
+    """A native (I, J, K) mask on the head's grid, (slices, rows, columns) bool."""
+    source = Volume(np.asarray(mask, np.float32), volume.affine)
+    return resample(source, head.array.shape, head.affine) >= 0.5
+
+
+def normalise(array: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Intensities in robust standard deviations from the median of the brain.
+
+    Median and interquartile range, because a large lesion moves a mean and a standard deviation.
+
+    Args:
+        array: native intensities, any shape.
+        mask: bool of the same shape, the brain.
+
+    Returns:
+        float32 of the same shape, clipped to +-CLIP and -CLIP outside the mask; the median; and
+        the scale (interquartile range / 1.349, the standard deviation of a normal distribution).
+
+    Raises:
+        InputError: if the brain has (nearly) one intensity only.
+    """
+    low, centre, high = np.percentile(array[mask], (25, 50, 75))
+    scale = (high - low) / 1.349
+    if not scale > 1e-6 * max(abs(low), abs(high), 1e-30):
+        raise InputError(
+            "the brain has almost no contrast (half of its voxels share one intensity); "
+            "check that the scan is not a mask or a label map"
+        )
+    values = np.clip((array - centre) / scale, -CLIP, CLIP).astype(np.float32)
+    values[~mask] = -CLIP
+    return values, float(centre), float(scale)
+
+
+def slice_position(height_mm: np.ndarray, top_mm: float) -> np.ndarray:
+    """Position channel of slices: 0.5 at the top of the brain, -0.5 at ``DEPTH_MM`` below it.
+
+    Args:
+        height_mm: (N,) RAS superior coordinates.
+        top_mm: coordinate of the top of the brain.
+    """
+    return np.clip(0.5 - (top_mm - height_mm) / DEPTH_MM, -0.5, 0.5).astype(np.float32)
+
+
+def prepare(
+    volume: Volume,
+    head: Head,
+    mask: np.ndarray,
+    grid: Grid,
+    origin: np.ndarray | None = None,
+) -> Prepared:
+    """Crop to the brain, normalise, and cut into axial slices: every slice that has brain.
+
+    Args:
+        volume: the native scan, for its grid.
+        head: the scan from :func:`to_head` at ``grid.spacing_mm``.
+        mask: (slices, rows, columns) bool, brain on the head's grid.
+        grid: the model's grid.
+        origin: (3,) RAS in mm of the middle between the brain's sides and of its top; None takes
+            them from the mask, in whole voxels.
+
+    Raises:
+        InputError: too little brain, or no contrast in it.
+    """
+    mask = mask & head.inside
+    voxel_ml = grid.spacing_mm**3 / 1000.0
+    found = float(mask.sum()) * voxel_ml
+    if found < MINIMUM_BRAIN_ML:
+        raise InputError(
+            f"only {found:.0f} ml of brain found (at least {MINIMUM_BRAIN_ML:.0f} ml are needed); "
+            "check that this is a T1-weighted head scan, or give a brain mask"
+        )
+    values, centre, scale = normalise(head.array, mask)
+    area = mask.sum(axis=(1, 2)) * grid.spacing_mm**2
+    occupied = np.flatnonzero(area > 0)
+    first, last = int(occupied[0]), int(occupied[-1])
+    if last == first:
+        raise InputError("the brain lies in a single slice; give a volume with several slices")
+    full = np.flatnonzero(area >= min(TOP_AREA_MM2, 0.5 * float(area.max())))
+    start = [first]
+    for axis, size in ((1, grid.rows), (2, grid.columns)):
+        extent = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        twice = int(extent[0] + extent[-1] + 1)
+        if origin is not None:
+            twice = round(2.0 * float((np.linalg.inv(head.affine) @ [*origin, 1.0])[axis])) + 1
+        start.append((twice - size) // 2)
+    shape = (last - first + 1, grid.rows, grid.columns)
+    slices, _, _ = crop(values, start, shape, -CLIP)
+    inside, _, _ = crop(mask, start, shape, False)
+    affine = head.affine.copy()
+    affine[:3, 3] = head.affine[:3, :3] @ start + head.affine[:3, 3]
+    position_mm = affine[2, 3] + affine[2, 0] * np.arange(shape[0])
+    top_mm = float(head.affine[2, 3] + head.affine[2, 0] * full[-1])
+    if origin is not None:
+        top_mm = float(origin[2])
+    return Prepared(
+        slices=slices,
+        mask=inside,
+        position=slice_position(position_mm, top_mm),
+        position_mm=position_mm,
+        affine=affine,
+        centre=centre,
+        scale=scale,
+        native_shape=volume.shape,
+        native_affine=volume.affine,
+        cropped=1.0 - float(inside.sum()) / float(mask.sum()),
+    )
+
+
+def cut_like(
+    array: np.ndarray,
+    head: Head,
+    prepared: Prepared,
+    fill: float,
+    turn: np.ndarray | None = None,
+) -> np.ndarray:
+    """Values on the grid of a head, cut as its slices were.
+
+    Args:
+        array: (slices, rows, columns).
+        head: that ``prepared`` was made from by :func:`prepare`.
+        prepared: the slices.
+        fill: beyond the head.
+        turn: (4, 4) whose inverse the slices were moved by since; None if they were not.
+    """
+    first = prepared.affine[:, 3] if turn is None else turn @ prepared.affine[:, 3]
+    start = np.linalg.inv(head.affine) @ first
+    return crop(array, [round(float(s)) for s in start[:3]], prepared.slices.shape, fill)[0]
+
+
+def crop(
+    array: np.ndarray, start: Sequence[int], shape: Sequence[int], fill: float | bool
+) -> tuple[np.ndarray, tuple[slice, ...], tuple[slice, ...]]:
+    """A box of an array, whatever of it lies beyond.
+
+    Args:
+        array: (D, H, W).
+        start: first voxel of the box; may be negative, or beyond the array.
+        shape: of the box.
+        fill: beyond the array.
+
+    Returns:
+        the box; where in it the array lies; and where in the array that is.
+    """
+    result = np.full(tuple(shape), fill, dtype=array.dtype)
+    there = tuple(
+        slice(max(s, 0), max(min(s + n, size), 0))
+        for s, n, size in zip(start, shape, array.shape, strict=True)
+    )
+    here = tuple(
+        slice(cut.start - s, max(cut.stop - s, cut.start - s))
+        for cut, s in zip(there, start, strict=True)
+    )
+    result[here] = array[there]
+    return result, here, there

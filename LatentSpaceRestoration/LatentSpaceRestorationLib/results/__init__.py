@@ -1,0 +1,1 @@
+"""What a detection leaves: the record, its files, the report."""

@@ -1,0 +1,211 @@
+"""What a result says, in words: how unusual the scan is, and where that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..volume import positions
+
+#: What to think of the map of a scan that is of another kind than those that a model knows.
+DISTRUST = "the map is not to be trusted"
+#: What is said in place of a percentile.
+NO_PERCENTILE = f"no percentile, since {DISTRUST}"
+
+#: Closer to the middle of the brain than this share of its half extent is neither side.
+_MIDDLE = 0.12
+#: The peak of the map is looked for in its Gaussian mean of this standard deviation.
+_PEAK_MM = 3.0
+_SIDES = (
+    ("left", "midline", "right"),
+    ("back", "middle", "front"),
+    ("lower", "mid-height", "upper"),
+)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far the brain reaches, which gives places in it their names, and how large it is.
+
+    Attributes:
+        low_mm, high_mm: (R, A, S) of the outermost voxels' centres.
+        volume_ml: of the brain; 0 where there is none.
+    """
+
+    low_mm: tuple[float, float, float]
+    high_mm: tuple[float, float, float]
+    volume_ml: float
+
+    @classmethod
+    def of(cls, brain_mask: np.ndarray, affine: np.ndarray) -> Extent:
+        """The extent of the non-zero voxels of an (I, J, K) mask; affine: (4, 4) IJK -> RAS."""
+        points = positions(brain_mask, affine)
+        if not len(points):
+            return cls((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
+        (r0, a0, s0), (r1, a1, s1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        return cls((r0, a0, s0), (r1, a1, s1), len(points) * voxel_ml(affine))
+
+    def words(self, position_mm: np.ndarray) -> str:
+        """Side, front to back and height of an (R, A, S), such as ``left, back, upper``."""
+        if not self.volume_ml:
+            return "place in the brain unknown"
+        low, high = np.array(self.low_mm), np.array(self.high_mm)
+        share = (position_mm - (low + high) / 2.0) / np.maximum((high - low) / 2.0, 1e-6)
+        sides = np.where(share < -_MIDDLE, 0, np.where(share > _MIDDLE, 2, 1))
+        return ", ".join(words[side] for words, side in zip(_SIDES, sides, strict=True))
+
+
+@dataclass(frozen=True)
+class Region:
+    """Flagged voxels that touch, by a face, an edge or a corner.
+
+    Attributes:
+        index: (i, j, k) of the voxel where the map is highest.
+        position_mm: that voxel's (R, A, S).
+        words: where it lies in the brain, as in :class:`Place`.
+        volume_ml: of the region.
+        peak, mean: of the map in it.
+    """
+
+    index: tuple[int, int, int]
+    position_mm: tuple[float, float, float]
+    words: str
+    volume_ml: float
+    peak: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the anomaly is greatest.
+
+    Attributes:
+        index: (i, j, k) voxel.
+        position_mm: the voxel's RAS position.
+        words: side, front to back and height within the brain, such as ``left, back, upper``.
+        volume_ml: what is flagged around it; 0 where nothing is.
+    """
+
+    index: tuple[int, int, int]
+    position_mm: tuple[float, float, float]
+    words: str
+    volume_ml: float
+
+    def position(self) -> str:
+        """Such as ``(-28, +4, +31) mm``."""
+        return "(" + ", ".join(f"{round(x):+d}" for x in self.position_mm) + ") mm"
+
+
+def find_regions(
+    anomaly_map: np.ndarray,
+    anomaly_mask: np.ndarray,
+    brain: Extent,
+    affine: np.ndarray,
+    smallest_ml: float = 0.0,
+) -> list[Region]:
+    """The regions that are flagged, the one with the highest peak first.
+
+    Args:
+        anomaly_map: (I, J, K), higher is more anomalous.
+        anomaly_mask: (I, J, K), non-zero where flagged.
+        brain: in the same RAS; it gives the words their sides.
+        affine: (4, 4) IJK -> RAS in mm.
+        smallest_ml: smaller regions are left out.
+    """
+    labels, count = ndimage.label(anomaly_mask, structure=np.ones((3, 3, 3)))
+    if not count:
+        return []
+    flagged = np.flatnonzero(labels)
+    label, value = labels.ravel()[flagged], anomaly_map.ravel()[flagged]
+    size = np.bincount(label, minlength=count + 1)
+    total = np.bincount(label, weights=value, minlength=count + 1)
+    # Sorted by region and within it by value, so that each region ends with its peak.
+    peak_voxel = flagged[np.lexsort((value, label))[np.cumsum(size)[1:] - 1]]
+    regions = []
+    for number, voxel in enumerate(peak_voxel, start=1):
+        volume_ml = int(size[number]) * voxel_ml(affine)
+        if volume_ml < smallest_ml:
+            continue
+        i, j, k = (int(x) for x in np.unravel_index(voxel, labels.shape))
+        position = affine[:3, :3] @ (i, j, k) + affine[:3, 3]
+        x, y, z = position.tolist()
+        regions.append(
+            Region(
+                index=(i, j, k),
+                position_mm=(x, y, z),
+                words=brain.words(position),
+                volume_ml=volume_ml,
+                peak=float(anomaly_map[i, j, k]),
+                mean=float(total[number] / size[number]),
+            )
+        )
+    return sorted(regions, key=lambda region: -region.peak)
+
+
+def most_anomalous_place(
+    anomaly_map: np.ndarray, anomaly_mask: np.ndarray, brain_mask: np.ndarray, affine: np.ndarray
+) -> Place:
+    """Where the map is highest over some millimetres, and how much is flagged around it.
+
+    Not the middle of the largest region: in a scan that differs everywhere a little, regions grow
+    into one another, and their middle says nothing.
+
+    Args:
+        anomaly_map: (I, J, K), 0 outside the brain, higher is more anomalous.
+        anomaly_mask: (I, J, K), non-zero where flagged. The place is flagged if anything is.
+        brain_mask: (I, J, K), non-zero in the brain; it gives the words their sides.
+        affine: (4, 4) IJK -> RAS in mm.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    smooth = ndimage.gaussian_filter(anomaly_map, _PEAK_MM / spacing, truncate=3.0)
+    labels, count = ndimage.label(anomaly_mask, structure=np.ones((3, 3, 3)))
+    volume_ml = 0.0
+    if count:
+        smooth = np.where(labels > 0, smooth, -np.inf)
+    voxel = np.array(np.unravel_index(np.argmax(smooth), smooth.shape))
+    if count:
+        voxels = int(np.count_nonzero(labels == labels[tuple(voxel)]))
+        volume_ml = voxels * voxel_ml(affine)
+    position = affine[:3, :3] @ voxel + affine[:3, 3]
+    i, j, k = voxel.tolist()
+    x, y, z = position.tolist()
+    words = Extent.of(brain_mask, affine).words(position)
+    return Place((i, j, k), (x, y, z), words, volume_ml)
+
+
+def is_distrusted(lines: Iterable[str]) -> bool:
+    """Whether a line says that a map, and not only a part of it, is not to be trusted."""
+    return any(line.endswith(f"; {DISTRUST}") for line in lines)
+
+
+def score_in_words(p_value: float | None, healthy_scans: int, healthy_sites: int = 0) -> str:
+    """Such as ``more unusual than 19 of 20 healthy scans (p = 0.095)``.
+
+    Args:
+        p_value: (1 + healthy scans that score as high) / (1 + healthy scans); None where the map
+            is not to be trusted.
+        healthy_scans: how many there are.
+        healthy_sites: of how many sites; 0 and 1 are not told of.
+    """
+    if healthy_scans < 1:
+        return "no healthy scans to compare it with"
+    if p_value is None:
+        return NO_PERCENTILE
+    lower = healthy_scans + 1 - round(p_value * (healthy_scans + 1))
+    whom = f"{healthy_scans} healthy scans"
+    if healthy_sites > 1:
+        whom += f" of {healthy_sites} sites"
+    if lower >= healthy_scans:
+        # No smaller p can come of this many scans.
+        return f"more unusual than all {whom} (p at most {p_value:.2g})"
+    if lower <= 0:
+        return f"no more unusual than any of {whom} (p = {p_value:.2g})"
+    return f"more unusual than {lower} of {whom} (p = {p_value:.2g})"
+
+
+def voxel_ml(affine: np.ndarray) -> float:
+    """Volume of a voxel; affine: (4, 4) IJK -> RAS in mm."""
+    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0

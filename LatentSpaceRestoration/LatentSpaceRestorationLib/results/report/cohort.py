@@ -1,0 +1,305 @@
+"""The page of a cohort: who is unusual, where, and what could not be used."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ...datasets.read import NOTHING
+from ...errors import InputError
+from ...io.images import reason, scan_name, written_whole
+from ..files import FIGURES, PICTURE
+from ..record import Record, finite
+from . import charts, parts, tables
+from .page import NOTICE, Strips, name, number, page, text, webp
+from .scan import REPORT
+from .tables import Cell, Column
+
+SCORES, PAGE = "scores.tsv", "report.html"
+#: Scans that are shown with pictures and regions, the most unusual ones: a page of thousands would
+#: be too heavy.
+MOST_PICTURES = 200
+_MOST_REGIONS = 8
+_HIGH = 0.05
+#: Columns of the table that are figures of the same name.
+_SETTINGS = (
+    *("percentile", "seconds", "flagged_ml", "model", "mode", "method", "restorations", "seed"),
+    *("threshold_percentile", "device", "version"),
+)
+#: Pixels across a row of panes, and of a side of a small one.
+_ROW, _SMALL = 816, 72
+_STYLE = """
+article { border-top: 1px solid var(--line); padding: 14px 0 6px; scroll-margin-top: 8px; }
+article:target { background: var(--raised); } .filter { margin: 12px 0 0; display: block; }
+input { font: inherit; color: inherit; background: var(--raised); border: 1px solid var(--line);
+  border-radius: 4px; padding: 3px 8px; }
+article h3 a.top { font-weight: 400; font-size: 13px; margin-left: 10px; }
+"""
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A row of the table.
+
+    Attributes:
+        identity, file: its columns.
+        record: what its JSON file says, or else the row.
+        failure: why there is no result; empty if there is one.
+        files: results by what follows the scan's name, as far as they are there.
+    """
+
+    identity: str
+    file: str
+    record: Record
+    failure: str
+    files: dict[str, Path]
+
+
+def write_cohort_report(run_folder: str | Path) -> Path:
+    """Write ``report.html`` into the folder of a run.
+
+    It has the scans in order of their scores, their scores among those of healthy scans, pictures,
+    regions and warnings of the most unusual ones, and the scans that failed. It needs no other
+    file; links lead to the results beside it.
+
+    Args:
+        run_folder: with ``scores.tsv``, columns by name: ``id``, ``file``, ``score``,
+            ``percentile``, ``p``, ``warnings`` (separated by ``|``), ``status``, ``reason``,
+            ``seconds``, ``model``, ``version``, and ``result``, the JSON file of what ``lsr
+            detect`` writes, or its folder, relative to this one. Columns and files that are missing
+            are not told of.
+
+    Returns:
+        the page.
+
+    Raises:
+        InputError: the table cannot be read.
+        OutputError: the page cannot be written.
+    """
+    folder = Path(run_folder)
+    content = _page(folder, [_scan(folder, row) for row in _rows(folder / SCORES)])
+    target = folder / PAGE
+    with written_whole(target, "make room") as beside:
+        beside.write_text(content, encoding="utf-8")
+    return target
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except OSError as error:
+        raise InputError(
+            f"{table}: cannot be read ({reason(error)}); give the folder of a run"
+        ) from error
+    except csv.Error as error:
+        raise InputError(f"{table}: is not a table ({error}); run the cohort again") from error
+    return [
+        {k: v for k, v in row.items() if k and isinstance(v, str) and v != NOTHING} for row in rows
+    ]
+
+
+def _scan(folder: Path, row: Mapping[str, str]) -> _Scan:
+    file = row.get("file", "")
+    identity = row.get("id", "") or scan_name(file)
+    where = row.get("result") or row.get("results") or ""
+    files = _files(folder / where, (scan_name(file), identity)) if where else {}
+    told: dict[str, Any] = {key: row[key] for key in _SETTINGS if key in row}
+    told |= {
+        "sample_score": row.get("score"),
+        "p_value": row.get("p") or row.get("p_value"),
+        "warnings": [line for part in row.get("warnings", "").split("|") if (line := part.strip())],
+    }
+    failed = finite(row.get("score")) is None
+    content = None if failed else _figures(files)
+    if content is not None:
+        # Lists are whole in the file alone; where both tell a figure, the table counts.
+        told = content | {k: v for k, v in told.items() if v and k != "warnings"}
+    why = row.get("reason") or row.get("status") or "no score"
+    return _Scan(identity, file, Record.of(told), why if failed else "", files)
+
+
+def _figures(files: Mapping[str, Path]) -> dict[str, Any] | None:
+    try:
+        content = json.loads(files[FIGURES].read_text(encoding="utf-8"))
+    except (KeyError, OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _files(result: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The files of a scan's results: beside its JSON file, or in a folder, named after the scan."""
+    found: dict[str, Path] = {}
+    if result.name.endswith(f"_{FIGURES}"):
+        result, names = result.parent, [result.name.removesuffix(f"_{FIGURES}")]
+    for ending in (FIGURES, PICTURE, REPORT):
+        named = [result / f"{scan}_{ending}" for scan in names]
+        there = [file for file in named if file.is_file()] or sorted(result.glob(f"*_{ending}"))
+        if there and (there[0] in named or len(there) == 1):
+            found[ending] = there[0]
+    return found
+
+
+def _page(folder: Path, scans: Sequence[_Scan]) -> str:
+    done = [scan for scan in scans if not scan.failure]
+    done.sort(key=lambda scan: -(scan.record.score or 0.0))
+    failed = [scan for scan in scans if scan.failure]
+    strips = Strips()
+    title = f"Anomalies in {folder.resolve().name}"
+    doubted = sum(bool(scan.record.warnings) for scan in done)
+    body = [
+        f"<h1>Anomalies in {name(folder.resolve().name)}</h1>",
+        f'<p class="warning">{NOTICE} Unusual is not ill: rare anatomy, movement and an uncommon '
+        "scanner are unusual as well.</p>",
+        f"<p>{len(scans)} scans: {len(done)} analysed, {doubted} of them with warnings; "
+        + (
+            f'<a href="#failed">{len(failed)} could not be used</a>.</p>'
+            if failed
+            else "none failed.</p>"
+        ),
+        _high(done),
+        _distributions(done),
+    ]
+    if done:
+        body.append("<h2>Ranking</h2>")
+    cases = [_case(folder, n, scan, strips) for n, scan in enumerate(done[:MOST_PICTURES], start=1)]
+    pictures = [label for label, _ in cases]
+    if done:
+        body += [_ranking(done, pictures), "<h2>The most unusual scans</h2>"]
+        body.append(f'<p class="dim">{parts.HOW_TO_READ}</p>')
+        if len(done) > len(cases):
+            body.append(f'<p class="dim">The first {len(cases)} of {len(done)}.</p>')
+    body += [article for _, article in cases]
+    if failed:
+        body += ['<h2 id="failed">Could not be used</h2>', _failures(failed)]
+    style = tables.STYLE + charts.STYLE + parts.STYLE + _STYLE + strips.style
+    return page(title, "\n".join(body), style, tables.SCRIPT)
+
+
+def _high(scans: Sequence[_Scan]) -> str:
+    """How many scans score high, beside how many would if all were healthy."""
+    known = [scan.record.p_value for scan in scans if scan.record.p_value is not None]
+    if not known:
+        return ""
+    high = sum(p <= _HIGH for p in known)
+    return (
+        f"<p>{high} of {len(known)} have p at most {_HIGH:g}; if all were healthy, and scanned "
+        f"as the model’s healthy scans were, about {_HIGH * len(known):.2g} would.</p>"
+    )
+
+
+def _distributions(scans: Sequence[_Scan]) -> str:
+    """Scores beside those of healthy scans, of each model apart: they are in other units."""
+    groups: dict[tuple[object, ...], list[tuple[int, _Scan]]] = {}
+    for rank, scan in enumerate(scans, start=1):
+        kinds = (scan.record.settings.get(key, "") for key in ("model", "mode", "method"))
+        key = (*kinds, scan.record.healthy_scores)
+        groups.setdefault(key, []).append((rank, scan))
+    lines = []
+    for (model, mode, _, healthy), members in groups.items():
+        assert isinstance(healthy, tuple)
+        marks = [
+            charts.Mark(
+                scan.record.score or 0.0,
+                f"{scan.identity}: {number(scan.record.score)}",
+                f"case-{rank}" if rank <= MOST_PICTURES else "",
+            )
+            for rank, scan in members
+        ]
+        of = f", model {model}" + (f" in mode {mode}" if mode else "") if len(groups) > 1 else ""
+        lines.append(charts.distribution(healthy, marks, f"{len(marks)} scans{of}"))
+    return "<h2>Scores</h2>" + "\n".join(lines) if lines else ""
+
+
+def _ranking(scans: Sequence[_Scan], pictures: Sequence[str]) -> str:
+    columns = [
+        Column("Rank"),
+        Column("Map", words=True, sorts=False),
+        Column("Scan", words=True),
+        Column("Score", highest_first=True),
+        Column("Percentile", highest_first=True),
+        Column("p"),
+        Column("Flagged, ml", highest_first=True),
+        Column("Regions", highest_first=True),
+        Column("Warnings", highest_first=True),
+        Column("Seconds", highest_first=True),
+    ]
+    rows = []
+    for rank, scan in enumerate(scans, start=1):
+        record = scan.record
+        label = pictures[rank - 1] if rank <= len(pictures) else ""
+        count = None if record.regions is None else len(record.regions)
+        shown = name(scan.identity)
+        if rank <= len(pictures):
+            shown = f'<a href="#case-{rank}">{shown}</a>'
+        warned = len(record.warnings)
+        rows.append(
+            [
+                Cell(str(rank), rank),
+                Cell(parts.pane(label, 1, _SMALL) if label else ""),
+                Cell(shown, scan.identity),
+                Cell(number(record.score), record.score),
+                Cell(number(record.percentile, ".0f"), record.percentile),
+                Cell(number(record.p_value, ".2g"), record.p_value),
+                Cell(number(record.flagged_ml, ".1f"), record.flagged_ml),
+                Cell(number(count, "d"), count),
+                Cell(f'<span class="warning">⚠ {warned}</span>' if warned else "", warned),
+                Cell(number(record.seconds, ".0f"), record.seconds),
+            ]
+        )
+    return (
+        '<label class="filter screen">Show scans named '
+        '<input type="search" data-filters="ranking"></label>'
+        + tables.table(columns, rows, sorted_by=0, identity="ranking")
+    )
+
+
+def _case(folder: Path, rank: int, scan: _Scan, strips: Strips) -> tuple[str, str]:
+    """Class of a scan's picture, empty if it has none, and all about the scan."""
+    record = scan.record
+    rows = parts.read_picture(scan.files[PICTURE]) if PICTURE in scan.files else []
+    label = strips.add(webp(rows[0], _ROW)) if rows else ""
+    links = [
+        f'<a href="{_link(folder, scan.files[ending])}">{words}</a>'
+        for ending, words in ((REPORT, "report"), (PICTURE, "picture"))
+        if ending in scan.files
+    ]
+    shown = ""
+    if label:
+        said = "axial plane through the most anomalous place: scan, map, threshold, restoration"
+        shown = f'<figure class="row">{parts.heads()}{parts.strip(label, said)}</figure>'
+    article = [
+        f'<article class="case" id="case-{rank}"><h3>{rank}. {name(scan.identity)}'
+        '<a class="top screen" href="#ranking">back to the ranking</a></h3>',
+        parts.verdict(record),
+        parts.warnings(record.warnings),
+        shown,
+        parts.regions(record.regions, _MOST_REGIONS),
+        f'<p class="dim">{name(scan.file)} {" · ".join(links)}</p></article>',
+    ]
+    return label, "\n".join(article)
+
+
+def _link(folder: Path, file: Path) -> str:
+    """A link to a file beside the page, whatever its name."""
+    relative = Path(os.path.relpath(file, folder)).as_posix()
+    return "./" + quote(os.fsencode(relative), safe="/")
+
+
+def _failures(scans: Sequence[_Scan]) -> str:
+    columns = [Column("Scan", words=True), Column("File", words=True), Column("Reason", words=True)]
+    rows = [
+        [
+            Cell(name(scan.identity), scan.identity),
+            Cell(name(scan.file), scan.file),
+            Cell(text(scan.failure), scan.failure),
+        ]
+        for scan in scans
+    ]
+    return tables.table(columns, rows)

@@ -1,0 +1,1 @@
+"""What every computation runs on: devices, memory, threads, progress, interruption."""

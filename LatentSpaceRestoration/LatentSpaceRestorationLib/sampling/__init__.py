@@ -1,0 +1,1 @@
+"""Restoration: likely codes in place of unlikely ones."""

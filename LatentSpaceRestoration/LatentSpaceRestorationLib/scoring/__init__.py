@@ -1,0 +1,1 @@
+"""From maps to the anomaly map and the score."""

@@ -1,0 +1,1 @@
+"""What becomes nodes of the scene."""
