@@ -14,8 +14,9 @@ matplotlib.use("Agg")
 import numpy as np
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.io.images import read_mask, read_volume
-from LatentSpaceRestorationLib.scoring.anomaly_map import ModeSettings
-from LatentSpaceRestorationLib.volume import Volume, resample
+from LatentSpaceRestorationLib.methods.settings import ModeSettings
+from LatentSpaceRestorationLib.preprocessing.resampling import resample
+from LatentSpaceRestorationLib.volume import Volume
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 

@@ -12,30 +12,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .bundle.bundle import Bundle, find_bundle, read_bundle
+from .bundle.schema import BRAIN_BUNDLE
 from .calibration.levels import ModeCalibration
 from .calibration.normative import Usual, read_usual
 from .detection import Detection, Estimate
 from .errors import BundleError
 from .estimator import Estimator, Request, Yardstick
 from .methods import BY_KIND, METHODS, MODES, baseline, calibration_key
-from .methods.base import Case, Known, Method
+from .methods.base import Case, Known, Method, Opened
 from .methods.lsr import LatentSpaceRestoration
 from .methods.masked import MaskedRestoration
+from .methods.settings import ModeSettings
+from .model_space import Grid
 from .preprocessing.alignment import read_atlas
 from .preprocessing.brain_extraction import BrainNetworks, load_networks
-from .preprocessing.pipeline import BrainFinder, LaidScan, Opened, Preprocessing
+from .preprocessing.pipeline import BrainFinder, LaidScan, Preprocessing
 from .preprocessing.quality import doubts
-from .preprocessing.slices import Grid, Prepared
+from .preprocessing.slices import Prepared
 from .runtime.progress import Course, IsCancelled, Progress
-from .scoring.anomaly_map import ModeSettings
 from .volume import Volume, check
 
 if TYPE_CHECKING:
     from .inference.latent_model import Networks
     from .inference.vae_model import VAENetworks
-
-#: The bundle that finds the brain.
-BRAIN_BUNDLE = "brain-extraction"
 
 
 class Detector:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import __version__
-from .calibration.levels import ModeCalibration, p_value
+from .calibration.levels import ModeCalibration
 from .calibration.normative import Usual
+from .calibration.quantiles import p_value
 from .detection import Detection, Estimate, SliceScore
 from .methods.base import Evidence
-from .preprocessing.quality import doubts_of_model
+from .preprocessing.quality import doubts_of_model, is_distrusted
 from .preprocessing.slices import Prepared
-from .results.regions import is_distrusted
 from .runtime.progress import Course
 from .scoring.anomaly_map import MapRule, anomaly_map, peak_score
 from .volume import Volume

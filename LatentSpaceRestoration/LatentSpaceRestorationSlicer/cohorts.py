@@ -92,8 +92,8 @@ def runCohort(
 
 def settingsOf(model: str, **options: Any) -> Settings:
     """Settings for a model that is installed, or that the user added."""
-    from LatentSpaceRestorationLib.bundle.bundle import find_bundle
-    from LatentSpaceRestorationLib.cohort.settings import Settings, portable
+    from LatentSpaceRestorationLib.bundle.bundle import find_bundle, portable
+    from LatentSpaceRestorationLib.cohort.settings import Settings
 
     return Settings(model=portable(find_bundle(model, searchFolders())), **options)
 

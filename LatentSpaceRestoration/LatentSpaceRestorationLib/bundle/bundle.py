@@ -7,42 +7,34 @@ Weights are safetensors, which hold numbers and nothing that runs; no pickle is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BundleError, OutputError
-from .schema import fault, parse
+from ..errors import BundleError
+from ..io.files import digest_of_file
+from .schema import (
+    CALIBRATION,
+    CARD,
+    CONFIG,
+    ENDINGS,
+    FORMAT_VERSION,
+    KEYS,
+    KIND_FILES,
+    KIND_KEYS,
+    fault,
+    parse,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Version of the folder's layout and of the meaning of its settings.
-FORMAT_VERSION = 1
 
-_CONFIG = "model.json"
-_CALIBRATION = "calibration.json"
-_CARD = "MODEL_CARD.md"
-#: What every model states, and what a model that finds anomalies states besides.
-_KEYS = ("name", "kind", "licence", "files")
-_SCAN_KEYS = ("modality", "grid", "spacing_mm", "orientation", "intensity")
-_KIND_KEYS = {
-    "anomaly": (*_SCAN_KEYS, "vqvae", "prior"),
-    "vae": (*_SCAN_KEYS, "vae"),
-    "brain-extraction": ("spacing_mm", "unet"),
-}
-_KIND_FILES = {
-    "anomaly": ("vqvae.safetensors", "prior.safetensors"),
-    "vae": ("vae.safetensors",),
-    "brain-extraction": ("unet.safetensors",),
-}
-_ENDINGS = (".safetensors", ".json", ".md")
 _REPAIR = "install it again"
 #: Bytes; a model's file is read into memory whole.
 _LARGEST_FILE = 2**30
@@ -111,9 +103,9 @@ class Bundle:
 
     def card(self) -> str:
         """The model card's text; empty if the model has none."""
-        if _CARD not in self.config["files"]:
+        if CARD not in self.config["files"]:
             return ""
-        data = _read_file(self.folder, _CARD, self.config["files"][_CARD])
+        data = _read_file(self.folder, CARD, self.config["files"][CARD])
         return data.decode("utf-8", errors="replace")
 
 
@@ -138,7 +130,7 @@ def bundle_folders(search: Sequence[str | Path] = ()) -> list[Path]:
     for models in (*map(Path, search), default_models_folder()):
         if models.is_dir():
             for folder in models.iterdir():
-                if not folder.name.startswith(".") and (folder / _CONFIG).is_file():
+                if not folder.name.startswith(".") and (folder / CONFIG).is_file():
                     found.setdefault(folder.name, folder)
     return [found[name] for name in sorted(found)]
 
@@ -159,9 +151,9 @@ def find_bundle(model: str | Path, search: Sequence[str | Path] = ()) -> Path:
             return folder
     path = Path(os.path.expanduser(model))
     if os.path.isdir(path):
-        if (path / _CONFIG).is_file():
+        if (path / CONFIG).is_file():
             return path
-        raise BundleError(f"{model}: is not a model, it has no {_CONFIG}; give a model's folder")
+        raise BundleError(f"{model}: is not a model, it has no {CONFIG}; give a model's folder")
     names = ", ".join(folder.name for folder in folders) or "none"
     raise BundleError(f"there is no model {model}; give a model's folder or one of: {names}")
 
@@ -189,7 +181,7 @@ def read_bundle(folder: str | Path) -> Bundle:
             missing, or a listed file is missing, changed or not what its ending says.
     """
     folder = Path(folder)
-    config = _parse(folder, _CONFIG, _read_file(folder, _CONFIG, None))
+    config = _parse(folder, CONFIG, _read_file(folder, CONFIG, None))
     version = config.get("format_version")
     if version != FORMAT_VERSION:
         raise BundleError(
@@ -198,99 +190,36 @@ def read_bundle(folder: str | Path) -> Bundle:
         )
     wrong = fault(config)
     if wrong is not None:
-        raise BundleError(f"model {folder.name}: {_CONFIG}: {wrong}; {_REPAIR}")
+        raise BundleError(f"model {folder.name}: {CONFIG}: {wrong}; {_REPAIR}")
     kind = str(config.get("kind"))
-    needed = _KEYS + _KIND_KEYS.get(kind, ())
+    needed = KEYS + KIND_KEYS.get(kind, ())
     missing = [key for key in needed if key not in config]
     if missing:
         raise BundleError(
-            f"model {folder.name}: {_CONFIG} does not state {', '.join(missing)}; {_REPAIR}"
+            f"model {folder.name}: {CONFIG} does not state {', '.join(missing)}; {_REPAIR}"
         )
     files = config["files"]
     if not isinstance(files, dict) or not all(map(_is_listable, files)):
         raise BundleError(
-            f"model {folder.name}: {_CONFIG} lists files other than {', '.join(_ENDINGS)} beside "
+            f"model {folder.name}: {CONFIG} lists files other than {', '.join(ENDINGS)} beside "
             f"it; {_REPAIR}"
         )
-    for file in _KIND_FILES.get(kind, ()):
+    for file in KIND_FILES.get(kind, ()):
         if file not in files:
-            raise BundleError(f"model {folder.name}: {_CONFIG} does not list {file}; {_REPAIR}")
+            raise BundleError(f"model {folder.name}: {CONFIG} does not list {file}; {_REPAIR}")
     calibration: dict[str, Any] = {}
     for file, digest in files.items():
         data = _read_file(folder, file, digest)
         if file.endswith(".safetensors"):
             _check_safetensors(folder, file, data)
-        elif file == _CALIBRATION:
+        elif file == CALIBRATION:
             calibration = _parse(folder, file, data, finite=True)
             _check_modes(folder, calibration)
     return Bundle(folder, str(config["name"]), config, calibration)
 
 
-def write_bundle(
-    folder: str | Path,
-    config: Mapping[str, Any],
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    calibration: Mapping[str, Any] | None = None,
-    card: str | None = None,
-) -> Bundle:
-    """Write a model, all or nothing: into a hidden folder beside its place, verified, then renamed.
-
-    Args:
-        folder: the model's folder, replaced if it is there; its name is the model's.
-        config: settings as in ``model.json``; ``format_version`` and ``files`` are filled in.
-        tensors: weights by file name (``vqvae.safetensors``) and key.
-        calibration: for ``calibration.json``.
-        card: text of ``MODEL_CARD.md``.
-
-    Raises:
-        BundleError: if the settings are not those of a model.
-        OutputError: if the folder cannot be written, or is there and is not a model.
-        ValueError: if ``config["name"]`` is not the folder's name.
-    """
-    from safetensors.torch import save
-
-    folder = Path(folder)
-    if config.get("name") != folder.name:
-        raise ValueError(f"the name {config.get('name')!r} is not the folder's, {folder.name!r}")
-    if folder.exists() and not (folder / _CONFIG).is_file():
-        raise OutputError(f"{folder}: is there and is not a model; choose another folder")
-    contents = {
-        file: save({key: value.detach().cpu().contiguous().clone() for key, value in group.items()})
-        for file, group in tensors.items()
-    }
-    if calibration is not None:
-        contents[_CALIBRATION] = _to_json(calibration)
-    if card is not None:
-        contents[_CARD] = card.encode("utf-8")
-    digests = {file: hashlib.sha256(data).hexdigest() for file, data in sorted(contents.items())}
-    contents[_CONFIG] = _to_json({"format_version": FORMAT_VERSION, **config, "files": digests})
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".lsr-", dir=folder.parent) as parts:
-            # The names of the new and the old model: errors about the new one name it.
-            new, old = Path(parts) / folder.name, Path(parts) / "old"
-            new.mkdir()
-            for file, data in contents.items():
-                (new / file).write_bytes(data)
-            read_bundle(new)
-            if folder.exists():
-                os.replace(folder, old)
-            try:
-                os.replace(new, folder)
-            except BaseException:
-                if old.exists():
-                    os.replace(old, folder)
-                raise
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: the model cannot be written ({error.strerror or error}); "
-            "choose a folder that can be written and has room"
-        ) from error
-    return read_bundle(folder)
-
-
 def _is_listable(file: str) -> bool:
-    return re.fullmatch(r"[\w-][\w.-]*", file) is not None and file.endswith(_ENDINGS)
+    return re.fullmatch(r"[\w-][\w.-]*", file) is not None and file.endswith(ENDINGS)
 
 
 def _read_file(folder: Path, file: str, digest: str | None) -> bytes:
@@ -324,7 +253,7 @@ def _parse(folder: Path, file: str, data: bytes, finite: bool = False) -> dict[s
 def _check_modes(folder: Path, calibration: Mapping[str, Any]) -> None:
     modes = calibration.get("modes", {})
     if not isinstance(modes, dict) or not all(isinstance(mode, dict) for mode in modes.values()):
-        raise BundleError(f"model {folder.name}: {_CALIBRATION} has no modes; {_REPAIR}")
+        raise BundleError(f"model {folder.name}: {CALIBRATION} has no modes; {_REPAIR}")
 
 
 def _check_safetensors(folder: Path, file: str, data: bytes) -> None:
@@ -339,5 +268,27 @@ def _check_safetensors(folder: Path, file: str, data: bytes) -> None:
         ) from error
 
 
-def _to_json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+def portable(model: str | Path) -> str:
+    """A model as other processes find it: the name of a shipped one, the folder of another.
+
+    Raises:
+        BundleError: there is none.
+    """
+    pass
+
+    folder = find_bundle(model).resolve()
+    shipped = folder.parent == default_models_folder().resolve()
+    return folder.name if shipped else str(folder)
+
+
+def digest_of_models(bundle: Bundle) -> str:
+    """A digest of a model, and of the one that finds the brain for it.
+
+    A model's settings hold the hash of each of its files.
+    """
+    from .schema import BRAIN_BUNDLE
+
+    folders = [bundle.folder]
+    with contextlib.suppress(BundleError):  # without one, brains are given
+        folders.append(find_bundle(bundle.config.get("brain_model", BRAIN_BUNDLE)))
+    return " ".join(digest_of_file(folder / "model.json") for folder in folders)

@@ -7,6 +7,31 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+#: Version of the folder's layout and of the meaning of its settings.
+FORMAT_VERSION = 1
+CONFIG = "model.json"
+CALIBRATION = "calibration.json"
+CARD = "MODEL_CARD.md"
+#: What every model states, and what a model that finds anomalies states besides.
+KEYS = ("name", "kind", "licence", "files")
+_SCAN_KEYS = ("modality", "grid", "spacing_mm", "orientation", "intensity")
+KIND_KEYS = {
+    "anomaly": (*_SCAN_KEYS, "vqvae", "prior"),
+    "vae": (*_SCAN_KEYS, "vae"),
+    "brain-extraction": ("spacing_mm", "unet"),
+}
+KIND_FILES = {
+    "anomaly": ("vqvae.safetensors", "prior.safetensors"),
+    "vae": ("vae.safetensors",),
+    "brain-extraction": ("unet.safetensors",),
+}
+ENDINGS = (".safetensors", ".json", ".md")
+#: The bundle's file of what is usual, by ``<calibration key>.<map>.<part>``.
+PLACE = "place.safetensors"
+#: The bundle that finds the brain.
+BRAIN_BUNDLE = "brain-extraction"
+#: File of the weights, which a model of kind ``anomaly`` may have.
+MASKED = "masked.safetensors"
 #: Parts of the settings that a network is made of.
 _NETWORKS = ("vqvae", "prior", "masked", "vae", "unet", "locator")
 #: Most rows and columns of a slice, and mm between voxels.

@@ -5,67 +5,15 @@ Calibration scans are healthy and were not trained on. Everything here is numpy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import BundleError
-from ..preprocessing.slices import DEPTH_MM
 from .code_values import CodeValues
-
-#: Percentiles kept of voxel values and of code NLLs: fine where thresholds are cut.
-PERCENTILES = (
-    *range(0, 90),
-    *np.round(np.arange(90.0, 99.0, 0.25), 2).tolist(),
-    *np.round(np.arange(99.0, 99.875, 0.05), 2).tolist(),
-    *np.round(np.arange(99.9, 100.0, 0.01), 2).tolist(),
-    100.0,
-)
-#: Size of a cell of the place statistics: voxels in plane, and mm of depth.
-CELL_VOXELS = 4
-CELL_DEPTH_MM = 5.0
-
-
-@dataclass(frozen=True)
-class Quantiles:
-    """An empirical distribution by its percentiles."""
-
-    percentiles: np.ndarray
-    values: np.ndarray
-
-    @classmethod
-    def of(cls, samples: np.ndarray) -> Quantiles:
-        """The distribution of samples of any shape."""
-        grid = np.array(PERCENTILES, dtype=np.float64)
-        return cls(grid, np.percentile(samples, grid))
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Sequence[float]]) -> Quantiles:
-        """What :meth:`to_json` gave."""
-        return cls(np.array(data["percentiles"], float), np.array(data["values"], float))
-
-    def to_json(self) -> dict[str, list[float]]:
-        """Two lists of the same length."""
-        return {
-            "percentiles": [round(float(p), 2) for p in self.percentiles],
-            "values": [float(f"{v:.6g}") for v in self.values],
-        }
-
-    def value(self, percentile: float) -> float:
-        """The value below which ``percentile`` (0 to 100) of the samples lie."""
-        return float(np.interp(percentile, self.percentiles, self.values))
-
-
-def p_value(score: float, healthy: Sequence[float]) -> float:
-    """Chance that a healthy scan scores as high: (1 + #{healthy >= score}) / (1 + n).
-
-    With n healthy scans it is never below 1 / (n + 1): that many scans can prove no more.
-    """
-    above = int(np.count_nonzero(np.asarray(healthy, float) >= score))
-    return (1.0 + above) / (1.0 + len(healthy))
+from .quantiles import Quantiles
 
 
 @dataclass(frozen=True)
@@ -174,117 +122,3 @@ class ModeCalibration:
             raise BundleError(
                 f"calibration.json lacks or garbles {error}; calibrate again"
             ) from error
-
-
-@dataclass(frozen=True)
-class PlaceSums:
-    """Running sums of a healthy map by place, from which statistics are made.
-
-    A place is a depth below the top of the brain and a cell of the model's grid, which is centred
-    on the brain.
-
-    Attributes:
-        count, total, square: (depths, h, w) float64.
-    """
-
-    count: np.ndarray
-    total: np.ndarray
-    square: np.ndarray
-
-    @classmethod
-    def of(cls, values: np.ndarray, mask: np.ndarray, position: np.ndarray) -> PlaceSums:
-        """Sums of one scan.
-
-        Args:
-            values: (N, rows, columns).
-            mask: (N, rows, columns) bool; only these voxels count.
-            position: (N,) slice positions in [-0.5, 0.5].
-        """
-        depths = int(DEPTH_MM / CELL_DEPTH_MM) + 1
-        _, rows, columns = values.shape
-        h, w = -(-rows // CELL_VOXELS), -(-columns // CELL_VOXELS)
-        slices, r, c = np.nonzero(mask)
-        depth = np.round(_depth(position)).astype(int)[slices]
-        cell = (depth * h + r // CELL_VOXELS) * w + c // CELL_VOXELS
-        found = values[mask].astype(np.float64)
-        size = depths * h * w
-
-        def by_cell(weights: np.ndarray | None) -> np.ndarray:
-            counted = np.bincount(cell, weights=weights, minlength=size)
-            return counted.reshape(depths, h, w).astype(np.float64)
-
-        return cls(by_cell(None), by_cell(found), by_cell(found**2))
-
-    @property
-    def filled(self) -> np.ndarray:
-        """(depths, h, w) bool, places that have about as many voxels as most have."""
-        there = self.count > 0
-        return self.count >= 0.75 * np.median(self.count[there]) if there.any() else there
-
-    def __add__(self, other: PlaceSums) -> PlaceSums:
-        return PlaceSums(
-            self.count + other.count, self.total + other.total, self.square + other.square
-        )
-
-    def __sub__(self, other: PlaceSums) -> PlaceSums:
-        return PlaceSums(
-            self.count - other.count, self.total - other.total, self.square - other.square
-        )
-
-
-@dataclass(frozen=True)
-class PlaceStatistics:
-    """Mean and standard deviation of a healthy map at each place.
-
-    Attributes:
-        mean, sd: (depths, h, w) float32.
-    """
-
-    mean: np.ndarray
-    sd: np.ndarray
-
-    @classmethod
-    def from_sums(cls, sums: PlaceSums, smoothing: float = 1.0) -> PlaceStatistics:
-        """Statistics of neighbouring places together, shrunk to the whole brain's where few.
-
-        Args:
-            sums: of several scans.
-            smoothing: Gaussian over places, in cells.
-        """
-        whole_mean = sums.total.sum() / sums.count.sum()
-        whole_square = sums.square.sum() / sums.count.sum()
-        few = 50.0  # voxels' worth of the whole brain's statistics
-        count = ndimage.gaussian_filter(sums.count, smoothing, mode="constant") + few
-        total = ndimage.gaussian_filter(sums.total, smoothing, mode="constant")
-        square = ndimage.gaussian_filter(sums.square, smoothing, mode="constant")
-        mean = (total + few * whole_mean) / count
-        variance = (square + few * whole_square) / count - mean**2
-        return cls(mean.astype(np.float32), np.sqrt(np.maximum(variance, 1e-8)).astype(np.float32))
-
-    def symmetric(self) -> PlaceStatistics:
-        """Those of scans and their mirror images together."""
-        mean = (self.mean + self.mean[:, :, ::-1]) / 2.0
-        square = self.sd**2 + self.mean**2
-        variance = (square + square[:, :, ::-1]) / 2.0 - mean**2
-        return PlaceStatistics(mean, np.sqrt(np.maximum(variance, 1e-8)).astype(np.float32))
-
-    def normalise(self, values: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """(value - usual) / spread at each voxel's place.
-
-        Args:
-            values: (N, rows, columns).
-            position: (N,) in [-0.5, 0.5].
-        """
-        _, rows, columns = values.shape
-        depth = _depth(position)
-        r = (np.arange(rows) + 0.5) / CELL_VOXELS - 0.5
-        c = (np.arange(columns) + 0.5) / CELL_VOXELS - 0.5
-        where = np.meshgrid(depth, r, c, indexing="ij")
-        mean = ndimage.map_coordinates(self.mean, where, order=1, mode="nearest")
-        sd = ndimage.map_coordinates(self.sd, where, order=1, mode="nearest")
-        return ((values - mean) / np.maximum(sd, 1e-6)).astype(np.float32)
-
-
-def _depth(position: np.ndarray) -> np.ndarray:
-    """Slice positions as fractional indices of depth."""
-    return (0.5 - np.asarray(position, float)) * DEPTH_MM / CELL_DEPTH_MM

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..bundle.schema import PLACE
 from ..errors import BundleError
-from .levels import PlaceStatistics
+from ..model_space import robust_spread
+from .atlas import PlaceStatistics
 from .tail_probability import Rarity
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..bundle.bundle import Bundle
-
-#: The bundle's file of what is usual, by ``<calibration key>.<map>.<part>``.
-PLACE = "place.safetensors"
 
 
 @dataclass(frozen=True)
@@ -78,12 +77,6 @@ class Usual:
         """
         z = self.place.normalise(values, position)
         return z / np.float32(max(self._width(z[mask]), 1.0))
-
-
-def robust_spread(values: np.ndarray) -> float:
-    """Interquartile range over 1.349, which is the standard deviation of normal values."""
-    low, high = np.percentile(values, [25.0, 75.0])
-    return max(float(high - low) / 1.349, 1e-6)
 
 
 def read_usual(bundle: Bundle, key: str) -> dict[str, Usual]:

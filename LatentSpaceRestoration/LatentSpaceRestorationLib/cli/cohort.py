@@ -84,7 +84,8 @@ def cohort(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from ..cohort.settings import Settings, portable
+    from ..bundle.bundle import portable
+    from ..cohort.settings import Settings
     from ..methods import shipped_model
 
     return Settings(

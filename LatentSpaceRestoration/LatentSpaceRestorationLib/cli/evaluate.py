@@ -233,7 +233,7 @@ def _write(
     from ..evaluation.presentation.page import write_page
     from ..evaluation.presentation.tables import as_csv, as_json, as_markdown
     from ..evaluation.synthetic.design import LESION
-    from ..io.images import reason
+    from ..io.files import reason
 
     models = ", ".join(dict.fromkeys(c.detector.bundle.name for c in candidates))
     title = f"Evaluation of {models}"
@@ -272,8 +272,8 @@ def _into_card(
     candidates: Sequence[Candidate],
     subjects: int,
 ) -> None:
+    from ..bundle.write import add_metrics
     from ..evaluation.presentation.card import card_figures
-    from ..training.export import add_metrics
 
     for detector in dict.fromkeys(candidate.detector for candidate in candidates):
         bundle = detector.bundle

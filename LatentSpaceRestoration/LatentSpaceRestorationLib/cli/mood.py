@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError, LSRError
-from ..io.images import read_geometry, read_volume, reason, write_volume, written_whole
+from ..io.files import reason, written_whole
+from ..io.images import read_geometry, read_volume, write_volume
 from ..volume import Volume
 from .arguments import DEVICES, UNUSABLE_INPUT, count, seed
 

@@ -1,4 +1,4 @@
-"""``lsr train`` and ``lsr calibrate``. Nothing here imports torch before there is work to do."""
+"""``lsr train``: train a model on healthy scans. No torch is imported before there is work."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled, ConfigError, LSRError
+from .arguments import CANCELLED, DEVICES
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..training.pipeline import Workshop
 
 NETWORKS = ("vqvae", "prior", "brain", "baseline")
-DEVICES = ("auto", "cpu", "cuda", "mps")
 #: The checkpoint of each.
 _CHECKPOINTS = {"vqvae": "vqvae.pt", "prior": "prior.pt", "brain": "unet.pt", "baseline": "vae.pt"}
-_CANCELLED = 130
 
 
 def add_train(train: argparse.ArgumentParser) -> None:
@@ -52,40 +52,6 @@ def add_train(train: argparse.ArgumentParser) -> None:
     train.set_defaults(command=_train)
 
 
-def add_calibrate(calibrate: argparse.ArgumentParser) -> None:
-    """Arguments of ``lsr calibrate``."""
-    calibrate.description = (
-        "Writes into MODEL what healthy scans give that it was not trained on: thresholds, "
-        "percentiles and what is usual at each place. At least 5 scans, better 20 or more. With "
-        "--name, MODEL stays as it is, and a copy of it is adapted to the scans of one scanner, "
-        "without training: its default mode takes half a minute a scan."
-    )
-    add = calibrate.add_argument
-    add("model", metavar="MODEL", help="name or folder of a model")
-    add(
-        "source",
-        nargs="*",
-        type=Path,
-        metavar="SOURCE",
-        help="tables or folders of healthy scans; of those with sets, the set calibrate. "
-        "Default: the subjects.tsv that lsr train left beside the model",
-    )
-    add("--name", metavar="NEW", help="write a model NEW that is adapted to the scans")
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="folder that gets the model NEW; default: the current one",
-    )
-    add("--methods", nargs="+", metavar="METHOD", help="default: all that the model can do")
-    add("--modes", nargs="+", metavar="MODE", help="of the method lsr; default: all")
-    add("--restorations", type=_count, default=15, metavar="N", help="default: %(default)s")
-    add("--seed", type=int, default=0, metavar="N", help="of the restorations, default: 0")
-    add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
-    calibrate.set_defaults(command=_calibrate)
-
-
 def _minutes(text: str) -> float:
     try:
         value = float(text)
@@ -94,16 +60,6 @@ def _minutes(text: str) -> float:
     if not value > 0.0:
         raise argparse.ArgumentTypeError(f"{text} is not a number of minutes above 0")
     return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return int(text)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -127,7 +83,7 @@ def _train(options: argparse.Namespace) -> int:
             work,
             device,
             options.minutes,
-            _say,
+            say,
             progress=sys.stderr.isatty(),
             tensorboard=not options.no_tensorboard and _is_installed("tensorboard"),
         )
@@ -139,10 +95,10 @@ def _train(options: argparse.Namespace) -> int:
             if distributed.rank() == 0:
                 print(f"lsr: {stopped}", file=sys.stderr, flush=True)
             # Out of time as it was told: not cancelled.
-            return 0 if str(stopped).startswith("the time is over") else _CANCELLED
+            return 0 if str(stopped).startswith("the time is over") else CANCELLED
         except (LSRError, RuntimeError):
             if distributed.rank() > 0 and _is_ended_by_first():
-                raise SystemExit(_CANCELLED) from None
+                raise SystemExit(CANCELLED) from None
             raise
     return 0
 
@@ -165,7 +121,7 @@ def _begun(network: str) -> tuple[str, ...]:
 def _train_vqvae(shop: Workshop, writes: bool) -> None:
     shop.vqvae()
     if writes:
-        _say(f"the VQ-VAE is trained: {shop.folder / 'vqvae.pt'}; now train the prior")
+        say(f"the VQ-VAE is trained: {shop.folder / 'vqvae.pt'}; now train the prior")
 
 
 def _train_prior(shop: Workshop, writes: bool) -> None:
@@ -176,7 +132,7 @@ def _train_prior(shop: Workshop, writes: bool) -> None:
     masked = shop.masked(vqvae)
     if writes:
         folder = ship_model(shop, vqvae, prior, masked).folder
-        _say(f"the model is trained: {folder}; now: lsr calibrate {folder}")
+        say(f"the model is trained: {folder}; now: lsr calibrate {folder}")
 
 
 def _train_baseline(shop: Workshop, writes: bool) -> None:
@@ -185,7 +141,7 @@ def _train_baseline(shop: Workshop, writes: bool) -> None:
     vae = shop.baseline()
     if writes:
         folder = ship_baseline(shop, vae).folder
-        _say(f"the baseline is trained: {folder}; now: lsr calibrate {folder}")
+        say(f"the baseline is trained: {folder}; now: lsr calibrate {folder}")
 
 
 def _train_brain(shop: Workshop, writes: bool) -> None:
@@ -195,7 +151,7 @@ def _train_brain(shop: Workshop, writes: bool) -> None:
     if writes:
         bundle = ship_brain(shop, network)
         figures = bundle.config["metrics"]
-        _say(
+        say(
             f"brain extraction is trained: {bundle.folder}; Dice on {figures['scans']} scans of "
             f"the set tune: median {figures['dice_median']:.3f}, lowest {figures['dice_min']:.3f}"
         )
@@ -266,41 +222,3 @@ def _several_processes() -> Iterator[None]:
     # Not after an error: it may wait for the others, who wait for this one to say what is wrong.
     if joins:
         dist.destroy_process_group()
-
-
-def _calibrate(options: argparse.Namespace) -> int:
-    from ..bundle.bundle import bundle_folders, find_bundle, read_bundle
-    from ..training.calibrate_bundle import calibrate_bundle
-    from ..training.job import check_name
-    from ..training.pipeline import SUBJECTS
-
-    folder = find_bundle(options.model)
-    sources = options.source
-    if not sources:
-        sources = [folder.parent / SUBJECTS]
-        if not sources[0].is_file():
-            raise ConfigError(f"{folder}: has no {SUBJECTS} beside it; give a SOURCE of scans")
-    adapted, methods, modes = None, options.methods, options.modes
-    if options.name is not None:
-        check_name(options.name)
-        if any(options.name == own.name for own in bundle_folders()):
-            raise ConfigError(f"there is a model {options.name} already; choose another name")
-        adapted = (options.output or Path.cwd()) / options.name
-        if methods is None and modes is None and read_bundle(folder).kind == "anomaly":
-            methods, modes = ["lsr"], ["default"]
-    elif options.output is not None:
-        raise ConfigError("--output is of a model of another name; give --name")
-    bundle = calibrate_bundle(
-        folder,
-        *sources,
-        adapted=adapted,
-        methods=methods,
-        modes=modes,
-        restorations=options.restorations,
-        seed=options.seed,
-        device=options.device,
-        report=_say,
-    )
-    scans = len(bundle.calibration["scans"])
-    _say(f"calibrated on {scans} scans: {bundle.folder}")
-    return 0

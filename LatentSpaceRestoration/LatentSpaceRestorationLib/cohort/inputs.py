@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..datasets.read import Subject, read_subjects
+from ..datasets.read import read_subjects
+from ..datasets.subjects import Subject
 from ..errors import InputError
 from ..io.images import ENDINGS, scan_name
 from ..io.itk import series_in

@@ -14,8 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import InputError, OutputError
-from ..evaluation.store import digest_of_file
-from ..io.images import reason
+from ..io.files import digest_of_file, reason
 from ..io.itk import series_in
 from ..results.files import named_files
 from .inputs import Scan

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..datasets.read import NOTHING
-from ..io.images import written_whole
+from ..datasets.subjects import NOTHING
+from ..io.files import written_whole
 from .inputs import Scan
 from .settings import Settings
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import LSRError
@@ -42,7 +41,8 @@ class Settings:
 
     def digest(self, detector: Detector) -> str:
         """Of everything but the scan that a result depends on: settings, model and program."""
-        from ..evaluation.store import digest_of_models, key_of
+        from ..bundle.bundle import digest_of_models
+        from ..evaluation.store import key_of
 
         return key_of(
             detector.bundle.kind,
@@ -54,16 +54,3 @@ class Settings:
             seed=self.seed,
             time_budget=self.time_budget,
         )
-
-
-def portable(model: str | Path) -> str:
-    """A model as other processes find it: the name of a shipped one, the folder of another.
-
-    Raises:
-        BundleError: there is none.
-    """
-    from ..bundle.bundle import default_models_folder, find_bundle
-
-    folder = find_bundle(model).resolve()
-    shipped = folder.parent == default_models_folder().resolve()
-    return folder.name if shipped else str(folder)

@@ -80,7 +80,8 @@ def failed(job: Job, why: str) -> Row:
 
 
 def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None) -> Row:
-    from ..results.files import FIGURES, detect_file
+    from ..detect_file import detect_file
+    from ..results.files import FIGURES
 
     scan, settings = job.scan, job.settings
     key = records.key_of(scan, job.made_with)

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..io.images import ENDINGS, scan_name
 from ..io.itk import is_dicom
-from .read import SPLITS, Subject
+from .subjects import SPLITS, Subject
 
 #: Endings of images; the second file of a pair is not one of them.
 _IMAGES = tuple(ending for ending in ENDINGS if not ending.startswith(".img"))

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..bundle.bundle import digest_of_models
 from ..detector import Detector
 from ..errors import InputError
-from ..preprocessing.pipeline import Opened
+from ..io.files import digest_of_file
+from ..methods.base import Opened
 from ..volume import Volume
 from . import store
 from .metrics.measures import Measured, measure
@@ -42,7 +44,7 @@ class Candidate:
     @property
     def model_digest(self) -> str:
         """Of the model's settings, which hold the hash of each of its files."""
-        return store.digest_of_file(self.detector.bundle.folder / "model.json")
+        return digest_of_file(self.detector.bundle.folder / "model.json")
 
     @property
     def folder(self) -> str:
@@ -110,7 +112,7 @@ def run(
         OutputError: results cannot be written.
         BundleError: a candidate cannot be run.
     """
-    models = {c.name: store.digest_of_models(c.detector.bundle) for c in candidates}
+    models = {c.name: digest_of_models(c.detector.bundle) for c in candidates}
     pace = _Pace(len(cases) * len(candidates), [candidate.name for candidate in candidates])
     results, troubles = [], []
     unusable: set[str] = set()

@@ -7,7 +7,6 @@ made with the same scan, settings, model and program.
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
 import json
 import os
@@ -19,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle.bundle import Bundle, find_bundle
-from ..errors import BundleError, OutputError
-from ..io.images import reason
+from ..errors import OutputError
+from ..io.files import reason
 from .metrics.histograms import Histogram
 from .metrics.measures import Measured, Regions
 
@@ -55,28 +53,6 @@ def key_of(kind: str, **settings: Any) -> str:
     """
     text = json.dumps({**settings, "program": _program(kind)}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of all files' of a folder (a DICOM series)."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return hashlib.sha256(" ".join(map(digest_of_file, files)).encode()).hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def digest_of_models(bundle: Bundle) -> str:
-    """A digest of a model, and of the one that finds the brain for it.
-
-    A model's settings hold the hash of each of its files.
-    """
-    from ..detector import BRAIN_BUNDLE
-
-    folders = [bundle.folder]
-    with contextlib.suppress(BundleError):  # without one, brains are given
-        folders.append(find_bundle(bundle.config.get("brain_model", BRAIN_BUNDLE)))
-    return " ".join(digest_of_file(folder / "model.json") for folder in folders)
 
 
 def save(path: Path, key: str, measured: Measured, picture: bytes) -> None:

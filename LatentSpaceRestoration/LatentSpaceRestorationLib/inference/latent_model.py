@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
 from itertools import chain
 
 import numpy as np
@@ -11,81 +10,22 @@ import torch
 from torch import Tensor
 
 from ..bundle.bundle import Bundle
+from ..bundle.schema import MASKED
 from ..calibration.code_values import CodeValues, by_cell
 from ..errors import Cancelled
 from ..networks.layers import channels_last
-from ..networks.masked import MASKED, MaskedPrior
+from ..networks.masked import MaskedPrior
 from ..networks.pixelsnail import PixelSNAIL
 from ..networks.vqvae import VQVAE, folded
 from ..preprocessing.slices import Prepared
-from ..runtime.placement import Placement
+from ..runtime.placement import SIZES, SIZES_OFF_CPU, Placement
+from ..runtime.progress import Step
 from ..runtime.threads import in_pieces
 from ..sampling.masked import Holes, OutsideView, look_into, outside_view
 from ..sampling.restore import nll as code_nll
 from ..sampling.restore import restore
 from .averages import Averages
-
-#: How much goes through the networks at a time: slices through encoder, decoder and prior, and
-#: code grids ("sequences") through the sampler. On a CPU the fastest that was measured, or as good
-#: as that and small enough for many cores to have a piece each.
-SIZES = {"slices": 8, "likelihoods": 8, "sequences": 256, "brain": 1}
-#: The same elsewhere, where large pieces are fast: about 2 GB with the published prior.
-SIZES_OFF_CPU = {"slices": 64, "likelihoods": 64, "sequences": 1024, "brain": 1}
-
-Step = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the networks read in a scan, before any restoration.
-
-    Attributes:
-        codes: (N, h, w) int64.
-        nll: (N, h, w) float32, nats, of each code given those before it.
-        brain: (N, h, w) bool, codes whose cell has brain in it.
-    """
-
-    codes: np.ndarray
-    nll: np.ndarray
-    brain: np.ndarray
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a masked prior expects of a scan.
-
-    Attributes:
-        reading: the codes, with the NLL of each given those outside its tile.
-        image: (N, rows, columns) float32, decoded from the expected latents.
-        variance: (N, h, w) float32, of a cell's mean intensity about what is expected.
-        residual: (N, rows, columns) float32, absolute difference of the scan and what is decoded
-            from its codes as they are.
-        usual_residual: (N, h, w) float32, its mean in a cell of the codes that are expected.
-        entropy, nll_variance: (N, h, w) float32, mean and variance in nats of the NLL that codes
-            have which the prior itself draws.
-    """
-
-    reading: Reading
-    image: np.ndarray
-    variance: np.ndarray
-    residual: np.ndarray
-    usual_residual: np.ndarray
-    entropy: np.ndarray
-    nll_variance: np.ndarray
-
-    def mean_with_mirrored(self, other: Expected) -> Expected:
-        """The mean with that of the scan's mirror image; the codes are those of the scan."""
-
-        def mean(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-            return (mine + theirs[:, :, ::-1]) / np.float32(2.0)
-
-        maps = {
-            one.name: mean(getattr(self, one.name), getattr(other, one.name))
-            for one in fields(self)
-            if one.name != "reading"
-        }
-        nll = mean(self.reading.nll, other.reading.nll)
-        return Expected(replace(self.reading, nll=nll), **maps)
+from .readings import Expected, Reading
 
 
 class Networks:

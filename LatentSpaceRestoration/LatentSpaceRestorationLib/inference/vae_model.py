@@ -14,9 +14,9 @@ from ..bundle.bundle import Bundle
 from ..errors import Cancelled
 from ..networks.vae import VAE, folded_vae
 from ..preprocessing.slices import Prepared
-from ..runtime.placement import Placement
+from ..runtime.placement import SIZES, SIZES_OFF_CPU, Placement
+from ..runtime.progress import Step
 from ..runtime.threads import in_pieces
-from .latent_model import SIZES, SIZES_OFF_CPU, Step
 
 
 @dataclass(frozen=True)

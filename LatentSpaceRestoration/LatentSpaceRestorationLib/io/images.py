@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
@@ -19,8 +16,9 @@ from nibabel.nifti1 import Nifti1Header, Nifti1Pair
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import SpatialImage
 
-from ..errors import InputError, OutputError
+from ..errors import InputError
 from ..volume import Volume, check
+from .files import reason, written_whole
 from .itk import ENDINGS as ITK_ENDINGS
 from .itk import is_dicom, is_itk, read_itk
 
@@ -167,36 +165,6 @@ def write_volume(path: str | Path, volume: Volume, *, like: Nifti1Pair | None = 
     image = _to_image(volume, like)
     with written_whole(Path(path), "choose a folder that can be written and has room") as beside:
         image.to_filename(beside)
-
-
-@contextmanager
-def written_whole(target: Path, remedy: str) -> Iterator[Path]:
-    """A file to write, which takes the target's place once it is whole; else nothing is left of it.
-
-    Args:
-        target: replaced if it exists; its folder must be there.
-        remedy: what to do if it cannot be written, to end the message with.
-
-    Yields:
-        a path of the same name in a folder beside the target.
-
-    Raises:
-        OutputError: it cannot be written; what was there is left.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix=".lsr-", dir=target.parent) as folder:
-            beside = Path(folder) / target.name
-            yield beside
-            os.replace(beside, target)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({reason(error)}); {remedy}") from error
-
-
-def reason(error: BaseException) -> str:
-    """What an exception of the system says, in one line and without the path."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    lines = text.strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _read(path: str | Path, series: str = "") -> Volume:

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ..calibration.code_values import CodeValues
-from ..preprocessing.slices import Prepared
+from ..preprocessing.slices import (
+    Prepared,
+)
 from ..runtime.progress import Course
-from ..scoring.anomaly_map import SMOOTHING_MM, MapRule, masked_smooth
+from ..scoring.anomaly_map import MapRule
+from ..scoring.filters import SMOOTHING_MM, masked_smooth
+from ..volume import Volume
 
 if TYPE_CHECKING:
-    from ..inference.latent_model import Expected, Networks, Reading
+    from ..inference.latent_model import Networks
+    from ..inference.readings import Expected, Reading
     from ..inference.vae_model import VAENetworks
 
 
@@ -149,3 +154,20 @@ class Method(Protocol):
             Cancelled: ``case.course`` said so.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A scan that a detector has found the brain of, and what its networks read in it.
+
+    Attributes:
+        volume: the scan.
+        prepared: the scan in model space.
+        warnings: what the user should know of it.
+        known: what the networks have read so far; a second method goes on from there.
+    """
+
+    volume: Volume
+    prepared: Prepared
+    warnings: tuple[str, ...]
+    known: Known = field(default_factory=Known)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..inference.latent_model import Step
-from ..preprocessing.slices import CLIP
+from ..model_space import CLIP
+from ..runtime.progress import Step
 
 #: (B, 1, rows, columns) -> energies (B,), and directions to walk against, shaped as the slices.
 Energy = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..inference.vae_model import Piece
-from ..scoring.anomaly_map import SMOOTHING_MM, MapRule
+from ..scoring.anomaly_map import MapRule
+from ..scoring.filters import SMOOTHING_MM
 from .base import Case, Evidence
 from .descent import descend, rounded_abs, with_gradient
 from .vae import negative_elbo

@@ -10,12 +10,13 @@ import numpy as np
 
 from ..calibration.code_values import CodeValues
 from ..inference.averages import Averages
-from ..scoring.anomaly_map import MapRule, ModeSettings, without_wide_mean
+from ..scoring.anomaly_map import MapRule
+from ..scoring.filters import upsampled, without_wide_mean
 from .base import Case, Evidence
-from .nll import upsampled
+from .settings import ModeSettings
 
 if TYPE_CHECKING:
-    from ..inference.latent_model import Expected
+    from ..inference.readings import Expected
 
 #: How sure a prior can be at most: variance of a cell's intensity, residual, variance of the NLL.
 #: Without these a tiny difference would count where one code alone is likely.

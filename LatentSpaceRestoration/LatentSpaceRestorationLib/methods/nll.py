@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-from scipy import ndimage
-
-from ..scoring.anomaly_map import SMOOTHING_MM, MapRule
+from ..scoring.anomaly_map import MapRule
+from ..scoring.filters import SMOOTHING_MM, upsampled
 from .base import Case, Evidence
 
 
@@ -31,18 +29,3 @@ class CodeLikelihood:
         _, reading = case.read()
         maps = case.smoothed({"nll": upsampled(reading.nll, slices.shape)}, self.sigma_mm)
         yield Evidence.of_one(maps, slices, restorations=0)
-
-
-def upsampled(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Values of cells on the grid of voxels, linearly interpolated within a slice.
-
-    Args:
-        cells: (N, h, w).
-        shape: (N, rows, columns), multiples of the cells' numbers.
-
-    Returns:
-        float32 of ``shape``; a voxel in the middle of a cell has the cell's value.
-    """
-    zoom = [size / number for size, number in zip(shape, cells.shape, strict=True)]
-    fine = ndimage.zoom(cells, zoom, order=1, mode="nearest", grid_mode=True)
-    return np.asarray(fine, np.float32)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..inference.vae_model import Piece
 from ..networks.vae import VAE
-from ..scoring.anomaly_map import SMOOTHING_MM, MapRule
+from ..scoring.anomaly_map import MapRule
+from ..scoring.filters import SMOOTHING_MM
 from .base import Case, Evidence
 from .descent import descend, rounded_abs, with_gradient
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ..inference.vae_model import Piece
 from ..networks.vae import VAE, squared_error
-from ..scoring.anomaly_map import SMOOTHING_MM, MapRule
+from ..scoring.anomaly_map import MapRule
+from ..scoring.filters import SMOOTHING_MM
 from .base import Case, Evidence, Method
 from .descent import with_gradient
 

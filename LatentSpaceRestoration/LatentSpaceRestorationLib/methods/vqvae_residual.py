@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..scoring.anomaly_map import SMOOTHING_MM, MapRule
+from ..scoring.anomaly_map import MapRule
+from ..scoring.filters import SMOOTHING_MM
 from .base import Case, Evidence
 
 

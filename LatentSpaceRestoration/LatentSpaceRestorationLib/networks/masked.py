@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: File of the weights, which a model of kind ``anomaly`` may have.
-MASKED = "masked.safetensors"
 _PLACE_FREQUENCIES = 16
 _PLACE_CHANNELS = 64
 _GROUPS = 8

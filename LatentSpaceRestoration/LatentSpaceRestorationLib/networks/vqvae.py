@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..preprocessing.slices import CLIP
+from ..model_space import CLIP
 from . import distributed
 from .layers import channels_last
 

@@ -14,10 +14,10 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from ..calibration.levels import CELL_DEPTH_MM, CELL_VOXELS
-from ..calibration.normative import PLACE
+from ..bundle.schema import PLACE
+from ..model_space import CELL_DEPTH_MM, CELL_VOXELS, Grid, normalise
 from ..volume import positions
-from .slices import MINIMUM_BRAIN_ML, TOP_AREA_MM2, Grid, Head, normalise
+from .slices import MINIMUM_BRAIN_ML, TOP_AREA_MM2, Head
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -38,8 +38,6 @@ _WIDTHS_MM = ((10.0, 30.0), (5.0, 16.0))
 _RADIUS_MM = 70.0
 #: A brain begins where its planes have this area, in mm^2, to the sides.
 _SIDE_AREA_MM2 = 100.0
-
-
 _MOST_STEPS, _LONGEST_STEP_MM, _SHORTEST_STEP_MM = 40, 6.0, 2e-3
 #: Room for a brain, mm: half its size, and its middle from the top.
 _ROOM_MM, _BELOW_TOP_MM = np.array([70.0, 88.0, 68.0]), 66.0

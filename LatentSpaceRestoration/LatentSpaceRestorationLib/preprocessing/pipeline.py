@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
-from ..methods.base import Known
+from ..model_space import Grid
 from ..volume import Volume
 from .alignment import Places, own_axes, upright
 from .brain_extraction import (
@@ -29,7 +29,7 @@ from .brain_extraction import (
 )
 from .field_of_view import MeasuredPart, measured_part
 from .shading import Shading, unshaded
-from .slices import MINIMUM_BRAIN_ML, Grid, Head, Prepared, cut_like, mask_to_head, prepare, to_head
+from .slices import MINIMUM_BRAIN_ML, Head, Prepared, cut_like, mask_to_head, prepare, to_head
 
 if TYPE_CHECKING:
     from ..runtime.placement import Placement
@@ -289,20 +289,3 @@ def _given(mask: np.ndarray, volume: Volume, part: MeasuredPart) -> np.ndarray:
 
 def _moved(volume: Volume, transform: np.ndarray) -> Volume:
     return replace(volume, affine=transform @ volume.affine)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A scan that a detector has found the brain of, and what its networks read in it.
-
-    Attributes:
-        volume: the scan.
-        prepared: the scan in model space.
-        warnings: what the user should know of it.
-        known: what the networks have read so far; a second method goes on from there.
-    """
-
-    volume: Volume
-    prepared: Prepared
-    warnings: tuple[str, ...]
-    known: Known = field(default_factory=Known)

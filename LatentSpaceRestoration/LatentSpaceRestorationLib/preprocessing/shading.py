@@ -14,9 +14,10 @@ from itertools import product
 
 import numpy as np
 
-from ..calibration.levels import PlaceSums
+from ..calibration.atlas import PlaceSums
+from ..model_space import CLIP, Grid
 from .alignment import positions_of
-from .slices import CLIP, Grid, Head, Prepared
+from .slices import Head, Prepared
 
 #: Steps of the regression, and its tuning constant in median absolute deviations.
 _STEPS, _TUNING = 10, 3.0
@@ -41,7 +42,7 @@ class Shading:
     """How to tell the shading of a scan that lies as the atlas does.
 
     Attributes:
-        atlas: (depths, h, w) usual intensities, from :func:`alignment.read_atlas`, left and right alike.
+        atlas: (depths, h, w) intensities from :func:`alignment.read_atlas`, left and right alike.
         grid: of the model.
         order: of the polynomial; 0 is no shading.
     """

@@ -12,32 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import InputError
-from ..volume import Volume, covered, resample, world_grid
+from ..model_space import CLIP, Grid, normalise, slice_position
+from ..volume import Volume
+from .resampling import covered, resample, world_grid
 
-#: Intensities after normalisation are clipped to this, in robust standard deviations from the
-#: brain's median; what is outside the brain has the lower bound, the value of very dark fluid.
-CLIP = 3.0
-#: Depth in mm below the top of the brain that the slice position of -0.5 stands for.
-DEPTH_MM = 150.0
 #: A slice counts as the top of the brain when the brain covers at least this much of it, in mm^2.
 TOP_AREA_MM2 = 400.0
 #: Less brain than this, in ml, cannot be scored.
 MINIMUM_BRAIN_ML = 100.0
 #: Less than this share of a voxel says nothing of it.
 _LEAST_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The model's grid: axial slices of ``rows`` x ``columns`` at an isotropic spacing in mm.
-
-    Rows run from anterior to posterior, columns from the patient's right to left, slices from
-    inferior to superior.
-    """
-
-    rows: int = 104
-    columns: int = 80
-    spacing_mm: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -216,44 +200,6 @@ def mask_to_head(mask: np.ndarray, volume: Volume, head: Head) -> np.ndarray:
     """A native (I, J, K) mask on the head's grid, (slices, rows, columns) bool."""
     source = Volume(np.asarray(mask, np.float32), volume.affine)
     return resample(source, head.array.shape, head.affine) >= 0.5
-
-
-def normalise(array: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Intensities in robust standard deviations from the median of the brain.
-
-    Median and interquartile range, because a large lesion moves a mean and a standard deviation.
-
-    Args:
-        array: native intensities, any shape.
-        mask: bool of the same shape, the brain.
-
-    Returns:
-        float32 of the same shape, clipped to +-CLIP and -CLIP outside the mask; the median; and
-        the scale (interquartile range / 1.349, the standard deviation of a normal distribution).
-
-    Raises:
-        InputError: if the brain has (nearly) one intensity only.
-    """
-    low, centre, high = np.percentile(array[mask], (25, 50, 75))
-    scale = (high - low) / 1.349
-    if not scale > 1e-6 * max(abs(low), abs(high), 1e-30):
-        raise InputError(
-            "the brain has almost no contrast (half of its voxels share one intensity); "
-            "check that the scan is not a mask or a label map"
-        )
-    values = np.clip((array - centre) / scale, -CLIP, CLIP).astype(np.float32)
-    values[~mask] = -CLIP
-    return values, float(centre), float(scale)
-
-
-def slice_position(height_mm: np.ndarray, top_mm: float) -> np.ndarray:
-    """Position channel of slices: 0.5 at the top of the brain, -0.5 at ``DEPTH_MM`` below it.
-
-    Args:
-        height_mm: (N,) RAS superior coordinates.
-        top_mm: coordinate of the top of the brain.
-    """
-    return np.clip(0.5 - (top_mm - height_mm) / DEPTH_MM, -0.5, 0.5).astype(np.float32)
 
 
 def prepare(

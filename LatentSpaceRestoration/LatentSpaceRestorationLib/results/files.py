@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..detection import Detection, Estimate
-from ..detector import Detector
-from ..errors import InputError, OutputError
-from ..io.images import read_geometry, read_mask, read_volume, reason, scan_name, write_volume
-from ..runtime.progress import IsCancelled, Progress
+from ..detection import Detection
+from ..errors import OutputError
+from ..io.files import reason
+from ..io.images import scan_name, write_volume
 from ..volume import Volume
-from .regions import Extent, find_regions
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Pair
@@ -141,108 +139,7 @@ def results_folder(folder: str | Path) -> Iterator[Path]:
         _remove_empty(made)
 
 
-def detect_file(
-    detector: Detector,
-    scan: str | Path,
-    folder: str | Path,
-    *,
-    brain_mask: str | Path | None = None,
-    mode: str = "default",
-    method: str = "lsr",
-    threshold: float | None = None,
-    restorations: int = 15,
-    seed: int = 0,
-    time_budget: float | None = None,
-    estimate: Callable[[Estimate], None] | None = None,
-    progress: Progress | None = None,
-    is_cancelled: IsCancelled | None = None,
-    name: str | None = None,
-    series: str = "",
-    extras: Sequence[Extra] = (),
-) -> Result:
-    """Read a scan, find what is unusual in it, and write the results.
-
-    Args:
-        detector: a loaded model.
-        scan: image file, or folder of a DICOM series.
-        folder: where the results go; it is made if it is missing.
-        brain_mask: image file on the scan's grid.
-        mode, method, threshold, restorations, seed, time_budget, estimate, progress,
-            is_cancelled: as for ``Detector.detect``.
-        name: of the results; None takes the scan's.
-        series: UID of the series, of a folder with several; empty takes the longest.
-        extras: what else is to be written.
-
-    Raises:
-        InputError: the scan or the mask cannot be used; the line names the file.
-        OutputError: the results cannot be written.
-        Cancelled: ``is_cancelled`` said so.
-    """
-    writers = [extra.prepare(Path(scan), series) for extra in extras]
-    volume, geometry = read_volume(scan, series=series), read_geometry(scan)
-    mask = None if brain_mask is None else read_mask(brain_mask, volume)
-    try:
-        detection = detector.detect(
-            volume,
-            brain_mask=mask,
-            mode=mode,
-            method=method,
-            threshold=threshold,
-            restorations=restorations,
-            seed=seed,
-            time_budget=time_budget,
-            estimate=estimate,
-            progress=progress,
-            is_cancelled=is_cancelled,
-        )
-    except InputError as error:
-        raise InputError(f"{scan}: {error}") from error
-    level = detector.calibration(mode, method).at(detection.restorations)
-    figures = {
-        "scan": Path(scan).name,
-        **detection.to_json(),
-        "healthy_scores": [float(f"{score:.6g}") for score in level.sample_scores],
-        **_what_is_flagged(volume, detection),
-    }
-    files = named_files(name or scan_name(scan), folder, extras)
-    result = Result(Path(scan), volume, detection, figures, files)
-    _write(result, Path(folder), geometry, writers)
-    return result
-
-
-def _what_is_flagged(volume: Volume, detection: Detection) -> dict[str, Any]:
-    """How much is flagged, and its regions, for the figures; positions are RAS in mm.
-
-    None of both where the map is not to be trusted.
-    """
-    voxel_ml = volume.voxel_volume_ml
-    brain_ml = round(float((detection.brain_mask > 0).sum()) * voxel_ml, 3)
-    if detection.p_value is None:
-        return {"flagged_ml": None, "brain_ml": brain_ml, "regions": None}
-    regions = find_regions(
-        detection.anomaly_map,
-        detection.anomaly_mask,
-        Extent.of(detection.brain_mask, volume.affine),
-        volume.affine,
-        SMALLEST_ML,
-    )
-    return {
-        "flagged_ml": round(float((detection.anomaly_mask > 0).sum()) * voxel_ml, 3),
-        "brain_ml": brain_ml,
-        "regions": [
-            {
-                "place": region.words,
-                "position_mm": [round(mm, 1) for mm in region.position_mm],
-                "volume_ml": round(region.volume_ml, 3),
-                "peak": float(f"{region.peak:.4g}"),
-                "mean": float(f"{region.mean:.4g}"),
-            }
-            for region in regions
-        ],
-    }
-
-
-def _write(
+def write_result(
     result: Result, folder: Path, geometry: Nifti1Pair | None, writers: Sequence[Writer]
 ) -> None:
     """The files in the folder; what became of the scan and of the folder meanwhile is no matter."""

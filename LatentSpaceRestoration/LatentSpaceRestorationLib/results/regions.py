@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from ..preprocessing.quality import DISTRUST
 from ..volume import positions
 
-#: What to think of the map of a scan that is of another kind than those that a model knows.
-DISTRUST = "the map is not to be trusted"
 #: What is said in place of a percentile.
 NO_PERCENTILE = f"no percentile, since {DISTRUST}"
 
@@ -174,11 +172,6 @@ def most_anomalous_place(
     x, y, z = position.tolist()
     words = Extent.of(brain_mask, affine).words(position)
     return Place((i, j, k), (x, y, z), words, volume_ml)
-
-
-def is_distrusted(lines: Iterable[str]) -> bool:
-    """Whether a line says that a map, and not only a part of it, is not to be trusted."""
-    return any(line.endswith(f"; {DISTRUST}") for line in lines)
 
 
 def score_in_words(p_value: float | None, healthy_scans: int, healthy_sites: int = 0) -> str:

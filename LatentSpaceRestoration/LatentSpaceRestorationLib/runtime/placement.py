@@ -8,6 +8,12 @@ from typing import TypeVar
 
 import torch
 
+#: How much goes through the networks at a time: slices through encoder, decoder and prior, and
+#: code grids ("sequences") through the sampler. On a CPU the fastest that was measured, or as good
+#: as that and small enough for many cores to have a piece each.
+SIZES = {"slices": 8, "likelihoods": 8, "sequences": 256, "brain": 1}
+#: The same elsewhere, where large pieces are fast: about 2 GB with the published prior.
+SIZES_OFF_CPU = {"slices": 64, "likelihoods": 64, "sequences": 1024, "brain": 1}
 Result = TypeVar("Result")
 
 #: Pieces smaller than this are faster on the CPU than on a device without room for more.

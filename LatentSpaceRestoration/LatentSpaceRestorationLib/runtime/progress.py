@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from ..errors import Cancelled
 
+Step = Callable[[float], None]
 Progress = Callable[[float, str], None]
 IsCancelled = Callable[[], bool]
 

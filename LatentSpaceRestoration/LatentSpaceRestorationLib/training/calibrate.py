@@ -10,29 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..bundle.schema import PLACE
+from ..calibration.atlas import PlaceStatistics, PlaceSums
 from ..calibration.code_values import CodeValues
-from ..calibration.levels import (
-    HealthyLevel,
-    ModeCalibration,
-    PlaceStatistics,
-    PlaceSums,
-    Quantiles,
-)
-from ..calibration.normative import PLACE, Usual, robust_spread, to_tensors
+from ..calibration.levels import HealthyLevel, ModeCalibration
+from ..calibration.normative import Usual, to_tensors
+from ..calibration.quantiles import Quantiles
 from ..calibration.tail_probability import Rarity, RarityCounts, zones
 from ..errors import BundleError, InputError
 from ..estimator import sample_score
 from ..methods import calibration_key
 from ..methods.base import Evidence, Known, Method
 from ..methods.masked import MaskedRestoration
-from ..scoring.anomaly_map import MapRule, ModeSettings, anomaly_map
+from ..methods.settings import ModeSettings
+from ..model_space import robust_spread
+from ..scoring.anomaly_map import MapRule, anomaly_map
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..bundle.bundle import Bundle
     from ..detector import Detector
-    from ..inference.latent_model import Reading
+    from ..inference.readings import Reading
     from ..preprocessing.slices import Prepared
 
 #: What is usual, by map; empty for the paper mode.

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.bundle import Bundle, find_bundle, read_bundle
-from ..datasets.read import Subject, read_subjects
+from ..bundle.write import add_calibration
+from ..datasets.read import read_subjects
+from ..datasets.subjects import Subject
 from ..detector import Detector
 from ..errors import InputError, OutputError
+from ..io.files import content_hash
 from ..io.images import read_mask, read_volume
 from ..preprocessing.slices import Prepared
 from ..volume import Volume
 from .calibrate import FEWEST, HealthyScan, added_to, calibrate, to_files
-from .data.slice_cache import content_hash
-from .export import add_calibration, is_adapted, write_adapted
+from .export import is_adapted, write_adapted
 
 #: Fewer healthy scans than this give percentiles that are too coarse to rely on.
 ENOUGH = 20

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
-from ..preprocessing.slices import Grid
-from ..scoring.anomaly_map import ModeSettings
+from ..methods.settings import ModeSettings
+from ..model_space import Grid
 from .data.augmentation import Augmentation
 from .data.volume_augmentation import VolumeAugmentation
 from .engine.run import PRECISIONS, Schedule

@@ -7,16 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bundle.bundle import Bundle, read_bundle, write_bundle
+from ..bundle.bundle import Bundle, read_bundle
 from ..bundle.card import brain_card, model_card
-from ..calibration.normative import PLACE
-from ..detector import BRAIN_BUNDLE
+from ..bundle.schema import BRAIN_BUNDLE, MASKED
+from ..bundle.write import rewrite_bundle, write_bundle
 from ..errors import BundleError
+from ..model_space import CLIP
 from ..networks.layers import fold_weight_norm
-from ..networks.masked import MASKED
 from ..preprocessing.alignment import ATLAS
 from ..preprocessing.brain_extraction import LOCATOR, OUTLINE
-from ..preprocessing.slices import CLIP
 from .config import Config, as_json
 from .networks.brain import extraction_dice, load_heads
 
@@ -109,13 +108,6 @@ def ship_brain(shop: Workshop, networks: BrainNetworks) -> Bundle:
     return write_bundle(shop.folder / BRAIN_BUNDLE, told, weights, None, brain_card(told))
 
 
-def add_calibration(
-    folder: Path, calibration: Mapping[str, Any], places: Mapping[str, Tensor]
-) -> Bundle:
-    """Write what healthy scans give into a bundle; its weights stay as they are."""
-    return _rewrite(read_bundle(folder), calibration=calibration, places=places)
-
-
 def write_adapted(
     folder: Path, bundle: Bundle, calibration: Mapping[str, Any], places: Mapping[str, Tensor]
 ) -> Bundle:
@@ -123,7 +115,7 @@ def write_adapted(
 
     What was measured of the model is left out: it is of those that it knew before.
     """
-    return _rewrite(bundle, folder, metrics={}, calibration=calibration, places=places)
+    return rewrite_bundle(bundle, folder, metrics={}, calibration=calibration, places=places)
 
 
 def is_adapted(folder: Path, bundle: Bundle) -> bool:
@@ -132,33 +124,6 @@ def is_adapted(folder: Path, bundle: Bundle) -> bool:
         return read_bundle(folder).config.get("adapted_from") == bundle.name
     except BundleError:
         return False
-
-
-def add_metrics(folder: Path, metrics: dict[str, Any]) -> Bundle:
-    """Write measured figures into a bundle's settings and card; weights stay as they are."""
-    return _rewrite(read_bundle(folder), metrics=metrics)
-
-
-def _rewrite(
-    bundle: Bundle,
-    folder: Path | None = None,
-    *,
-    metrics: Mapping[str, Any] | None = None,
-    calibration: Mapping[str, Any] | None = None,
-    places: Mapping[str, Tensor] | None = None,
-) -> Bundle:
-    config = {key: value for key, value in bundle.config.items() if key != "files"}
-    if metrics is not None:
-        config["metrics"] = dict(metrics)
-    if folder is not None:
-        config |= {"name": folder.name, "adapted_from": bundle.name}
-    files = [file for file in bundle.config["files"] if file.endswith(".safetensors")]
-    tensors = {file: bundle.tensors(file) for file in files}
-    if places:
-        tensors[PLACE] = dict(places)
-    healthy = calibration if calibration is not None else bundle.calibration
-    card = model_card(config, healthy)
-    return write_bundle(folder or bundle.folder, config, tensors, healthy or None, card)
 
 
 def _ship(

@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..datasets.read import Splits, Subject, of_split, read_subjects, write_table
+from ..datasets.read import read_subjects
+from ..datasets.splits import Splits
+from ..datasets.subjects import Subject, of_split, write_table
 from ..errors import Cancelled, ConfigError, InputError
+from ..io.files import write_whole
 from ..networks import distributed
 from ..networks.masked import MaskedPrior
 from ..networks.pixelsnail import PixelSNAIL
@@ -27,7 +30,7 @@ from ..sampling.restore import nll, restore
 from .config import Config, write_config
 from .data.atlas import make_atlas
 from .data.slice_cache import Brains, PreparedSet, prepare_set
-from .engine.checkpoint import read_checkpoint, write_whole
+from .engine.checkpoint import read_checkpoint
 from .engine.run import Run, Schedule
 from .networks.brain import load_heads, train_brain
 from .networks.prior import Codes, encode_slices, train_masked, train_prior

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle  # noqa: E402
-from LatentSpaceRestorationLib.cli.demo import paint_lesion  # noqa: E402
+from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import paint_lesion  # noqa: E402
 from LatentSpaceRestorationLib.inference.latent_model import Networks  # noqa: E402
 from LatentSpaceRestorationLib.volume import Volume  # noqa: E402
 

@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from brain_conditions import CONDITIONS
-from LatentSpaceRestorationLib.datasets.read import of_split, read_subjects
+from LatentSpaceRestorationLib.datasets.read import read_subjects
+from LatentSpaceRestorationLib.datasets.subjects import of_split
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
 from LatentSpaceRestorationLib.io.images import read_mask, read_volume
+from LatentSpaceRestorationLib.volume import dice
 
 RESULTS = Path(__file__).parent / "results"
 #: Less than this is a failure, which the software must notice.

@@ -12,7 +12,8 @@ import numpy as np
 from LatentSpaceRestorationLib.evaluation.synthetic.artefacts import bias_field
 from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
 from LatentSpaceRestorationLib.evaluation.synthetic.spheres import uniform_sphere
-from LatentSpaceRestorationLib.volume import Volume, positions, resample
+from LatentSpaceRestorationLib.preprocessing.resampling import resample
+from LatentSpaceRestorationLib.volume import Volume, positions
 from scipy import ndimage
 
 Change = Callable[[Healthy], Healthy]

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from LatentSpaceRestorationLib.cohort.scores import read_scores
-from LatentSpaceRestorationLib.datasets.read import Subject, write_table
+from LatentSpaceRestorationLib.datasets.subjects import Subject, write_table
 from LatentSpaceRestorationLib.io.images import write_volume
 from LatentSpaceRestorationLib.volume import Volume
 from machine import child_environment, describe

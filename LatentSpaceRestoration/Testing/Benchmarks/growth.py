@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from LatentSpaceRestorationLib.cli.demo import load_template
 from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
 from LatentSpaceRestorationLib.io.images import read_volume
 from LatentSpaceRestorationLib.preprocessing.pipeline import LaidScan
 from LatentSpaceRestorationLib.preprocessing.slices import Prepared

@@ -8,16 +8,11 @@ from pathlib import Path
 import numpy as np
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.inference.averages import Averages
-from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
+from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration, paper_filter
 from LatentSpaceRestorationLib.methods.masked import MaskedRestoration
-from LatentSpaceRestorationLib.methods.nll import upsampled
+from LatentSpaceRestorationLib.methods.settings import PAPER, ModeSettings
 from LatentSpaceRestorationLib.preprocessing.slices import Prepared
-from LatentSpaceRestorationLib.scoring.anomaly_map import (
-    PAPER,
-    ModeSettings,
-    paper_filter,
-    without_wide_mean,
-)
+from LatentSpaceRestorationLib.scoring.filters import upsampled, without_wide_mean
 
 #: Sides of the tiles that the masked prior is tried with, in codes.
 TILES = (4, 6)

@@ -31,13 +31,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle
+from LatentSpaceRestorationLib.bundle.bundle import digest_of_models, find_bundle, read_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.evaluation.overlap import dice
-from LatentSpaceRestorationLib.evaluation.store import digest_of_models, key_of
+from LatentSpaceRestorationLib.evaluation.store import key_of
 from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
 from LatentSpaceRestorationLib.io.images import read_mask, read_volume
+from LatentSpaceRestorationLib.volume import dice
 from surroundings_conditions import EXTRACTED, HEADS, Condition
 
 RESULTS = Path(__file__).parent / "results"

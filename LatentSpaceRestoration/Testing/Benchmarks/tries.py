@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 from LatentSpaceRestorationLib.bundle.bundle import find_bundle
-from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics, PlaceSums, p_value
-from LatentSpaceRestorationLib.calibration.normative import Usual, robust_spread
+from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.calibration.normative import Usual
+from LatentSpaceRestorationLib.calibration.quantiles import p_value
 from LatentSpaceRestorationLib.calibration.tail_probability import Rarity, RarityCounts, zones
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.metrics.figures import MEAN, Row, rows_of
 from LatentSpaceRestorationLib.evaluation.metrics.histograms import Histogram, Table
 from LatentSpaceRestorationLib.evaluation.metrics.measures import Measured, Regions
-from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.evaluation.runs import Result
 from LatentSpaceRestorationLib.evaluation.synthetic.design import LESION, UNTOUCHED, Case, design
 from LatentSpaceRestorationLib.evaluation.synthetic.families import family
@@ -40,14 +40,13 @@ from LatentSpaceRestorationLib.evaluation.synthetic.sources import (
     choose,
     real_lesions,
 )
-from LatentSpaceRestorationLib.scoring.anomaly_map import (
-    MapRule,
-    ModeSettings,
-    along_edges,
-    peak_score,
-)
+from LatentSpaceRestorationLib.methods.settings import ModeSettings
+from LatentSpaceRestorationLib.model_space import robust_spread
+from LatentSpaceRestorationLib.preprocessing.resampling import resample
+from LatentSpaceRestorationLib.scoring.anomaly_map import MapRule, peak_score
+from LatentSpaceRestorationLib.scoring.filters import along_edges
 from LatentSpaceRestorationLib.training.calibrate import THRESHOLD_PERCENTILE
-from LatentSpaceRestorationLib.volume import Volume, resample
+from LatentSpaceRestorationLib.volume import Volume, dice
 from properties import ONE_SIDED, Sample, properties
 
 RESULTS = Path(__file__).parent / "results"

@@ -63,8 +63,8 @@ def main() -> None:
     options = parser.parse_args()
 
     import torch
-    from LatentSpaceRestorationLib.cli.demo import load_template
     from LatentSpaceRestorationLib.detector import Detector
+    from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
     from LatentSpaceRestorationLib.io.images import read_volume
 
     if options.threads is not None:

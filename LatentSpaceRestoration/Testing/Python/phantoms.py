@@ -5,13 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from LatentSpaceRestorationLib.preprocessing.slices import (
-    Grid,
-    Prepared,
-    mask_to_head,
-    prepare,
-    to_head,
-)
+from LatentSpaceRestorationLib.model_space import Grid
+from LatentSpaceRestorationLib.preprocessing.slices import Prepared, mask_to_head, prepare, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ScanGrid
 

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from LatentSpaceRestorationLib.calibration.levels import HealthyLevel, ModeCalibration, Quantiles
+from LatentSpaceRestorationLib.calibration.levels import HealthyLevel, ModeCalibration
+from LatentSpaceRestorationLib.calibration.quantiles import Quantiles
 from LatentSpaceRestorationLib.detection import Detection, Estimate, SliceScore
 from LatentSpaceRestorationLib.errors import Cancelled
-from LatentSpaceRestorationLib.results.regions import is_distrusted
+from LatentSpaceRestorationLib.preprocessing.quality import is_distrusted
 from LatentSpaceRestorationLib.volume import Volume
 
 #: By how much the map is too high, where it is not 0, while all restorations are missing.

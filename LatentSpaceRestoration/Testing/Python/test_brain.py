@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from LatentSpaceRestorationLib.bundle.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle
+from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.errors import BundleError, InputError
 from LatentSpaceRestorationLib.networks.unet import UNet3D
 from LatentSpaceRestorationLib.preprocessing.brain_extraction import (

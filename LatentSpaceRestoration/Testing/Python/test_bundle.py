@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 from LatentSpaceRestorationLib.bundle.bundle import (
-    FORMAT_VERSION,
     Bundle,
     bundle_folders,
     default_models_folder,
     find_bundle,
     list_bundles,
     read_bundle,
-    write_bundle,
 )
+from LatentSpaceRestorationLib.bundle.schema import FORMAT_VERSION
+from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.errors import BundleError, OutputError
 
 

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Lsr, one_line, save_scan
-from LatentSpaceRestorationLib.bundle.bundle import read_bundle, write_bundle
-from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle
+from LatentSpaceRestorationLib.bundle.write import write_bundle
+from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
 from LatentSpaceRestorationLib.calibration.normative import Usual
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError, InputError
 from LatentSpaceRestorationLib.methods import MODES
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
-from LatentSpaceRestorationLib.scoring.anomaly_map import ModeSettings, anomaly_map, peak_score
+from LatentSpaceRestorationLib.methods.settings import ModeSettings
+from LatentSpaceRestorationLib.scoring.anomaly_map import anomaly_map, peak_score
 from LatentSpaceRestorationLib.training.calibrate import (
     HealthyScan,
     added_to,

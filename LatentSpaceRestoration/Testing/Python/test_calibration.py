@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from LatentSpaceRestorationLib.calibration.levels import (
-    PERCENTILES,
-    HealthyLevel,
-    ModeCalibration,
-    PlaceStatistics,
-    PlaceSums,
-    Quantiles,
-    p_value,
-)
+from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.calibration.levels import HealthyLevel, ModeCalibration
+from LatentSpaceRestorationLib.calibration.quantiles import PERCENTILES, Quantiles, p_value
 from LatentSpaceRestorationLib.errors import BundleError
 
 few = settings(max_examples=50, deadline=None, derandomize=True)

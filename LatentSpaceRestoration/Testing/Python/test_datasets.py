@@ -9,14 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import save_scan
-from LatentSpaceRestorationLib.datasets.read import (
-    Splits,
-    Subject,
-    draw,
-    of_split,
-    read_subjects,
-    write_table,
-)
+from LatentSpaceRestorationLib.datasets.read import read_subjects
+from LatentSpaceRestorationLib.datasets.splits import Splits, draw
+from LatentSpaceRestorationLib.datasets.subjects import Subject, of_split, write_table
 from LatentSpaceRestorationLib.errors import InputError, OutputError
 from LatentSpaceRestorationLib.io.images import read_geometry, read_mask, read_volume, write_volume
 from LatentSpaceRestorationLib.volume import Volume

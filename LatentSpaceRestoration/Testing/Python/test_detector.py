@@ -19,11 +19,11 @@ from LatentSpaceRestorationLib.errors import Cancelled, InputError
 from LatentSpaceRestorationLib.inference import latent_model
 from LatentSpaceRestorationLib.methods.base import Known
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
+from LatentSpaceRestorationLib.methods.settings import ModeSettings
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
 from LatentSpaceRestorationLib.preprocessing import quality
+from LatentSpaceRestorationLib.preprocessing.quality import is_distrusted
 from LatentSpaceRestorationLib.preprocessing.slices import Prepared
-from LatentSpaceRestorationLib.results.regions import is_distrusted
-from LatentSpaceRestorationLib.scoring.anomaly_map import ModeSettings
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ORIENTATIONS, rotation, stored_as
 from tiny_model import generated_brain

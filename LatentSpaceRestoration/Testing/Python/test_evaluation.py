@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Lsr, one_line, save_scan
-from LatentSpaceRestorationLib.bundle.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle
+from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from tiny_model import generated_brain
 

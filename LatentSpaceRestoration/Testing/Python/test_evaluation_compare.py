@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Lsr, one_line, save_scan
-from LatentSpaceRestorationLib.bundle.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle
+from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.presentation.compare import beta_of, candidates_of
 from LatentSpaceRestorationLib.training.calibrate import HealthyScan, calibrate, to_files

@@ -16,9 +16,10 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import ROOT, Lsr, one_line, save_scan, written
+from LatentSpaceRestorationLib.detect_file import detect_file
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import InputError, OutputError
-from LatentSpaceRestorationLib.results.files import ENDINGS, detect_file
+from LatentSpaceRestorationLib.results.files import ENDINGS
 from stub_detector import StubDetector
 
 FILES = {f"scan_{ending}" for ending in ENDINGS}

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.preprocessing.field_of_view import measured_part
-from LatentSpaceRestorationLib.volume import Volume, resample
+from LatentSpaceRestorationLib.preprocessing.resampling import resample
+from LatentSpaceRestorationLib.volume import Volume
 
 VALUES = [0.0, -50.0, -1024.0, -2048.0, -32768.0, 32767.0, 255.0, 0.1]
 

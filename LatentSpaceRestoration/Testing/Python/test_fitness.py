@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from LatentSpaceRestorationLib.bundle.bundle import default_models_folder, read_bundle
-from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.model_space import Grid
 from LatentSpaceRestorationLib.preprocessing.alignment import read_atlas
 from LatentSpaceRestorationLib.preprocessing.quality import doubts, doubts_of_model, likeness
-from LatentSpaceRestorationLib.preprocessing.slices import Grid, Prepared, prepare, to_head
+from LatentSpaceRestorationLib.preprocessing.slices import Prepared, prepare, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from scipy import ndimage
 

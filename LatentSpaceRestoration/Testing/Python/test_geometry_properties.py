@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.io.images import read_geometry, read_volume, write_volume
-from LatentSpaceRestorationLib.volume import Volume, world_grid
+from LatentSpaceRestorationLib.preprocessing.resampling import world_grid
+from LatentSpaceRestorationLib.volume import Volume
 from phantoms import (
     BRIGHTER,
     SMALL,

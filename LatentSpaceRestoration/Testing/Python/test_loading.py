@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from LatentSpaceRestorationLib.bundle.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle
+from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError
 from LatentSpaceRestorationLib.inference import latent_model

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import Lsr, one_line, save_scan, written
-from LatentSpaceRestorationLib.bundle.bundle import read_bundle, write_bundle
+from LatentSpaceRestorationLib.bundle.bundle import read_bundle
+from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled
 from LatentSpaceRestorationLib.inference.vae_model import Piece, VAENetworks
 from LatentSpaceRestorationLib.methods import BY_KIND, METHODS, baseline
 from LatentSpaceRestorationLib.methods.map_restoration import MAPRestoration, total_variation
-from LatentSpaceRestorationLib.methods.nll import upsampled
 from LatentSpaceRestorationLib.methods.projection import Projection, projection_energy
 from LatentSpaceRestorationLib.methods.vae import (
     elbo_gradient,
@@ -30,7 +30,7 @@ from LatentSpaceRestorationLib.methods.vae import (
 from LatentSpaceRestorationLib.networks.vae import VAE
 from LatentSpaceRestorationLib.results.files import ENDINGS
 from LatentSpaceRestorationLib.runtime.placement import Placement
-from LatentSpaceRestorationLib.scoring.anomaly_map import masked_smooth
+from LatentSpaceRestorationLib.scoring.filters import masked_smooth, upsampled
 from LatentSpaceRestorationLib.training.calibrate import (
     THRESHOLD_PERCENTILE,
     HealthyScan,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import in_slicer
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.datasets.read import Subject
+from LatentSpaceRestorationLib.datasets.subjects import Subject
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.synthetic.design import Case

@@ -13,15 +13,8 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from LatentSpaceRestorationSlicer.scene import (  # noqa: E402
-    display,
-    nodes,
-    regions,
-    results,
-)
-from LatentSpaceRestorationSlicer.scene import (  # noqa: E402
-    score_plot as scores,
-)
+from LatentSpaceRestorationSlicer.scene import display, nodes, regions, results  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import score_plot as scores  # noqa: E402
 from logic_case import LogicTestCase  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,

@@ -14,7 +14,7 @@ import pytest
 from conftest import Lsr, one_line, save_scan, written
 from LatentSpaceRestorationLib import __version__, estimator
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.results.regions import DISTRUST
+from LatentSpaceRestorationLib.preprocessing.quality import DISTRUST
 
 ENDINGS = {
     "anomaly-map.nii.gz",

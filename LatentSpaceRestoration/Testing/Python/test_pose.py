@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
 from LatentSpaceRestorationLib.preprocessing.alignment import Places, own_axes, upright
 from LatentSpaceRestorationLib.preprocessing.pipeline import BrainFinder, Preprocessing
 from LatentSpaceRestorationLib.preprocessing.quality import doubts

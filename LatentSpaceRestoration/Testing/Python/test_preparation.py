@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_scan
-from LatentSpaceRestorationLib.bundle.bundle import Bundle, read_bundle, write_bundle
-from LatentSpaceRestorationLib.datasets.read import Subject
+from LatentSpaceRestorationLib.bundle.bundle import Bundle, read_bundle
+from LatentSpaceRestorationLib.bundle.write import write_bundle
+from LatentSpaceRestorationLib.datasets.subjects import Subject
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError
 from LatentSpaceRestorationLib.preprocessing.alignment import ATLAS, Places, read_atlas

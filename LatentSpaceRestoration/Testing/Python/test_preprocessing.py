@@ -7,16 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.preprocessing.slices import (
-    CLIP,
-    DEPTH_MM,
-    Grid,
-    Head,
-    normalise,
-    prepare,
-    slice_position,
-    to_head,
-)
+from LatentSpaceRestorationLib.model_space import CLIP, DEPTH_MM, Grid, normalise, slice_position
+from LatentSpaceRestorationLib.preprocessing.slices import Head, prepare, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from phantoms import SMALL, little_brain, native_intensities, prepared_with
 from scan_grids import ORIENTATIONS, ScanGrid, scan_grids, stored_as

@@ -13,9 +13,9 @@ import nibabel
 import numpy as np
 import pytest
 from headless import browser, opened
+from LatentSpaceRestorationLib.detect_file import detect_file
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.io.images import write_volume
-from LatentSpaceRestorationLib.results.files import detect_file
 from LatentSpaceRestorationLib.results.record import Record
 from LatentSpaceRestorationLib.results.report import cohort
 from LatentSpaceRestorationLib.results.report.cohort import write_cohort_report

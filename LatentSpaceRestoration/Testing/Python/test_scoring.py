@@ -7,27 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics
+from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics
 from LatentSpaceRestorationLib.calibration.normative import Usual
 from LatentSpaceRestorationLib.calibration.tail_probability import Rarity, RarityCounts, zones
 from LatentSpaceRestorationLib.errors import BundleError
 from LatentSpaceRestorationLib.estimator import sample_score
 from LatentSpaceRestorationLib.inference.averages import Averages
 from LatentSpaceRestorationLib.methods.base import Evidence
+from LatentSpaceRestorationLib.methods.lsr import feature_maps, paper_filter, slice_nll_scores
+from LatentSpaceRestorationLib.methods.settings import PAPER, ModeSettings
 from LatentSpaceRestorationLib.preprocessing.slices import Prepared
-from LatentSpaceRestorationLib.scoring.anomaly_map import (
-    PAPER,
-    MapRule,
-    ModeSettings,
-    along_edges,
-    anomaly_map,
-    feature_maps,
-    masked_smooth,
-    paper_filter,
-    peak_score,
-    slice_nll_scores,
-    without_wide_mean,
-)
+from LatentSpaceRestorationLib.scoring.anomaly_map import MapRule, anomaly_map, peak_score
+from LatentSpaceRestorationLib.scoring.filters import along_edges, masked_smooth, without_wide_mean
 
 
 def scan_in_model_space(n: int = 6, rows: int = 16, columns: int = 12, seed: int = 0) -> Prepared:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.calibration.levels import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
+from LatentSpaceRestorationLib.model_space import CLIP
 from LatentSpaceRestorationLib.preprocessing.pipeline import Preprocessing
-from LatentSpaceRestorationLib.preprocessing.slices import CLIP, Prepared
+from LatentSpaceRestorationLib.preprocessing.slices import Prepared
 from LatentSpaceRestorationLib.volume import Volume, positions
 from scipy import ndimage
 from test_fitness import GRID, brain

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from LatentSpaceRestorationLib.bundle.bundle import read_bundle
-from LatentSpaceRestorationLib.calibration.levels import Quantiles
+from LatentSpaceRestorationLib.calibration.quantiles import Quantiles
 from LatentSpaceRestorationLib.detection import Estimate
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import Cancelled

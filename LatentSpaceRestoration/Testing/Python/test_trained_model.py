@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 from LatentSpaceRestorationLib.bundle.bundle import default_models_folder, read_bundle
-from LatentSpaceRestorationLib.cli.demo import load_template
-from LatentSpaceRestorationLib.datasets.read import Subject, of_split, read_subjects
+from LatentSpaceRestorationLib.datasets.read import read_subjects
+from LatentSpaceRestorationLib.datasets.subjects import Subject, of_split
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
+from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
 from LatentSpaceRestorationLib.evaluation.synthetic.spheres import uniform_sphere
-from LatentSpaceRestorationLib.inference.latent_model import SIZES, Networks
+from LatentSpaceRestorationLib.inference.latent_model import Networks
 from LatentSpaceRestorationLib.io.images import read_volume
-from LatentSpaceRestorationLib.runtime.placement import Placement
+from LatentSpaceRestorationLib.runtime.placement import SIZES, Placement
 from LatentSpaceRestorationLib.sampling.restore import nll, restore
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "t1-healthy-2mm" / "subjects.tsv"

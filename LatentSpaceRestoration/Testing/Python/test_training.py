@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 from LatentSpaceRestorationLib.errors import Cancelled, ConfigError, OutputError
+from LatentSpaceRestorationLib.model_space import CLIP
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
-from LatentSpaceRestorationLib.preprocessing.slices import CLIP
 from LatentSpaceRestorationLib.training.data.augmentation import Augmentation
 from LatentSpaceRestorationLib.training.data.slices import Slices, from_uint8, to_uint8
 from LatentSpaceRestorationLib.training.engine import loop

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_scan
-from LatentSpaceRestorationLib.datasets.read import Subject
+from LatentSpaceRestorationLib.datasets.subjects import Subject
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.networks.unet import UNet3D
 from LatentSpaceRestorationLib.preprocessing.brain_extraction import BOX, BRIGHTEST, BrainNetworks
 from LatentSpaceRestorationLib.preprocessing.field_of_view import measured_part
@@ -23,6 +22,7 @@ from LatentSpaceRestorationLib.training.networks.brain import (
     load_heads,
     train_brain,
 )
+from LatentSpaceRestorationLib.volume import dice
 from tiny_model import generated_brain
 from torch import Tensor
 

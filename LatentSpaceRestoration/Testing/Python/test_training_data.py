@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_scan
-from LatentSpaceRestorationLib.datasets.read import Subject
+from LatentSpaceRestorationLib.datasets.subjects import Subject
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.evaluation.overlap import dice
 from LatentSpaceRestorationLib.io.images import read_volume
+from LatentSpaceRestorationLib.model_space import CLIP, Grid
 from LatentSpaceRestorationLib.preprocessing.pipeline import BrainFinder, Preprocessing
-from LatentSpaceRestorationLib.preprocessing.slices import CLIP, Grid, to_head
+from LatentSpaceRestorationLib.preprocessing.slices import to_head
 from LatentSpaceRestorationLib.runtime.placement import Placement
 from LatentSpaceRestorationLib.training.data import slice_cache
 from LatentSpaceRestorationLib.training.data.augmentation import Augmentation, augment
@@ -25,6 +25,7 @@ from LatentSpaceRestorationLib.training.data.volume_augmentation import (
     VolumeAugmentation,
     vary_head,
 )
+from LatentSpaceRestorationLib.volume import dice
 from tiny_model import generated_brain
 from torch import Tensor
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.volume import Volume, check, resample, world_grid
+from LatentSpaceRestorationLib.preprocessing.resampling import resample, world_grid
+from LatentSpaceRestorationLib.volume import Volume, check
 from scan_grids import ORIENTATIONS, ScanGrid, rotation, scan_grids, stored_as
 
 few = settings(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from LatentSpaceRestorationLib.model_space import CLIP
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE, Codebook
-from LatentSpaceRestorationLib.preprocessing.slices import CLIP
 
 
 def tiny(**settings: object) -> VQVAE:

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from LatentSpaceRestorationLib.bundle.bundle import write_bundle
+from LatentSpaceRestorationLib.bundle.write import write_bundle
+from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics
 from LatentSpaceRestorationLib.calibration.code_values import CodeValues
-from LatentSpaceRestorationLib.calibration.levels import (
-    HealthyLevel,
-    ModeCalibration,
-    PlaceStatistics,
-    Quantiles,
-)
+from LatentSpaceRestorationLib.calibration.levels import HealthyLevel, ModeCalibration
 from LatentSpaceRestorationLib.calibration.normative import Usual
+from LatentSpaceRestorationLib.calibration.quantiles import Quantiles
 from LatentSpaceRestorationLib.calibration.tail_probability import Rarity
 from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
 from LatentSpaceRestorationLib.networks.masked import MaskedPrior

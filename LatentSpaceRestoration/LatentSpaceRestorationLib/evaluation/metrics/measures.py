@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ...detection import Detection
 from ...results.regions import Extent, find_regions, voxel_ml
-from ..overlap import dice
+from ...volume import dice
 from .histograms import Histogram, Table
 
 #: Thresholds of the regions: so many to a factor of two.

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ...datasets.read import Subject, read_subjects
+from ...datasets.read import read_subjects
+from ...datasets.subjects import Subject
 from ...detector import Detector
 from ...errors import InputError
+from ...io.files import digest_of_file
 from ...io.images import read_mask, read_volume
 from ...volume import Volume
-from ..store import digest_of_file
 from .design import LESION, UNTOUCHED, Case
 from .families import Family, family, put_in, seed_of
 from .geometry import Healthy

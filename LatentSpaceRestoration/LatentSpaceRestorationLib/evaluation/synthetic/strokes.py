@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from ...errors import InputError
 from ...io.images import read_volume, scan_name
-from ...volume import Volume, resample
+from ...preprocessing.resampling import resample
+from ...volume import Volume
 from .geometry import Healthy
 
 #: RAS extent in mm of the brain of the MNI152 template, in which the shapes lie.

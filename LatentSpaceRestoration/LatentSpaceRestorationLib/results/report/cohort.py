@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ...datasets.read import NOTHING
+from ...datasets.subjects import NOTHING
 from ...errors import InputError
-from ...io.images import reason, scan_name, written_whole
+from ...io.files import reason, written_whole
+from ...io.images import scan_name
 from ..files import FIGURES, PICTURE
 from ..record import Record, finite
 from . import charts, parts, tables

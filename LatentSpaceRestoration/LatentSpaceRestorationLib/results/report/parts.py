@@ -7,9 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...preprocessing.quality import is_distrusted
 from .. import picture
 from ..record import Flagged, Record, finite
-from ..regions import NO_PERCENTILE, is_distrusted, score_in_words
+from ..regions import NO_PERCENTILE, score_in_words
 from .page import number, text
 from .tables import Cell, Column, table
 

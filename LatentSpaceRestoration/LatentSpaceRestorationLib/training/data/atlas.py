@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ...calibration.levels import PlaceStatistics, PlaceSums
-from ...datasets.read import Subject
+from ...calibration.atlas import PlaceStatistics, PlaceSums
+from ...datasets.subjects import Subject
 from ...errors import InputError
+from ...io.files import content_hash, write_whole
+from ...model_space import CLIP, Grid
 from ...preprocessing.alignment import Places
-from ...preprocessing.slices import CLIP, Grid
-from ..engine.checkpoint import write_whole
-from .slice_cache import VERSION, Brains, Report, content_hash, hashed, laid_scan
+from .slice_cache import VERSION, Brains, Report, hashed, laid_scan
 
 #: The mean no longer moves when it changes by less than this share of its own spread over places.
 STILL = 0.02

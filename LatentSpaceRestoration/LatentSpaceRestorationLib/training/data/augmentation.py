@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...model_space import CLIP
 from ...networks import distributed
-from ...preprocessing.slices import CLIP
 from ..engine.run import Run
 from .slices import Slices
 

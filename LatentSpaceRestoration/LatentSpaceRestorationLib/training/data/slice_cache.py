@@ -20,16 +20,18 @@ from typing import Any
 import numpy as np
 
 from ...bundle.bundle import Bundle, find_bundle, read_bundle
-from ...datasets.read import Subject
-from ...detector import BRAIN_BUNDLE
+from ...bundle.schema import BRAIN_BUNDLE
+from ...datasets.subjects import Subject
 from ...errors import BundleError, InputError
+from ...io.files import content_hash, write_whole
 from ...io.images import read_labels, read_mask, read_volume
+from ...model_space import CLIP, Grid
 from ...preprocessing.brain_extraction import load_networks
 from ...preprocessing.pipeline import BrainFinder, LaidScan, Preprocessing
-from ...preprocessing.slices import CLIP, Grid, Prepared, cut_like
+from ...preprocessing.resampling import resample
+from ...preprocessing.slices import Prepared, cut_like
 from ...runtime.placement import Placement
-from ...volume import Volume, check, resample
-from ..engine.checkpoint import write_whole
+from ...volume import Volume, check
 from .augmentation import TISSUES
 from .slices import Pieces, Slices, to_uint8
 from .volume_augmentation import VolumeAugmentation, vary_head, version
@@ -128,25 +130,6 @@ def laid_scan(
 
 
 _NO_FINDER = BrainFinder(None, 0.0, lambda: Placement("cpu", {"brain": 1}))
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of those of all files of a folder.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    try:
-        for file in files:
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
-        ) from error
-    return digest.hexdigest()
 
 
 def prepare_set(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...preprocessing.slices import CLIP
+from ...model_space import CLIP
 
 
 class Pieces:

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...errors import ConfigError, OutputError
-from ...io.images import reason, written_whole
-
-
-def write_whole(file: Path, content: bytes | memoryview) -> None:
-    """Write a file beside its place, make sure that it is on the disk, and rename it.
-
-    Raises:
-        OutputError: it cannot be written; what was there before is still there.
-    """
-    kept = "; the one before it is kept" if file.is_file() else ""
-    remedy = f"make room, then run again{kept}"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{file}: cannot be written ({reason(error)}); {remedy}") from error
-    with written_whole(file, remedy) as beside, beside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+from ...errors import ConfigError
+from ...io.files import write_whole
 
 
 def write_checkpoint(file: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

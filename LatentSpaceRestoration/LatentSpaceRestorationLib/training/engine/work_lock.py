@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ...errors import ConfigError, OutputError
-from ...io.images import reason
+from ...io.files import reason
 
 _NAME = ".lock"
 #: Somebody who only looks whether it is held has it no longer than this.

@@ -16,15 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...datasets.read import Subject
+from ...datasets.subjects import Subject
 from ...errors import InputError
-from ...evaluation.overlap import dice
 from ...io.images import read_mask, read_volume
 from ...networks import distributed
 from ...networks.unet import UNet3D
 from ...preprocessing.brain_extraction import BrainNetworks, brain_found
 from ...preprocessing.field_of_view import measured_part
 from ...preprocessing.slices import Head, mask_to_head, to_head
+from ...volume import dice
 from ..data.head_augmentation import vary
 from ..engine.loop import train
 from ..engine.run import Run, generator_of

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...io.files import write_whole
 from ...networks import distributed
 from ...networks.layers import channels_last
 from ...networks.masked import MaskedPrior
@@ -22,7 +23,6 @@ from ...sampling.masked import outside_view
 from ..data.augmentation import Augmentation, augment
 from ..data.masking import draw_masks, spoil
 from ..data.slices import Slices
-from ..engine.checkpoint import write_whole
 from ..engine.loop import Pictures, train
 from ..engine.run import Run, generator_of, order_of
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...model_space import CLIP
 from ...networks import distributed
 from ...networks.layers import channels_last
 from ...networks.vqvae import VQVAE
-from ...preprocessing.slices import CLIP
 from ..data.augmentation import Augmentation, augment, augmented_batch
 from ..data.slices import Slices
 from ..engine.loop import train

@@ -1,0 +1,143 @@
+"""``lsr detect``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError, LSRError
+from .arguments import UNUSABLE_INPUT, add_detection_options
+from .terminal import complain, progress_line
+
+if TYPE_CHECKING:
+    from ..results.files import Extra, Result
+
+
+def add_detect(detect: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lsr detect``."""
+    detect.description = (
+        "Writes for each SCAN into DIR: anomaly map, mask, restoration, spread of the "
+        "restorations, a picture and the figures. Nothing is written for a scan that fails."
+    )
+    add = detect.add_argument
+    add("scans", nargs="+", metavar="SCAN", help="T1-weighted scan, or folder of a DICOM series")
+    add("-o", "--output", type=Path, required=True, metavar="DIR", help="made if it is missing")
+    add("--brain-mask", metavar="FILE", help="brain on the scan's grid, instead of finding it")
+    add_detection_options(detect)
+    add("--json", action="store_true", help="print each result's figures, one JSON object a line")
+    _add_extras(detect)
+    detect.set_defaults(command=_detect)
+
+
+def _detect(options: argparse.Namespace) -> int:
+    from ..bundle.bundle import find_bundle
+    from ..detect_file import detect_file
+    from ..methods import shipped_model
+    from ..results.files import check_names, results_folder
+    from ..runtime.interruption import stop_requests
+
+    if options.mode != "default" and options.method != "lsr":
+        raise LSRError(f"--mode {options.mode} is of method lsr, not of {options.method}")
+    extras = _extras_of(options)
+    check_names(options.scans, options.output, extras)
+    model = find_bundle(options.model or shipped_model(options.method))
+    status = 0
+    with results_folder(options.output) as folder:
+        from ..detector import Detector
+
+        detector = Detector.load(model, options.device)
+        detector.calibration(options.mode, options.method)  # refuses what it cannot do, at once
+        for scan in options.scans:
+            try:
+                # Ctrl-C in the middle of numpy's or torch's own code can come out as another error.
+                with progress_line(Path(scan).name) as line, stop_requests() as is_cancelled:
+                    result = detect_file(
+                        detector,
+                        scan,
+                        folder,
+                        brain_mask=options.brain_mask,
+                        mode=options.mode,
+                        method=options.method,
+                        threshold=options.threshold,
+                        restorations=options.restorations,
+                        seed=options.seed,
+                        time_budget=options.time_budget,
+                        estimate=None if line is None else line.estimate,
+                        progress=line,
+                        is_cancelled=is_cancelled,
+                        extras=extras,
+                    )
+            except InputError as error:
+                complain(str(error), options.debug)
+                status = UNUSABLE_INPUT
+            except MemoryError:
+                complain(f"{scan}: does not fit into memory; resample it", options.debug)
+                status = UNUSABLE_INPUT
+            else:
+                figures = json.dumps(result.figures, ensure_ascii=False)
+                print(figures if options.json else in_words(result), flush=True)
+    return status
+
+
+def in_words(result: Result) -> str:
+    """A result as a few lines for a person."""
+    from ..results.files import ENDINGS
+    from ..results.regions import most_anomalous_place, score_in_words
+
+    found = result.detection
+    place = most_anomalous_place(
+        found.anomaly_map, found.anomaly_mask, found.brain_mask, result.volume.affine
+    )
+    flagged = float((found.anomaly_mask > 0).sum()) * result.volume.voxel_volume_ml
+    compared = score_in_words(found.p_value, found.healthy_scans, found.healthy_sites)
+    amount = (
+        f"{flagged:.1f} ml, {place.volume_ml:.1f} ml of it there (above healthy percentile "
+        f"{found.threshold_percentile:g})"
+        if found.p_value is not None
+        else "nothing, as the note says"
+    )
+    lines = [
+        f"{result.scan}",
+        f"  score {found.sample_score:.4g}: {compared}",
+        f"  most anomalous: {place.words}; RAS {place.position()}",
+        f"  flagged: {amount}",
+        f"  picture: {result.files['anomaly.png']}",
+        *(f"  also: {file}" for ending, file in result.files.items() if ending not in ENDINGS),
+        *(f"  note: {warning}" for warning in found.warnings),
+    ]
+    return "\n".join(lines)
+
+
+def _add_extras(parser: argparse.ArgumentParser) -> None:
+    """Add an argument for each kind of further files."""
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write SCAN_anomaly.html as well: a page to read and print, in one file",
+    )
+    parser.add_argument(
+        "--dicom",
+        action="store_true",
+        help="of scans that are folders of DICOM series: write the mask as a DICOM segmentation "
+        "(SCAN_anomaly-mask.dcm) and the map as a parametric map (SCAN_anomaly-map.dcm) as well; "
+        "they name the patient as the series does",
+    )
+
+
+def _extras_of(options: argparse.Namespace) -> list[Extra]:
+    """The further files that are asked for.
+
+    Raises:
+        LSRError: what they need is not installed.
+    """
+    from ..results.dicom import dicom_objects
+    from ..results.report.scan import scan_report
+
+    wanted = []
+    if options.report:
+        wanted.append(scan_report())
+    if options.dicom:
+        wanted.append(dicom_objects())
+    return wanted

@@ -1,0 +1,60 @@
+"""What the networks read in a scan, and what they expect there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the networks read in a scan, before any restoration.
+
+    Attributes:
+        codes: (N, h, w) int64.
+        nll: (N, h, w) float32, nats, of each code given those before it.
+        brain: (N, h, w) bool, codes whose cell has brain in it.
+    """
+
+    codes: np.ndarray
+    nll: np.ndarray
+    brain: np.ndarray
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a masked prior expects of a scan.
+
+    Attributes:
+        reading: the codes, with the NLL of each given those outside its tile.
+        image: (N, rows, columns) float32, decoded from the expected latents.
+        variance: (N, h, w) float32, of a cell's mean intensity about what is expected.
+        residual: (N, rows, columns) float32, absolute difference of the scan and what is decoded
+            from its codes as they are.
+        usual_residual: (N, h, w) float32, its mean in a cell of the codes that are expected.
+        entropy, nll_variance: (N, h, w) float32, mean and variance in nats of the NLL that codes
+            have which the prior itself draws.
+    """
+
+    reading: Reading
+    image: np.ndarray
+    variance: np.ndarray
+    residual: np.ndarray
+    usual_residual: np.ndarray
+    entropy: np.ndarray
+    nll_variance: np.ndarray
+
+    def mean_with_mirrored(self, other: Expected) -> Expected:
+        """The mean with that of the scan's mirror image; the codes are those of the scan."""
+
+        def mean(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+            return (mine + theirs[:, :, ::-1]) / np.float32(2.0)
+
+        maps = {
+            one.name: mean(getattr(self, one.name), getattr(other, one.name))
+            for one in fields(self)
+            if one.name != "reading"
+        }
+        nll = mean(self.reading.nll, other.reading.nll)
+        return Expected(replace(self.reading, nll=nll), **maps)

@@ -1,0 +1,88 @@
+"""Files that are written whole or not at all, and what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import InputError, OutputError
+
+
+@contextmanager
+def written_whole(target: Path, remedy: str) -> Iterator[Path]:
+    """A file to write, which takes the target's place once it is whole; else nothing is left of it.
+
+    Args:
+        target: replaced if it exists; its folder must be there.
+        remedy: what to do if it cannot be written, to end the message with.
+
+    Yields:
+        a path of the same name in a folder beside the target.
+
+    Raises:
+        OutputError: it cannot be written; what was there is left.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=".lsr-", dir=target.parent) as folder:
+            beside = Path(folder) / target.name
+            yield beside
+            os.replace(beside, target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({reason(error)}); {remedy}") from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception of the system says, in one line and without the path."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = text.strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of those of all files of a folder.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    try:
+        for file in files:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
+        ) from error
+    return digest.hexdigest()
+
+
+def write_whole(file: Path, content: bytes | memoryview) -> None:
+    """Write a file beside its place, make sure that it is on the disk, and rename it.
+
+    Raises:
+        OutputError: it cannot be written; what was there before is still there.
+    """
+    kept = "; the one before it is kept" if file.is_file() else ""
+    remedy = f"make room, then run again{kept}"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written ({reason(error)}); {remedy}") from error
+    with written_whole(file, remedy) as beside, beside.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of all files' of a folder (a DICOM series)."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return hashlib.sha256(" ".join(map(digest_of_file, files)).encode()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
