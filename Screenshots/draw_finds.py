@@ -25,7 +25,7 @@ from LatentSpaceRestorationLib.detector import Detector  # noqa: E402
 from LatentSpaceRestorationLib.evaluation.presentation.panes import PANE, PANES, draw_case  # noqa: E402
 from LatentSpaceRestorationLib.evaluation.synthetic.families import family, put_in  # noqa: E402
 from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy  # noqa: E402
-from LatentSpaceRestorationLib.inference.latent_model import Networks  # noqa: E402
+from LatentSpaceRestorationLib.inference.latent_model import LatentModel  # noqa: E402
 from LatentSpaceRestorationLib.volume import dice  # noqa: E402
 
 SEED = 3
@@ -58,7 +58,7 @@ SHOWS = (
 
 def healthy_brain(detector: Detector) -> Healthy:
     """A generated brain without a lesion."""
-    networks = Networks.load(detector.bundle)
+    networks = LatentModel.load(detector.bundle)
     with torch.inference_mode():
         image = make_sample.decode(networks, make_sample.draw_codes(networks, SEED))
     volume = make_sample.to_volume(image, SEED)

@@ -39,9 +39,9 @@ def main() -> None:
     detector = Detector.load("brain-t1")
     prepared = detector.prepare(volume)[0]
     tile = ModeSettings.of(detector.bundle.config, "default").tile_codes
-    values = detector.calibration().codes
+    values = detector.model.calibration().codes
     assert values is not None
-    reading = detector.case(prepared).expect(tile, values)[1].reading
+    reading = detector.model.context(prepared).expect(tile, values)[1].reading
     detection = detector.detect(volume)
 
     def in_model(array: np.ndarray) -> np.ndarray:

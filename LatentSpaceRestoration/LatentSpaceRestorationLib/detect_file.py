@@ -10,7 +10,8 @@ from .detection import Detection, Estimate
 from .detector import Detector
 from .errors import InputError
 from .io.images import read_geometry, read_mask, read_volume, scan_name
-from .results.files import SMALLEST_ML, Extra, Result, named_files, write_result
+from .options import DetectionOptions
+from .results.files import SMALLEST_ML, Extra, FileResult, named_files, write_result
 from .results.regions import Extent, find_regions
 from .runtime.progress import IsCancelled, Progress
 from .volume import Volume
@@ -20,21 +21,17 @@ def detect_file(
     detector: Detector,
     scan: str | Path,
     folder: str | Path,
+    options: DetectionOptions | None = None,
     *,
     brain_mask: str | Path | None = None,
-    mode: str = "default",
-    method: str = "lsr",
-    threshold: float | None = None,
-    restorations: int = 15,
-    seed: int = 0,
-    time_budget: float | None = None,
     estimate: Callable[[Estimate], None] | None = None,
     progress: Progress | None = None,
     is_cancelled: IsCancelled | None = None,
     name: str | None = None,
     series: str = "",
     extras: Sequence[Extra] = (),
-) -> Result:
+    **named: Any,
+) -> FileResult:
     """Read a scan, find what is unusual in it, and write the results.
 
     Args:
@@ -42,8 +39,7 @@ def detect_file(
         scan: image file, or folder of a DICOM series.
         folder: where the results go; it is made if it is missing.
         brain_mask: image file on the scan's grid.
-        mode, method, threshold, restorations, seed, time_budget, estimate, progress,
-            is_cancelled: as for ``Detector.detect``.
+        options, estimate, progress, is_cancelled, named: as for ``Detector.detect``.
         name: of the results; None takes the scan's.
         series: UID of the series, of a folder with several; empty takes the longest.
         extras: what else is to be written.
@@ -59,20 +55,17 @@ def detect_file(
     try:
         detection = detector.detect(
             volume,
+            options,
             brain_mask=mask,
-            mode=mode,
-            method=method,
-            threshold=threshold,
-            restorations=restorations,
-            seed=seed,
-            time_budget=time_budget,
             estimate=estimate,
             progress=progress,
             is_cancelled=is_cancelled,
+            **named,
         )
     except InputError as error:
         raise InputError(f"{scan}: {error}") from error
-    level = detector.calibration(mode, method).at(detection.restorations)
+    calibration = detector.model.calibration(detection.mode, detection.method)
+    level = calibration.at(detection.restorations)
     figures = {
         "scan": Path(scan).name,
         **detection.to_json(),
@@ -80,7 +73,7 @@ def detect_file(
         **_what_is_flagged(volume, detection),
     }
     files = named_files(name or scan_name(scan), folder, extras)
-    result = Result(Path(scan), volume, detection, figures, files)
+    result = FileResult(Path(scan), volume, detection, figures, files)
     write_result(result, Path(folder), geometry, writers)
     return result
 

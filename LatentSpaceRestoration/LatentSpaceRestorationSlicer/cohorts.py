@@ -19,8 +19,8 @@ from .models import searchFolders
 
 if TYPE_CHECKING:
     from LatentSpaceRestorationLib.cohort.engine import Engine
-    from LatentSpaceRestorationLib.cohort.scores import Row
-    from LatentSpaceRestorationLib.cohort.settings import Settings
+    from LatentSpaceRestorationLib.cohort.scores import ScoreRow
+    from LatentSpaceRestorationLib.options import RunOptions
 
 #: Columns of the table node, with what they are called; those of numbers are sorted as such.
 _NUMBERS = ("score", "percentile", "p", "flagged_ml", "seconds")
@@ -37,7 +37,7 @@ class CohortResult:
         folder: of the run, with ``scores.tsv`` and the results of each scan.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
     table: vtkMRMLTableNode
     folder: Path
 
@@ -64,7 +64,7 @@ def checkPackages(requirements: Path, onCluster: bool) -> None:
 def runCohort(
     folder: str | Path,
     inputs: Sequence[str | Path],
-    settings: Settings,
+    options: RunOptions,
     jobs: int,
     scheduler: str | None,
     progress: Callable[[float, str], None] | None,
@@ -73,14 +73,14 @@ def runCohort(
     """Do what is left of a cohort and add the table; see ``logic.detectCohort``."""
     from LatentSpaceRestorationLib.cohort.run import prepared, run
 
-    with prepared(folder, inputs, settings) as plan:
+    with prepared(folder, inputs, options) as plan:
         rows, total, left = dict(plan.kept), len(plan.scans), len(plan.jobs)
 
         def report(fraction: float, message: str) -> None:
             if progress is not None:
                 progress((total - left + fraction * left) / total, message)
 
-        engine = _engine(jobs, scheduler, settings.device, report)
+        engine = _engine(jobs, scheduler, options.device, report)
         with closing(run(plan, engine, isCancelled)) as coming:
             for row in coming:
                 rows[row.id] = row
@@ -90,12 +90,11 @@ def runCohort(
         return CohortResult(found, _addTable(found), plan.folder)
 
 
-def settingsOf(model: str, **options: Any) -> Settings:
-    """Settings for a model that is installed, or that the user added."""
+def findModel(model: str) -> str:
+    """A model that is installed, or that the user added, as it is found from anywhere."""
     from LatentSpaceRestorationLib.bundle.bundle import find_bundle, portable
-    from LatentSpaceRestorationLib.cohort.settings import Settings
 
-    return Settings(model=portable(find_bundle(model, searchFolders())), **options)
+    return portable(find_bundle(model, searchFolders()))
 
 
 def _engine(
@@ -111,7 +110,7 @@ def _engine(
     return InTurn(progress)
 
 
-def _addTable(rows: Sequence[Row]) -> vtkMRMLTableNode:
+def _addTable(rows: Sequence[ScoreRow]) -> vtkMRMLTableNode:
     """A table node named ``scores``: a row a scan; a number that is not there is NaN."""
     name = slicer.mrmlScene.GenerateUniqueName("scores")
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)

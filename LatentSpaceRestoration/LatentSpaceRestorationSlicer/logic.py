@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from LatentSpaceRestorationLib.options import RunOptions
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
@@ -17,7 +18,7 @@ from .parameters import LatentSpaceRestorationParameterNode
 from .scene import stored
 from .scene.results import DetectionResult
 from .scene.stored import StoredResult
-from .task import DetectionTask, LoadDetector, Options, Outputs, loadInstalledDetector
+from .task import DetectionTask, LoadDetector, Outputs, loadInstalledDetector
 
 if TYPE_CHECKING:
     from LatentSpaceRestorationLib.detection import Estimate
@@ -102,7 +103,16 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
                 detection was cancelled.
             MissingPackagesError: torch or another package is not installed.
         """
-        options = Options(model, threshold, restorations, seed, device, mode, method, timeBudget)
+        options = RunOptions(
+            model=model,
+            threshold=threshold,
+            restorations=restorations,
+            seed=seed,
+            device=device,
+            mode=mode,
+            method=method,
+            time_budget=timeBudget,
+        )
         task = self.task(
             inputVolume, brainMask, Outputs(anomalyMap, segmentation, restoration), options
         )
@@ -149,8 +159,8 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
         self.packages.check()
         onCluster = jobs > 0 or scheduler is not None
         cohorts.checkPackages(_RESOURCES / "cohort-requirements.txt", onCluster)
-        settings = cohorts.settingsOf(
-            model,
+        options = RunOptions(
+            model=cohorts.findModel(model),
             mode=mode,
             method=method,
             threshold=threshold,
@@ -160,14 +170,14 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
             device=device,
         )
         given = [inputs] if isinstance(inputs, str | Path) else inputs
-        return cohorts.runCohort(runFolder, given, settings, jobs, scheduler, progress, isCancelled)
+        return cohorts.runCohort(runFolder, given, options, jobs, scheduler, progress, isCancelled)
 
     def task(
         self,
         inputVolume: vtkMRMLScalarVolumeNode,
         brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None,
         outputs: Outputs,
-        options: Options,
+        options: RunOptions,
     ) -> DetectionTask:
         """A detection that is read from the scene but not computed yet; raises as ``detect``."""
         self.packages.check()

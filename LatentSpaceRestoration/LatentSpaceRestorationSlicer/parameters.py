@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import slicer
+from LatentSpaceRestorationLib.options import DEVICES, MODES, RunOptions
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 from .models import ANY_MODALITY, DEFAULT_MODEL, Modalities, ModelNames, thresholdPercentile
 from .scene.display import COLOURS, OPACITY
-from .task import Options
 
 #: Healthy percentiles that the slider offers.
 THRESHOLDS = (50.0, 99.99)
 #: What can be laid over the scan.
 LAYERS = ("anomaly map", "restoration", "spread", "nothing")
-_DEVICES = ("auto", "cpu", "cuda", "mps")
-_MODES = ("default", "pixelsnail", "paper")
 
 
 @parameterNodeWrapper
@@ -53,8 +51,8 @@ class LatentSpaceRestorationParameterNode:
     restorations: Annotated[int, WithinRange(1, 100)] = 15
     timeBudget: Annotated[float, WithinRange(0, 3600)] = 0.0
     seed: Annotated[int, WithinRange(0, 999999)] = 0
-    device: Annotated[str, Choice(list(_DEVICES))] = _DEVICES[0]
-    mode: Annotated[str, Choice(list(_MODES))] = _MODES[0]
+    device: Annotated[str, Choice(list(DEVICES))] = DEVICES[0]
+    mode: Annotated[str, Choice(list(MODES))] = MODES[0]
     layer: Annotated[str, Choice(list(LAYERS))] = LAYERS[0]
     mapOpacity: Annotated[float, WithinRange(0, 1)] = OPACITY
     fade: Annotated[float, WithinRange(0, 1)] = 1.0
@@ -68,8 +66,8 @@ class LatentSpaceRestorationParameterNode:
 _CHOICES: dict[str, tuple[Sequence[str], str]] = {
     "modality": (Modalities(), ANY_MODALITY),
     "model": (ModelNames(), DEFAULT_MODEL),
-    "device": (_DEVICES, _DEVICES[0]),
-    "mode": (_MODES, _MODES[0]),
+    "device": (DEVICES, DEVICES[0]),
+    "mode": (MODES, MODES[0]),
     "layer": (LAYERS, LAYERS[0]),
     "colours": (COLOURS, COLOURS[0]),
 }
@@ -123,15 +121,14 @@ def takeModelsThreshold(parameterNode: LatentSpaceRestorationParameterNode) -> N
 
 def optionsOf(
     parameters: LatentSpaceRestorationParameterNode, restorations: int | None = None
-) -> Options:
+) -> RunOptions:
     """What is chosen in the panel; with another number of restorations, if one is given."""
-    return Options(
-        parameters.model,
-        parameters.threshold,
-        restorations or parameters.restorations,
-        parameters.seed,
-        parameters.device,
-        parameters.mode,
-        "lsr",
-        parameters.timeBudget or None,
+    return RunOptions(
+        model=parameters.model,
+        threshold=parameters.threshold,
+        restorations=restorations or parameters.restorations,
+        seed=parameters.seed,
+        device=parameters.device,
+        mode=parameters.mode,
+        time_budget=parameters.timeBudget or None,
     )

@@ -18,6 +18,7 @@ from .scene.results import DetectionResult, writeResult
 if TYPE_CHECKING:
     from LatentSpaceRestorationLib.detection import Detection, Estimate
     from LatentSpaceRestorationLib.detector import Detector
+    from LatentSpaceRestorationLib.options import RunOptions
 
 #: ``load(model, device)``
 LoadDetector = Callable[[str, str], "Detector"]
@@ -28,20 +29,6 @@ def loadInstalledDetector(model: str, device: str) -> Detector:
     from LatentSpaceRestorationLib.detector import Detector
 
     return Detector.load(model, device, search=searchFolders())
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to detect; see ``Detector.detect``. ``timeBudget`` is in seconds; None is no limit."""
-
-    model: str
-    threshold: float | None
-    restorations: int
-    seed: int
-    device: str
-    mode: str
-    method: str
-    timeBudget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +53,7 @@ class DetectionTask:
         inputVolume: vtkMRMLScalarVolumeNode,
         brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None,
         outputs: Outputs,
-        options: Options,
+        options: RunOptions,
     ) -> None:
         """Copy the scan out of the scene.
 
@@ -105,13 +92,8 @@ class DetectionTask:
         detector = self._loadDetector(options.model, options.device)
         detection = detector.detect(
             Volume(scan.array, scan.affine, scan.name),
+            options,
             brain_mask=scan.brainMask,
-            mode=options.mode,
-            method=options.method,
-            threshold=options.threshold,
-            restorations=options.restorations,
-            seed=options.seed,
-            time_budget=options.timeBudget,
             estimate=onEstimate,
             progress=progress,
             is_cancelled=isCancelled,

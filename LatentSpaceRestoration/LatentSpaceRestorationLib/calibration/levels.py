@@ -15,6 +15,9 @@ from ..errors import BundleError
 from .code_values import CodeValues
 from .quantiles import Quantiles
 
+#: Healthy voxels below the default threshold of the mask, percent.
+THRESHOLD_PERCENTILE = 99.8
+
 
 @dataclass(frozen=True)
 class HealthyLevel:

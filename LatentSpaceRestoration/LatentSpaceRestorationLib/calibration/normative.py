@@ -12,7 +12,7 @@ from ..bundle.schema import PLACE
 from ..errors import BundleError
 from ..model_space import robust_spread
 from .atlas import PlaceStatistics
-from .tail_probability import Rarity
+from .tail_probability import TailProbability
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Usual:
+class NormativeMap:
     """What is usual of a map in healthy scans.
 
     Attributes:
         place: mean and spread at each place.
-        rarity: of distances from the usual; None where the method's rule does not ask for it.
+        tail: of distances from the usual; None where the method's rule does not ask for it.
         spreads: (n,) float32, ascending, of each healthy scan how widely its brain's voxels spread
-            about what is usual at their place, robustly; None as of ``rarity``.
+            about what is usual at their place, robustly; None as of ``tail``.
     """
 
     place: PlaceStatistics
-    rarity: Rarity | None = None
+    tail: TailProbability | None = None
     spreads: np.ndarray | None = None
 
     @property
-    def of_rarity(self) -> Rarity:
-        """The rarity.
+    def of_tail(self) -> TailProbability:
+        """The tail probability.
 
         Raises:
             BundleError: the model has none.
         """
-        if self.rarity is None:
+        if self.tail is None:
             raise BundleError("the model does not say how rare its values are; calibrate it again")
-        return self.rarity
+        return self.tail
 
     def width(self, values: np.ndarray, mask: np.ndarray, position: np.ndarray) -> float:
         """How many times as widely as of the middle healthy scan a scan's values spread.
@@ -79,7 +79,7 @@ class Usual:
         return z / np.float32(max(self._width(z[mask]), 1.0))
 
 
-def read_usual(bundle: Bundle, key: str) -> dict[str, Usual]:
+def read_normative(bundle: Bundle, key: str) -> dict[str, NormativeMap]:
     """What is usual of each map, left and right alike.
 
     Args:
@@ -100,25 +100,25 @@ def read_usual(bundle: Bundle, key: str) -> dict[str, Usual]:
         return np.asarray(tensors[f"{key}.{name}.{part}"].float().numpy())
 
     return {
-        name: Usual(
+        name: NormativeMap(
             PlaceStatistics(array(name, "mean"), array(name, "sd")).symmetric(),
-            Rarity(array(name, "rarity")) if f"{key}.{name}.rarity" in tensors else None,
+            TailProbability(array(name, "rarity")) if f"{key}.{name}.rarity" in tensors else None,
             array(name, "spreads") if f"{key}.{name}.spreads" in tensors else None,
         )
         for name in names
     }
 
 
-def to_tensors(usual: Mapping[str, Usual], key: str) -> dict[str, Tensor]:
-    """What :func:`read_usual` reads."""
+def to_tensors(normative: Mapping[str, NormativeMap], key: str) -> dict[str, Tensor]:
+    """What :func:`read_normative` reads."""
     import torch
 
     tensors = {}
-    for name, healthy in usual.items():
+    for name, healthy in normative.items():
         tensors[f"{key}.{name}.mean"] = torch.from_numpy(healthy.place.mean)
         tensors[f"{key}.{name}.sd"] = torch.from_numpy(healthy.place.sd)
-        if healthy.rarity is not None:
-            tensors[f"{key}.{name}.rarity"] = torch.from_numpy(healthy.rarity.ladder)
+        if healthy.tail is not None:
+            tensors[f"{key}.{name}.rarity"] = torch.from_numpy(healthy.tail.ladder)
         if healthy.spreads is not None:
             tensors[f"{key}.{name}.spreads"] = torch.from_numpy(healthy.spreads)
     return tensors

@@ -39,7 +39,7 @@ def zones(mask: np.ndarray, spacing_mm: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class RarityCounts:
+class TailCounts:
     """How many healthy voxels of each zone have a value between two of a ladder.
 
     Attributes:
@@ -49,7 +49,7 @@ class RarityCounts:
     count: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, zone: np.ndarray) -> RarityCounts:
+    def of(cls, values: np.ndarray, zone: np.ndarray) -> TailCounts:
         """Counts of one scan.
 
         Args:
@@ -63,15 +63,15 @@ class RarityCounts:
         )
         return cls(found.reshape(kinds, len(_VALUES)))
 
-    def __add__(self, other: RarityCounts) -> RarityCounts:
-        return RarityCounts(self.count + other.count)
+    def __add__(self, other: TailCounts) -> TailCounts:
+        return TailCounts(self.count + other.count)
 
-    def __sub__(self, other: RarityCounts) -> RarityCounts:
-        return RarityCounts(self.count - other.count)
+    def __sub__(self, other: TailCounts) -> TailCounts:
+        return TailCounts(self.count - other.count)
 
 
 @dataclass(frozen=True)
-class Rarity:
+class TailProbability:
     """-log10 of the share of healthy voxels with as high a value, by zone.
 
     Attributes:
@@ -81,7 +81,7 @@ class Rarity:
     ladder: np.ndarray
 
     @classmethod
-    def from_counts(cls, counts: RarityCounts) -> Rarity:
+    def from_counts(cls, counts: TailCounts) -> TailProbability:
         """From counts of several scans; zones with too few voxels have those of all zones."""
         every = counts.count.sum(axis=0)
         rows = [row if row.sum() >= 100 * _FEWEST else every for row in counts.count]
@@ -109,9 +109,9 @@ def _ladder(count: np.ndarray) -> np.ndarray:
     if above[0] < _FEWEST:  # nothing is known: a value is as rare as it is high
         return _VALUES.copy()
     last = int(np.flatnonzero(above >= _FEWEST)[-1])
-    rarity = -np.log10(above[: last + 1] / above[0])
-    start = int(np.searchsorted(rarity, rarity[-1] - np.log10(_SLOPE_OVER)))
+    tail = -np.log10(above[: last + 1] / above[0])
+    start = int(np.searchsorted(tail, tail[-1] - np.log10(_SLOPE_OVER)))
     start = min(start, last - 1) if last else 0
-    slope = (rarity[-1] - rarity[start]) / max(last - start, 1)
-    beyond = rarity[-1] + max(slope, 1e-3) * np.arange(1, len(count) - last)
-    return np.concatenate([rarity, beyond])
+    slope = (tail[-1] - tail[start]) / max(last - start, 1)
+    beyond = tail[-1] + max(slope, 1e-3) * np.arange(1, len(count) - last)
+    return np.concatenate([tail, beyond])

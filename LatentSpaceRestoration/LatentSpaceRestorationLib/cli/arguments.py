@@ -3,95 +3,72 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+from ..errors import LSRError
+from ..methods.registry import SHIPPED, names, shipped_model
+from ..options import DetectionOptions, RunOptions, described
+
 #: Exit statuses. ``UNUSABLE_INPUT`` is that where a scan could not be used and the others were.
 FAULT, UNUSABLE_ARGUMENTS, UNUSABLE_INPUT, CANCELLED = 1, 2, 3, 130
+_Value = TypeVar("_Value")
 
 
-def add_detection_options(parser: argparse.ArgumentParser) -> None:
-    """Add what ``Detector.detect`` and ``Detector.load`` can be told."""
-    from ..methods import METHODS, MODES, SHIPPED
+def add_options(
+    parser: argparse.ArgumentParser,
+    options: type[DetectionOptions] = RunOptions,
+    *,
+    without: tuple[str, ...] = (),
+) -> None:
+    """Add an argument for each option of a detection.
 
-    add = parser.add_argument
-    add(
-        "--model",
-        metavar="NAME_OR_FOLDER",
-        help=f"default: {SHIPPED['anomaly']}, or for the methods of a VAE {SHIPPED['vae']}",
-    )
-    add(
-        "--mode",
-        choices=MODES,
-        default="default",
-        help="of lsr; pixelsnail: by the auto-regressive prior alone, in a model that has a masked "
-        "one as well; paper: the equations as published",
-    )
-    add(
-        "--method",
-        choices=METHODS,
-        default="lsr",
-        metavar="METHOD",
-        help=f"one of {', '.join(METHODS)}; default: %(default)s",
-    )
-    add("--restorations", type=count, default=15, metavar="N", help="default: %(default)s")
-    add("--seed", type=seed, default=0, metavar="N", help="of the restorations, default: 0")
-    add(
-        "--time-budget",
-        type=seconds,
-        metavar="SECONDS",
-        help="begin no more restorations of a scan after so long; one is made in any case",
-    )
-    add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
-    add(
-        "--threshold",
-        type=percentile,
-        metavar="P",
-        help="percentile of healthy brain voxels above which a voxel is flagged, between 0 and "
-        "100; default: the model's own",
-    )
+    Args:
+        parser: gets them; :func:`options_of` reads them.
+        options: whose options.
+        without: names of those to leave out.
+    """
+    for name, (default, how) in described(options).items():
+        if name in without:
+            continue
+        settings: dict[str, Any] = {"default": default, "help": how.help, "metavar": how.metavar}
+        if name == "model":
+            models = f"{SHIPPED['anomaly']}, or for the methods of a VAE {SHIPPED['vae']}"
+            settings |= {"default": None, "help": f"default: {models}"}
+        elif name == "method":
+            settings |= {
+                "choices": names(),
+                "help": f"one of {', '.join(names())}; default: %(default)s",
+            }
+        elif how.choices is not None:
+            settings["choices"] = how.choices
+        else:
+            settings["type"] = typed(how.read)
+        parser.add_argument("--" + name.replace("_", "-"), **settings)
 
 
-def count(text: str) -> int:
-    """A whole number from 1."""
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
+def options_of(arguments: argparse.Namespace) -> RunOptions:
+    """The options that were given; the model is that which ships for the method if none was.
 
-
-def seed(text: str) -> int:
-    """A whole number from 0 to 2^63 - 1."""
-    value = _whole(text)
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2^63 - 1")
-    return value
-
-
-def seconds(text: str) -> float:
-    """A finite time above 0."""
-    value = _number(text)
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a time above 0")
-    return value
-
-
-def percentile(text: str) -> float:
-    """Between 0 and 100, both excluded."""
-    value = _number(text)
-    if not 0.0 < value < 100.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
-    return value
-
-
-def _whole(text: str) -> int:
+    Raises:
+        LSRError: they do not go together.
+    """
+    given = {name: getattr(arguments, name) for name in described(RunOptions) if name in arguments}
+    if given.get("model") is None:
+        given["model"] = shipped_model(given.get("method", "lsr"))
     try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        return RunOptions(**given)
+    except ValueError as error:
+        raise LSRError(f"--{error}") from error
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+def typed(read: Callable[[str], _Value]) -> Callable[[str], _Value]:
+    """A reader of text as a type of an argument: what is wrong is said in its own words."""
+
+    def value(text: str) -> _Value:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return value

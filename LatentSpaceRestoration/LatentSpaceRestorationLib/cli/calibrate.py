@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import ConfigError
-from .arguments import DEVICES, count
+from .arguments import add_options
 from .terminal import say
 
 
@@ -38,9 +38,7 @@ def add_calibrate(calibrate: argparse.ArgumentParser) -> None:
     )
     add("--methods", nargs="+", metavar="METHOD", help="default: all that the model can do")
     add("--modes", nargs="+", metavar="MODE", help="of the method lsr; default: all")
-    add("--restorations", type=count, default=15, metavar="N", help="default: %(default)s")
-    add("--seed", type=int, default=0, metavar="N", help="of the restorations, default: 0")
-    add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
+    add_options(calibrate, without=("model", "mode", "method", "time_budget", "threshold"))
     calibrate.set_defaults(command=_calibrate)
 
 

@@ -6,18 +6,20 @@ import argparse
 import sys
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LSRError
-from .arguments import UNUSABLE_INPUT, add_detection_options
+from .arguments import UNUSABLE_INPUT, add_options, options_of
+from .terminal import tell
 
 if TYPE_CHECKING:
     from ..cohort.engine import Engine
     from ..cohort.run import Plan
-    from ..cohort.scores import Row
-    from ..cohort.settings import Settings
+    from ..cohort.scores import ScoreRow
+    from ..options import RunOptions
 
 #: Without a terminal, progress is told this often, in seconds.
 _SECONDS_BETWEEN_LINES = 60.0
@@ -40,7 +42,7 @@ def add_cohort(parser: argparse.ArgumentParser) -> None:
         "(.tsv, .csv with the columns subject, t1w and, if there are, brainmask), or a glob of "
         "these in quotation marks",
     )
-    add_detection_options(parser)
+    add_options(parser)
     add(
         "--masks",
         action="store_true",
@@ -71,10 +73,10 @@ def cohort(options: argparse.Namespace) -> int:
 
     engine = _engine(options)
     with prepared(
-        options.folder, options.inputs, _settings(options), with_masks=options.masks
+        options.folder, options.inputs, _portable(options_of(options)), with_masks=options.masks
     ) as plan:
         if plan.kept:
-            _say(f"{len(plan.kept)} of {len(plan.scans)} scans were done before and are kept")
+            tell(f"{len(plan.kept)} of {len(plan.scans)} scans were done before and are kept")
         with stop_requests() as is_cancelled, closing(run(plan, engine, is_cancelled)) as rows:
             failed = _through(rows, _progress_bar(plan))
     total = len(plan.scans)
@@ -83,21 +85,11 @@ def cohort(options: argparse.Namespace) -> int:
     return UNUSABLE_INPUT if failed else 0
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def _portable(options: RunOptions) -> RunOptions:
+    """The same, with a model that is found from wherever a worker runs."""
     from ..bundle.bundle import portable
-    from ..cohort.settings import Settings
-    from ..methods import shipped_model
 
-    return Settings(
-        model=portable(options.model or shipped_model(options.method)),
-        mode=options.mode,
-        method=options.method,
-        threshold=options.threshold,
-        restorations=options.restorations,
-        seed=options.seed,
-        time_budget=options.time_budget,
-        device=options.device,
-    )
+    return replace(options, model=portable(options.model))
 
 
 def _engine(options: argparse.Namespace) -> Engine:
@@ -142,7 +134,7 @@ def _progress_bar(plan: Plan) -> Any:
     )
 
 
-def _through(rows: Iterable[Row], bar: Any) -> int:
+def _through(rows: Iterable[ScoreRow], bar: Any) -> int:
     """Take rows as they come, show how far it is and what failed; gives how many failed."""
     from ..cohort.scores import FAILED
 
@@ -153,14 +145,10 @@ def _through(rows: Iterable[Row], bar: Any) -> int:
                 failed += 1
                 if bar is not None:
                     bar.clear()
-                _say(f"lsr: error: {row.id}: {row.reason}")
+                tell(f"lsr: error: {row.id}: {row.reason}")
             if bar is not None:
                 bar.update()
     finally:
         if bar is not None:
             bar.close()
     return failed
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ from ..evaluation.synthetic.painted_lesion import (
     paint_lesion,
 )
 from ..io.images import write_volume
-from ..results.files import Result, results_folder
+from ..results.files import FileResult, results_folder
 from ..volume import Volume, dice
 from .detect import in_words
 from .terminal import progress_line
@@ -50,7 +50,7 @@ class Report:
         dice: overlap of the lesion and what was flagged, 0 to 1.
     """
 
-    result: Result
+    result: FileResult
     lesion_ml: float
     dice: float
 

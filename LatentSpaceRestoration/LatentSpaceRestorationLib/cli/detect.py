@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, LSRError
-from .arguments import UNUSABLE_INPUT, add_detection_options
+from ..errors import InputError
+from .arguments import UNUSABLE_INPUT, add_options, options_of
 from .terminal import complain, progress_line
 
 if TYPE_CHECKING:
-    from ..results.files import Extra, Result
+    from ..results.files import Extra, FileResult
 
 
 def add_detect(detect: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
     add("scans", nargs="+", metavar="SCAN", help="T1-weighted scan, or folder of a DICOM series")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="made if it is missing")
     add("--brain-mask", metavar="FILE", help="brain on the scan's grid, instead of finding it")
-    add_detection_options(detect)
+    add_options(detect)
     add("--json", action="store_true", help="print each result's figures, one JSON object a line")
     _add_extras(detect)
     detect.set_defaults(command=_detect)
@@ -34,21 +34,19 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
 def _detect(options: argparse.Namespace) -> int:
     from ..bundle.bundle import find_bundle
     from ..detect_file import detect_file
-    from ..methods import shipped_model
     from ..results.files import check_names, results_folder
     from ..runtime.interruption import stop_requests
 
-    if options.mode != "default" and options.method != "lsr":
-        raise LSRError(f"--mode {options.mode} is of method lsr, not of {options.method}")
+    asked = options_of(options)
     extras = _extras_of(options)
     check_names(options.scans, options.output, extras)
-    model = find_bundle(options.model or shipped_model(options.method))
+    model = find_bundle(asked.model)
     status = 0
     with results_folder(options.output) as folder:
         from ..detector import Detector
 
-        detector = Detector.load(model, options.device)
-        detector.calibration(options.mode, options.method)  # refuses what it cannot do, at once
+        detector = Detector.load(model, asked.device)
+        detector.model.calibration(asked.mode, asked.method)  # refuses what it cannot do, at once
         for scan in options.scans:
             try:
                 # Ctrl-C in the middle of numpy's or torch's own code can come out as another error.
@@ -57,13 +55,8 @@ def _detect(options: argparse.Namespace) -> int:
                         detector,
                         scan,
                         folder,
+                        asked,
                         brain_mask=options.brain_mask,
-                        mode=options.mode,
-                        method=options.method,
-                        threshold=options.threshold,
-                        restorations=options.restorations,
-                        seed=options.seed,
-                        time_budget=options.time_budget,
                         estimate=None if line is None else line.estimate,
                         progress=line,
                         is_cancelled=is_cancelled,
@@ -81,7 +74,7 @@ def _detect(options: argparse.Namespace) -> int:
     return status
 
 
-def in_words(result: Result) -> str:
+def in_words(result: FileResult) -> str:
     """A result as a few lines for a person."""
     from ..results.files import ENDINGS
     from ..results.regions import most_anomalous_place, score_in_words

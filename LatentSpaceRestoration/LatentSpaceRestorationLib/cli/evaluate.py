@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, LSRError, OutputError
-from .arguments import DEVICES, UNUSABLE_INPUT, count, seed
+from ..options import DetectionOptions, count
+from .arguments import UNUSABLE_INPUT, add_options, typed
+from .terminal import tell
 
 if TYPE_CHECKING:
     from ..detector import Detector
-    from ..evaluation.metrics.figures import Row
-    from ..evaluation.runs import Candidate, Result
+    from ..evaluation.metrics.figures import FigureRow
+    from ..evaluation.runs import Candidate, CaseResult
     from ..evaluation.synthetic.design import Case
     from ..evaluation.synthetic.families import Family
     from ..evaluation.synthetic.sources import Source
@@ -58,7 +59,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--full", action="store_true", help="every size with every contrast in every scan")
     add("--held-out", action="store_true", help="show the held-out family as well")
     add("--split", action="append", metavar="NAME", help="of subjects; repeat; default: tune")
-    add("--subjects", type=count, metavar="N", help="the first N of each site only")
+    add("--subjects", type=typed(count), metavar="N", help="the first N of each site only")
     add("--lesions", type=Path, metavar="FOLDER_OR_TABLE", help="scans with lesion masks as well")
     add(
         "--shapes",
@@ -72,10 +73,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         choices=("paper", "beta"),
         help="paper: LSR as published beside the VAE of the same size; beta: VAEs of several beta",
     )
-    add("--restorations", type=count, default=15, metavar="N", help="default: %(default)s")
-    add("--seed", type=seed, default=0, metavar="N", help="of everything random; default: 0")
-    add("--replicates", type=count, default=1000, metavar="N", help="of the bootstrap")
-    add("--device", choices=DEVICES, default="auto")
+    add_options(parser, without=("model", "mode", "method", "time_budget", "threshold"))
+    add("--replicates", type=typed(count), default=1000, metavar="N", help="of the bootstrap")
     add("--afresh", action="store_true", help="make results that are there already again")
     add("--into-card", action="store_true", help="write the figures into the models' cards")
     parser.set_defaults(command=evaluate)
@@ -85,7 +84,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Run the command; the exit status is 0, or 3 if scans were left out."""
     _check_extra()
     from ..evaluation.metrics.figures import rows_of
-    from ..evaluation.runs import Settings, run
+    from ..evaluation.runs import run
     from ..results.files import results_folder
 
     families, notes = _families(options)
@@ -104,11 +103,13 @@ def evaluate(options: argparse.Namespace) -> int:
             kinds.append(kind)
     cases = _cases(options, source, kinds)
     for note in notes:
-        _say(f"note: {note}")
-    _say(f"{len(cases)} scans, {len(candidates)} method(s)")
+        tell(f"note: {note}")
+    tell(f"{len(cases)} scans, {len(candidates)} method(s)")
     with results_folder(options.output) as folder:
-        settings = Settings(options.restorations, options.seed, options.afresh)
-        results, troubles = run(cases, candidates, source, folder / "cases", settings, _say)
+        asked = DetectionOptions(restorations=options.restorations, seed=options.seed)
+        results, troubles = run(
+            cases, candidates, source, folder / "cases", asked, tell, afresh=options.afresh
+        )
         if not results:
             raise InputError(f"{options.source[0]}: no scan could be used; see the lines above")
         rows = rows_of(results, replicates=options.replicates, seed=options.seed)
@@ -156,7 +157,7 @@ def _families(options: argparse.Namespace) -> tuple[list[Family], list[str]]:
 def _detectors(options: argparse.Namespace) -> list[Detector]:
     from ..bundle.bundle import find_bundle
     from ..detector import Detector
-    from ..methods import SHIPPED
+    from ..methods.registry import SHIPPED
 
     models = options.model or [SHIPPED["anomaly"], SHIPPED["vae"]]
     folders = [find_bundle(model) for model in dict.fromkeys(models)]
@@ -223,8 +224,8 @@ def _cases(options: argparse.Namespace, source: Source, kinds: Sequence[Family])
 def _write(
     folder: Path,
     options: argparse.Namespace,
-    rows: Sequence[Row],
-    results: Sequence[Result],
+    rows: Sequence[FigureRow],
+    results: Sequence[CaseResult],
     candidates: Sequence[Candidate],
     notes: Sequence[str],
 ) -> None:
@@ -268,7 +269,7 @@ def _write(
 
 def _into_card(
     options: argparse.Namespace,
-    rows: Sequence[Row],
+    rows: Sequence[FigureRow],
     candidates: Sequence[Candidate],
     subjects: int,
 ) -> None:
@@ -289,8 +290,4 @@ def _into_card(
             if c.detector is detector
         }
         add_metrics(bundle.folder, {**bundle.config["metrics"], **figures})
-        _say(f"figures written into {bundle.folder}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+        tell(f"figures written into {bundle.folder}")

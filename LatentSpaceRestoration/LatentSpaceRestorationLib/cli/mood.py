@@ -21,8 +21,9 @@ import numpy as np
 from ..errors import InputError, LSRError
 from ..io.files import reason, written_whole
 from ..io.images import read_geometry, read_volume, write_volume
+from ..options import DetectionOptions
 from ..volume import Volume
-from .arguments import DEVICES, UNUSABLE_INPUT, count, seed
+from .arguments import UNUSABLE_INPUT, add_options, options_of
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -34,8 +35,6 @@ _ENDINGS = (".nii", ".nii.gz")
 
 def add_mood(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lsr mood``."""
-    from ..methods import METHODS, MODES, SHIPPED
-
     parser.description = (
         "For each NIfTI file of DIR_IN, as the containers of the MOOD challenge do. pixel: writes "
         "an image of the same name and grid into DIR_OUT, 0 to 1, higher is more anomalous; "
@@ -45,35 +44,25 @@ def add_mood(parser: argparse.ArgumentParser) -> None:
     add("task", choices=TASKS, help="what is scored: voxels, or whole scans")
     add("-i", "--input", type=Path, required=True, metavar="DIR_IN")
     add("-o", "--output", type=Path, required=True, metavar="DIR_OUT", help="made if missing")
-    add("--model", metavar="NAME_OR_FOLDER", help=f"default: {SHIPPED['anomaly']}")
-    add("--mode", choices=MODES, default="default", help="of method lsr")
-    add("--method", choices=METHODS, default="lsr", metavar="METHOD", help="as of lsr detect")
-    add("--restorations", type=count, default=15, metavar="N", help="default: %(default)s")
-    add("--seed", type=seed, default=0, metavar="N", help="of the restorations, default: 0")
-    add("--device", choices=DEVICES, default="auto")
+    # One number for all scans is asked for: no mask is cut, and none may be hurried.
+    add_options(parser, without=("threshold", "time_budget"))
     parser.set_defaults(command=mood)
 
 
 def mood(options: argparse.Namespace) -> int:
     """Run the command; the exit status is 0, or 3 if scans were left out."""
     from ..bundle.bundle import find_bundle
-    from ..methods import shipped_model
     from ..results.files import results_folder
     from ..runtime.interruption import stop_requests
 
     scans = _scans(options.input, options.output)
-    model = find_bundle(options.model or shipped_model(options.method))
+    asked = options_of(options)
+    model = find_bundle(asked.model)
     status = 0
     with results_folder(options.output) as folder:
         from ..detector import Detector
 
-        task = Task(
-            Detector.load(model, options.device),
-            options.mode,
-            options.method,
-            options.restorations,
-            options.seed,
-        )
+        task = Task(Detector.load(model, asked.device), asked)
         score = task.pixel if options.task == "pixel" else task.sample
         for scan in scans:
             try:
@@ -87,17 +76,17 @@ def mood(options: argparse.Namespace) -> int:
     return status
 
 
-def bounded(values: np.ndarray, usual: float) -> np.ndarray:
-    """Values from 0 brought into [0, 1), in the same order: one half where they are ``usual``.
+def bounded(values: np.ndarray, typical: float) -> np.ndarray:
+    """Values from 0 brought into [0, 1), in the same order: one half where they are ``typical``.
 
     Nothing is cut off, and float16 still tells high values apart to about a hundredth of them.
 
     Args:
         values: of any shape; negative counts as 0.
-        usual: above 0, the same for all scans, since all are ranked together.
+        typical: above 0, the same for all scans, since all are ranked together.
     """
     above = np.maximum(values, 0.0)
-    return np.asarray(above / (above + usual))
+    return np.asarray(above / (above + typical))
 
 
 @dataclass(frozen=True)
@@ -106,14 +95,11 @@ class Task:
 
     Attributes:
         detector: a loaded model.
-        mode, method, restorations, seed: as for ``Detector.detect``.
+        options: of every detection.
     """
 
     detector: Detector
-    mode: str
-    method: str
-    restorations: int
-    seed: int
+    options: DetectionOptions
 
     def pixel(self, scan: Path, folder: Path, is_cancelled: IsCancelled | None = None) -> str:
         """Write the map of a scan; the highest value, in words.
@@ -122,14 +108,7 @@ class Task:
             InputError, OutputError, Cancelled: as ``detect_file`` does.
         """
         volume, geometry = read_volume(scan), read_geometry(scan)
-        found = self.detector.detect(
-            volume,
-            mode=self.mode,
-            method=self.method,
-            restorations=self.restorations,
-            seed=self.seed,
-            is_cancelled=is_cancelled,
-        )
+        found = self.detector.detect(volume, self.options, is_cancelled=is_cancelled)
         values = bounded(found.anomaly_map, max(found.threshold, 1e-6)).astype(np.float32)
         write_volume(folder / scan.name, Volume(values, volume.affine, volume.name), like=geometry)
         return f"voxels up to {values.max():.4f}"
@@ -141,18 +120,12 @@ class Task:
             InputError, OutputError, Cancelled: as ``detect_file`` does.
         """
         volume = read_volume(scan)
-        for estimate in self.detector.stream(
-            volume,
-            mode=self.mode,
-            method=self.method,
-            restorations=self.restorations,
-            seed=self.seed,
-            is_cancelled=is_cancelled,
-        ):
+        for estimate in self.detector.stream(volume, self.options, is_cancelled=is_cancelled):
             last = estimate
-        level = self.detector.calibration(self.mode, self.method).at(last.restorations)
-        usual = max(float(np.median(level.sample_scores)), 1e-6)
-        score = f"{float(bounded(np.array(last.sample_score), usual)):.9g}"
+        calibration = self.detector.model.calibration(self.options.mode, self.options.method)
+        level = calibration.at(last.restorations)
+        typical = max(float(np.median(level.sample_scores)), 1e-6)
+        score = f"{float(bounded(np.array(last.sample_score), typical)):.9g}"
         target = folder / f"{scan.name}.txt"
         with written_whole(target, "choose a folder that can be written and has room") as beside:
             beside.write_text(f"{score}\n", encoding="ascii")

@@ -67,6 +67,11 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def tell(line: str) -> None:
+    """A line on how it goes, beside the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def complain(message: str, debug: bool) -> None:
     """A line on what went wrong; with ``debug`` the traceback before it."""
     if debug and sys.exc_info()[0] is not None:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled, ConfigError, LSRError
-from .arguments import CANCELLED, DEVICES
+from ..options import DEVICES
+from .arguments import CANCELLED
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..training.pipeline import Workshop
+    from ..training.pipeline import TrainingPipeline
 
 NETWORKS = ("vqvae", "prior", "brain", "baseline")
 #: The checkpoint of each.
@@ -76,9 +77,9 @@ def _train(options: argparse.Namespace) -> int:
     with _term_as_interrupt(), _several_processes():
         from ..networks import distributed
         from ..training.engine.work_lock import work_lock
-        from ..training.pipeline import Workshop
+        from ..training.pipeline import TrainingPipeline
 
-        shop = Workshop(
+        shop = TrainingPipeline(
             config,
             work,
             device,
@@ -118,13 +119,13 @@ def _begun(network: str) -> tuple[str, ...]:
     return (own, _CHECKPOINTS["vqvae"]) if network == "prior" else (own,)
 
 
-def _train_vqvae(shop: Workshop, writes: bool) -> None:
+def _train_vqvae(shop: TrainingPipeline, writes: bool) -> None:
     shop.vqvae()
     if writes:
         say(f"the VQ-VAE is trained: {shop.folder / 'vqvae.pt'}; now train the prior")
 
 
-def _train_prior(shop: Workshop, writes: bool) -> None:
+def _train_prior(shop: TrainingPipeline, writes: bool) -> None:
     from ..training.export import ship_model
 
     vqvae = shop.vqvae()
@@ -135,7 +136,7 @@ def _train_prior(shop: Workshop, writes: bool) -> None:
         say(f"the model is trained: {folder}; now: lsr calibrate {folder}")
 
 
-def _train_baseline(shop: Workshop, writes: bool) -> None:
+def _train_baseline(shop: TrainingPipeline, writes: bool) -> None:
     from ..training.export import ship_baseline
 
     vae = shop.baseline()
@@ -144,7 +145,7 @@ def _train_baseline(shop: Workshop, writes: bool) -> None:
         say(f"the baseline is trained: {folder}; now: lsr calibrate {folder}")
 
 
-def _train_brain(shop: Workshop, writes: bool) -> None:
+def _train_brain(shop: TrainingPipeline, writes: bool) -> None:
     from ..training.export import ship_brain
 
     network = shop.brain()

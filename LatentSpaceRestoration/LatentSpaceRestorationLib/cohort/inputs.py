@@ -14,13 +14,13 @@ from ..datasets.subjects import Subject
 from ..errors import InputError
 from ..io.images import ENDINGS, scan_name
 from ..io.itk import series_in
-from .names import Place, places, tell_apart
+from .names import ResultPlace, places, tell_apart
 
 _TABLES = (".tsv", ".csv", ".txt")
 
 
 @dataclass(frozen=True)
-class Scan:
+class CohortScan:
     """One scan of a cohort.
 
     Attributes:
@@ -35,12 +35,12 @@ class Scan:
     file: Path
     series: str = ""
     mask: Path | None = None
-    place: Place = Place("", "")
+    place: ResultPlace = ResultPlace("", "")
 
 
 def find_scans(
     inputs: Sequence[str | Path], *, leave_out: Path, with_masks: bool = False
-) -> list[Scan]:
+) -> list[CohortScan]:
     """The scans that are meant, each once, with names and places for their results.
 
     Args:
@@ -54,7 +54,7 @@ def find_scans(
     Raises:
         InputError: an input is nothing of these, or there is no scan in all of them.
     """
-    found: dict[tuple[str, str], Scan] = {}
+    found: dict[tuple[str, str], CohortScan] = {}
     leave_out = leave_out.absolute()
     for given in inputs:
         for scan in _scans_of(str(given), with_masks):
@@ -74,7 +74,7 @@ def find_scans(
     ]
 
 
-def _scans_of(given: str, with_masks: bool) -> Iterator[Scan]:
+def _scans_of(given: str, with_masks: bool) -> Iterator[CohortScan]:
     path = Path(os.path.abspath(Path(given).expanduser()))
     if not os.path.lexists(path) and glob.has_magic(given):
         matches = sorted(glob.glob(str(path), recursive=True))
@@ -86,21 +86,21 @@ def _scans_of(given: str, with_masks: bool) -> Iterator[Scan]:
         yield from _scans_at(path, given, with_masks)
 
 
-def _scans_at(path: Path, given: str, with_masks: bool) -> Iterator[Scan]:
+def _scans_at(path: Path, given: str, with_masks: bool) -> Iterator[CohortScan]:
     is_table = path.name.lower().endswith(_TABLES)
     if path.is_dir() or (is_table and path.is_file()):
         for subject in read_subjects(path, strict=False):
             yield from _scans_of_subject(subject, with_masks or is_table)
     elif path.exists() or path.name.lower().endswith(ENDINGS):
         # One that is missing is a row that says so: it is an image among others.
-        yield Scan(scan_name(path), path)
+        yield CohortScan(scan_name(path), path)
     else:
         raise InputError(f"{given}: there is no such file or folder; check the path")
 
 
-def _scans_of_subject(subject: Subject, with_mask: bool) -> Iterator[Scan]:
+def _scans_of_subject(subject: Subject, with_mask: bool) -> Iterator[CohortScan]:
     mask = subject.mask.absolute() if subject.mask and with_mask else None
-    scan = Scan(subject.name, subject.scan.absolute(), mask=mask)
+    scan = CohortScan(subject.name, subject.scan.absolute(), mask=mask)
     series = series_in(scan.file) if scan.file.is_dir() else []
     if len(series) < 2:
         yield scan

@@ -18,7 +18,7 @@ _SUFFIX = "T1w"
 
 
 @dataclass(frozen=True)
-class Place:
+class ResultPlace:
     """Where a scan's results go.
 
     Attributes:
@@ -53,7 +53,7 @@ def tell_apart(named: Sequence[tuple[str, Path]]) -> list[str]:
     return names
 
 
-def places(named: Sequence[tuple[str, Path]]) -> list[Place]:
+def places(named: Sequence[tuple[str, Path]]) -> list[ResultPlace]:
     """Places for results: of BIDS scans by their own labels, of others by their names.
 
     Args:
@@ -71,10 +71,10 @@ def places(named: Sequence[tuple[str, Path]]) -> list[Place]:
     for (name, _), stem, match in zip(named, plain, matches, strict=True):
         if match:
             session = f"{match[2]}/" if match[2] else ""
-            found.append(Place(f"{match[1]}/{session}anat", stem))
+            found.append(ResultPlace(f"{match[1]}/{session}anat", stem))
         else:
             own = _label(name) + (_digest(name) if alike[stem.casefold()] > 1 else "")
-            found.append(Place(f"sub-{own}/anat", f"sub-{own}_{_SUFFIX}"))
+            found.append(ResultPlace(f"sub-{own}/anat", f"sub-{own}_{_SUFFIX}"))
     return found
 
 

@@ -17,8 +17,8 @@ from ..errors import InputError, OutputError
 from ..io.files import digest_of_file, reason
 from ..io.itk import series_in
 from ..results.files import named_files
-from .inputs import Scan
-from .scores import DONE, Row, write_text
+from .inputs import CohortScan
+from .scores import DONE, ScoreRow, write_text
 
 #: Hidden, so that no BIDS tool takes it for data.
 _FOLDER = ".cohort"
@@ -26,12 +26,12 @@ _FOLDER = ".cohort"
 _HEADERS = (".hdr", ".nhdr", ".mhd")
 
 
-def key_of(scan: Scan, made_with: str) -> str:
+def key_of(scan: CohortScan, made_with: str) -> str:
     """A digest of a scan's bytes, its brain mask's, and how it is looked at.
 
     Args:
         scan: an image, its second file (``.img``, ``.raw``) included; or a DICOM series.
-        made_with: ``Settings.digest``.
+        made_with: from :func:`options.digest_of`.
 
     Raises:
         InputError: a file cannot be read; in one line.
@@ -48,7 +48,7 @@ def key_of(scan: Scan, made_with: str) -> str:
     return digest.hexdigest()
 
 
-def save(folder: Path, scan: Scan, row: Row, key: str = "") -> None:
+def save(folder: Path, scan: CohortScan, row: ScoreRow, key: str = "") -> None:
     """Keep a row.
 
     Args:
@@ -68,17 +68,17 @@ def save(folder: Path, scan: Scan, row: Row, key: str = "") -> None:
     write_text(file, json.dumps({"key": key, "row": asdict(row)}, ensure_ascii=False) + "\n")
 
 
-def is_recorded(folder: Path, scan: Scan) -> bool:
+def is_recorded(folder: Path, scan: CohortScan) -> bool:
     """Whether anything is known of a scan: only then its bytes need to be looked at."""
     return _file(folder, scan).is_file()
 
 
-def load(folder: Path, scan: Scan) -> tuple[str, Row] | None:
+def load(folder: Path, scan: CohortScan) -> tuple[str, ScoreRow] | None:
     """The key and the row of a scan; None if there is none, or none that can be read."""
     return _read(_file(folder, scan))
 
 
-def done(folder: Path, scan: Scan, key: str) -> Row | None:
+def done(folder: Path, scan: CohortScan, key: str) -> ScoreRow | None:
     """The row of a scan that was done with this key and whose results are all there."""
     known = load(folder, scan)
     if known is None or known[0] != key or known[1].status != DONE:
@@ -87,7 +87,7 @@ def done(folder: Path, scan: Scan, key: str) -> Row | None:
     return known[1] if all(file.is_file() for file in results) else None
 
 
-def all_rows(folder: Path) -> Iterator[tuple[str, Row]]:
+def all_rows(folder: Path) -> Iterator[tuple[str, ScoreRow]]:
     """The stem and the row of every scan that is known in a run's folder, by stem."""
     for file in sorted((folder / _FOLDER).glob("*.json")):
         known = _read(file)
@@ -95,19 +95,19 @@ def all_rows(folder: Path) -> Iterator[tuple[str, Row]]:
             yield file.stem, known[1]
 
 
-def _read(file: Path) -> tuple[str, Row] | None:
+def _read(file: Path) -> tuple[str, ScoreRow] | None:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        return str(record["key"]), Row.from_json(record["row"])
+        return str(record["key"]), ScoreRow.from_json(record["row"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _file(folder: Path, scan: Scan) -> Path:
+def _file(folder: Path, scan: CohortScan) -> Path:
     return folder / _FOLDER / f"{scan.place.stem}.json"
 
 
-def _files(scan: Scan) -> list[Path]:
+def _files(scan: CohortScan) -> list[Path]:
     if scan.series:
         (files,) = [one.files for one in series_in(scan.file) if one.uid == scan.series] or [()]
         if not files:

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, OutputError
+from ..options import RunOptions
 from ..results.files import results_folder
 from ..runtime.progress import IsCancelled
 from . import records
 from .dataset import check_folder, describe
 from .engine import Engine
-from .inputs import Scan, find_scans
-from .scores import FAILED, Row, write_scores
-from .settings import Settings
+from .inputs import CohortScan, find_scans
+from .options import check_options, digest_of
+from .scores import FAILED, ScoreRow, write_scores
 from .task import Job, failed, look
 
 #: The table is written anew no more often than this.
@@ -40,9 +41,9 @@ class Plan:
 
     folder: Path
     inputs: tuple[Path, ...]
-    scans: tuple[Scan, ...]
-    kept: dict[str, Row]
-    others: tuple[Row, ...]
+    scans: tuple[CohortScan, ...]
+    kept: dict[str, ScoreRow]
+    others: tuple[ScoreRow, ...]
     jobs: tuple[Job, ...]
 
 
@@ -50,7 +51,7 @@ class Plan:
 def prepared(
     folder: str | Path,
     inputs: Sequence[str | Path],
-    settings: Settings,
+    options: RunOptions,
     *,
     with_masks: bool = False,
 ) -> Iterator[Plan]:
@@ -61,7 +62,7 @@ def prepared(
     Args:
         folder: of the run; made if it is missing.
         inputs, with_masks: see ``inputs.find_scans``.
-        settings: of every detection.
+        options: of every detection.
 
     Raises:
         InputError: there are no scans.
@@ -73,17 +74,17 @@ def prepared(
     folder = Path(folder).absolute()
     check_folder(folder)
     scans = find_scans(inputs, leave_out=folder, with_masks=with_masks)
-    detector = Detector.load(settings.model, "cpu")
-    settings.check(detector)
-    made_with = settings.digest(detector)
+    detector = Detector.load(options.model, "cpu")
+    check_options(options, detector)
+    made_with = digest_of(options, detector)
     del detector  # the workers load their own
     with results_folder(folder):
-        yield _plan(folder, inputs, scans, settings, made_with)
+        yield _plan(folder, inputs, scans, options, made_with)
 
 
 def run(
     plan: Plan, engine: Engine, is_cancelled: IsCancelled | None = None
-) -> Generator[Row, None, None]:
+) -> Generator[ScoreRow, None, None]:
     """Do what is left, and write ``scores.tsv`` as rows come and at the end, whatever happens.
 
     Args:
@@ -102,7 +103,7 @@ def run(
     try:
         with closing(engine.results(look, plan.jobs, is_cancelled)) as results:
             for job, result in results:
-                row = result if isinstance(result, Row) else failed(job, result.reason)
+                row = result if isinstance(result, ScoreRow) else failed(job, result.reason)
                 rows[row.id] = row
                 if time.monotonic() - written > _SECONDS_BETWEEN_TABLES:
                     with suppress(OutputError):  # there may be room at the end
@@ -114,7 +115,7 @@ def run(
             _write(plan, rows)
 
 
-def _write(plan: Plan, rows: dict[str, Row]) -> None:
+def _write(plan: Plan, rows: dict[str, ScoreRow]) -> None:
     """Write what is known: the cohort's scans in their order, and after them the others."""
     describe(plan.folder, plan.inputs)
     own = [rows[scan.name] for scan in plan.scans if scan.name in rows]
@@ -124,11 +125,11 @@ def _write(plan: Plan, rows: dict[str, Row]) -> None:
 def _plan(
     folder: Path,
     inputs: Sequence[str | Path],
-    scans: Sequence[Scan],
-    settings: Settings,
+    scans: Sequence[CohortScan],
+    options: RunOptions,
     made_with: str,
 ) -> Plan:
-    def known(scan: Scan) -> Row | None:
+    def known(scan: CohortScan) -> ScoreRow | None:
         if not records.is_recorded(folder, scan):
             return None
         try:
@@ -150,11 +151,11 @@ def _plan(
         tuple(scans),
         kept,
         tuple(row for stem, row in records.all_rows(folder) if stem not in stems),
-        tuple(Job(scan, folder, settings, made_with) for scan in scans if scan.name not in kept),
+        tuple(Job(scan, folder, options, made_with) for scan in scans if scan.name not in kept),
     )
 
 
-def _refuse_another(folder: Path, scan: Scan) -> None:
+def _refuse_another(folder: Path, scan: CohortScan) -> None:
     """Refuse to replace the results of another scan that only has the same name."""
     known = records.load(folder, scan)
     if known is None or known[1].status == FAILED:

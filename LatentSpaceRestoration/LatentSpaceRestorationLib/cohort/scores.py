@@ -13,15 +13,15 @@ from typing import Any
 from .. import __version__
 from ..datasets.subjects import NOTHING
 from ..io.files import written_whole
-from .inputs import Scan
-from .settings import Settings
+from ..options import RunOptions
+from .inputs import CohortScan
 
 TABLE, COLUMNS = "scores.tsv", "scores.json"
 DONE, FAILED = "done", "failed"
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """What is known of a scan; ``None`` of one that failed.
 
     Attributes:
@@ -61,7 +61,9 @@ class Row:
     result: str = ""
 
     @classmethod
-    def of_figures(cls, scan: Scan, figures: Mapping[str, Any], seconds: float, result: str) -> Row:
+    def of_figures(
+        cls, scan: CohortScan, figures: Mapping[str, Any], seconds: float, result: str
+    ) -> ScoreRow:
         """The row of a scan that was done; ``figures`` are those of its JSON file."""
         same = ("percentile", "model", "version", "method", "mode", "restorations", "seed")
         return cls(
@@ -78,25 +80,25 @@ class Row:
         )
 
     @classmethod
-    def of_failure(cls, scan: Scan, why: str, settings: Settings) -> Row:
+    def of_failure(cls, scan: CohortScan, why: str, options: RunOptions) -> ScoreRow:
         """The row of a scan that could not be done."""
         return cls(
             id=scan.name,
             file=str(scan.file),
             status=FAILED,
             reason=" ".join(why.split()),
-            model=Path(settings.model).name,
-            method=settings.method,
-            mode=settings.mode,
-            seed=settings.seed,
+            model=Path(options.model).name,
+            method=options.method,
+            mode=options.mode,
+            seed=options.seed,
         )
 
-    def renamed(self, scan: Scan) -> Row:
+    def renamed(self, scan: CohortScan) -> ScoreRow:
         """The same under the name and path that the scan has now."""
         return replace(self, id=scan.name, file=str(scan.file))
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Row:
+    def from_json(cls, values: Mapping[str, Any]) -> ScoreRow:
         """A row from what ``asdict`` gave, through JSON.
 
         Raises:
@@ -129,7 +131,7 @@ _DESCRIPTIONS = {
 }
 
 
-def write_scores(folder: Path, rows: Iterable[Row]) -> None:
+def write_scores(folder: Path, rows: Iterable[ScoreRow]) -> None:
     """Write ``scores.tsv``, whole: beside its place first, then renamed.
 
     Raises:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, LSRError, OutputError
+from ..options import RunOptions
 from ..runtime.progress import IsCancelled, Progress
 from . import records
-from .inputs import Scan
-from .scores import Row
-from .settings import Settings
+from .inputs import CohortScan
+from .options import digest_of
+from .scores import ScoreRow
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -34,18 +35,18 @@ class Job:
 
     Attributes:
         folder: of the run; absolute.
-        made_with: digest of the settings where the run was started.
+        made_with: digest of the options where the run was started.
     """
 
-    scan: Scan
+    scan: CohortScan
     folder: Path
-    settings: Settings
+    options: RunOptions
     made_with: str
 
 
 def look(
     job: Job, progress: Progress | None = None, is_cancelled: IsCancelled | None = None
-) -> Row:
+) -> ScoreRow:
     """Do a scan, unless that was done, and keep its row.
 
     Whatever is wrong with it ends in the row. Doing it again, or twice at the same time, gives the
@@ -71,42 +72,37 @@ def look(
         return failed(job, f"{job.scan.file}: a fault of the program ({why}); report it")
 
 
-def failed(job: Job, why: str) -> Row:
+def failed(job: Job, why: str) -> ScoreRow:
     """The row of a scan that could not be done; it is kept if that can be."""
-    row = Row.of_failure(job.scan, why, job.settings)
+    row = ScoreRow.of_failure(job.scan, why, job.options)
     with contextlib.suppress(OutputError):  # it is in the table anyway
         records.save(job.folder, job.scan, row)
     return row
 
 
-def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None) -> Row:
+def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None) -> ScoreRow:
     from ..detect_file import detect_file
     from ..results.files import FIGURES
 
-    scan, settings = job.scan, job.settings
+    scan, options = job.scan, job.options
     key = records.key_of(scan, job.made_with)
     known = records.done(job.folder, scan, key)
     if known is not None:
         return known
-    detector = _detector(settings, job.made_with)
+    detector = _detector(options, job.made_with)
     started = time.perf_counter()
     result = detect_file(
         detector,
         scan.file,
         job.folder / scan.place.folder,
+        options,
         brain_mask=scan.mask,
-        mode=settings.mode,
-        method=settings.method,
-        threshold=settings.threshold,
-        restorations=settings.restorations,
-        seed=settings.seed,
-        time_budget=settings.time_budget,
         progress=progress,
         is_cancelled=is_cancelled,
         name=scan.place.stem,
         series=scan.series,
     )
-    row = Row.of_figures(
+    row = ScoreRow.of_figures(
         scan,
         result.figures,
         time.perf_counter() - started,
@@ -117,13 +113,13 @@ def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None)
 
 
 @lru_cache(maxsize=1)
-def _detector(settings: Settings, made_with: str) -> Detector:
+def _detector(options: RunOptions, made_with: str) -> Detector:
     from ..detector import Detector
 
-    detector = Detector.load(settings.model, settings.device)
-    if settings.digest(detector) != made_with:
+    detector = Detector.load(options.model, options.device)
+    if digest_of(options, detector) != made_with:
         raise LSRError(
-            f"model {settings.model} or the program is another one on this machine than where the "
+            f"model {options.model} or the program is another one on this machine than where the "
             "run was started; install the same"
         )
     return detector

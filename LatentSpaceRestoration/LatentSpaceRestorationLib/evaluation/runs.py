@@ -15,7 +15,9 @@ from ..bundle.bundle import digest_of_models
 from ..detector import Detector
 from ..errors import InputError
 from ..io.files import digest_of_file
-from ..methods.base import Opened
+from ..methods.base import OpenedScan
+from ..options import DetectionOptions
+from ..results.provenance import key_of
 from ..volume import Volume
 from . import store
 from .metrics.measures import Measured, measure
@@ -55,21 +57,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How the cases are looked at.
-
-    Attributes:
-        restorations, seed: of the detection.
-        afresh: results of earlier runs are made again.
-    """
-
-    restorations: int = 15
-    seed: int = 0
-    afresh: bool = False
-
-
-@dataclass(frozen=True)
-class Result:
+class CaseResult:
     """One case and one candidate.
 
     Attributes:
@@ -91,9 +79,11 @@ def run(
     candidates: Sequence[Candidate],
     source: Source,
     folder: Path,
-    settings: Settings,
+    options: DetectionOptions,
     report: Report,
-) -> tuple[list[Result], list[str]]:
+    *,
+    afresh: bool = False,
+) -> tuple[list[CaseResult], list[str]]:
     """Look at every case with every candidate.
 
     Args:
@@ -101,8 +91,9 @@ def run(
         candidates: by what.
         source: makes the cases.
         folder: keeps the results, one file each, from one run to the next.
-        settings: of the detections.
+        options: of the detections; method and mode are the candidate's.
         report: takes a line of text after each.
+        afresh: whether results of earlier runs are made again.
 
     Returns:
         results, in the order of cases; lines on the scans that could not be used, which are left
@@ -123,24 +114,24 @@ def run(
                 if case.subject in unusable:
                     pace.skip(candidate.name)
                     continue
-                key = store.key_of(
+                key = key_of(
                     candidate.detector.bundle.kind,
                     scan=source.digest(case),
                     case=[case.subject, case.family, case.size, case.contrast, source.seed],
                     model=models[candidate.name],
                     method=[candidate.method, candidate.mode],
-                    restorations=settings.restorations,
-                    seed=settings.seed,
+                    restorations=options.restorations,
+                    seed=options.seed,
                 )
                 path = folder / candidate.folder / f"{case.name}.npz"
-                measured = None if settings.afresh else store.load(path, key)
+                measured = None if afresh else store.load(path, key)
                 if measured is None:
-                    measured = _look(made, candidate, settings, path, key)
+                    measured = _look(made, candidate, options, path, key)
                     report(pace.line(case, candidate.name, measured))
                 else:
                     pace.skip(candidate.name)
                 picture, site = path.with_suffix(".webp"), source.site(case)
-                results.append(Result(case, candidate.name, measured, picture, site))
+                results.append(CaseResult(case, candidate.name, measured, picture, site))
         except InputError as error:
             if case.subject not in unusable:
                 unusable.add(case.subject)
@@ -154,28 +145,30 @@ class _Made:
 
     def __init__(self, case: Case, source: Source) -> None:
         self._case, self._source = case, source
-        self._opened: dict[int, Opened] = {}
+        self._opened: dict[int, OpenedScan] = {}
 
     @cached_property
     def volume_and_label(self) -> tuple[Volume, np.ndarray]:
         """The scan and its (I, J, K) bool label."""
         return self._source.make(self._case)
 
-    def opened(self, detector: Detector) -> Opened:
+    def opened(self, detector: Detector) -> OpenedScan:
         """The scan as a detector sees it: what one of its methods read, the next has at hand."""
         if id(detector) not in self._opened:
             self._opened[id(detector)] = detector.open(self.volume_and_label[0])
         return self._opened[id(detector)]
 
 
-def _look(made: _Made, candidate: Candidate, settings: Settings, path: Path, key: str) -> Measured:
+def _look(
+    made: _Made, candidate: Candidate, options: DetectionOptions, path: Path, key: str
+) -> Measured:
     volume, label = made.volume_and_label
     found = candidate.detector.detect(
         made.opened(candidate.detector),
         method=candidate.method,
         mode=candidate.mode,
-        restorations=settings.restorations,
-        seed=settings.seed,
+        restorations=options.restorations,
+        seed=options.seed,
     )
     measured = measure(found, label, volume.affine)
     store.save(path, key, measured, draw_case(volume, found, label))
@@ -204,8 +197,8 @@ class _Pace:
         seconds = now - self._last
         self.skip(candidate)
         means = {name: sum(s) / len(s) for name, s in self._spent.items() if s}
-        usual = sum(means.values()) / len(means)
-        left = sum(n * means.get(name, usual) for name, n in self._left.items())
+        mean = sum(means.values()) / len(means)
+        left = sum(n * means.get(name, mean) for name, n in self._left.items())
         numbers = measured.numbers
         ap = f", AP {numbers['ap']:.2f}" if "ap" in numbers else ""
         return (

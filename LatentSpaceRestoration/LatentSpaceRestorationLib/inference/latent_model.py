@@ -17,7 +17,7 @@ from ..networks.layers import channels_last
 from ..networks.masked import MaskedPrior
 from ..networks.pixelsnail import PixelSNAIL
 from ..networks.vqvae import VQVAE, folded
-from ..preprocessing.slices import Prepared
+from ..preprocessing.slices import PreparedScan
 from ..runtime.placement import SIZES, SIZES_OFF_CPU, Placement
 from ..runtime.progress import Step
 from ..runtime.threads import in_pieces
@@ -28,7 +28,7 @@ from .averages import Averages
 from .readings import Expected, Reading
 
 
-class Networks:
+class LatentModel:
     """VQ-VAE and priors of a bundle, in evaluation mode.
 
     Attributes:
@@ -50,7 +50,7 @@ class Networks:
         self.placement = Placement(device, SIZES if device == "cpu" else SIZES_OFF_CPU)
 
     @classmethod
-    def load(cls, bundle: Bundle, device: str = "cpu") -> Networks:
+    def load(cls, bundle: Bundle, device: str = "cpu") -> LatentModel:
         """Read the weights of a bundle.
 
         Raises:
@@ -70,7 +70,7 @@ class Networks:
             raise bundle.misfit(error) from error
         return cls(vqvae, prior, device, masked)
 
-    def read(self, prepared: Prepared, step: Step | None = None) -> Reading:
+    def read(self, prepared: PreparedScan, step: Step | None = None) -> Reading:
         """Encode every slice, in one pass, and score its codes, in another.
 
         Args:
@@ -89,7 +89,7 @@ class Networks:
         return Reading(codes.numpy(), nll.numpy(), _with_brain(prepared, codes))
 
     def expect(
-        self, prepared: Prepared, tile: int, values: CodeValues, step: Step | None = None
+        self, prepared: PreparedScan, tile: int, values: CodeValues, step: Step | None = None
     ) -> Expected:
         """What each tile of codes should be, from what is around it.
 
@@ -110,7 +110,7 @@ class Networks:
         return found.mean_with_mirrored(self._expect(prepared.mirrored(), tile, values, half(0.5)))
 
     def _expect(
-        self, prepared: Prepared, tile: int, values: CodeValues, step: Step | None
+        self, prepared: PreparedScan, tile: int, values: CodeValues, step: Step | None
     ) -> Expected:
         codes = self._encode(prepared, lambda share: step(0.4 * share) if step else None)
         position = _tensor(prepared.position)
@@ -132,7 +132,7 @@ class Networks:
 
         view = self.placement.run("likelihoods", look)
         latents = view.expected[:, :-3]
-        intensity, square, usual_residual = view.expected[:, -3:].unbind(1)
+        intensity, square, expected_residual = view.expected[:, -3:].unbind(1)
 
         def decode(size: int, device: str) -> np.ndarray:
             decoder = self.vqvae.to(device)
@@ -151,12 +151,12 @@ class Networks:
             image,
             variance=(square - intensity**2).clamp(min=0.0).numpy(),
             residual=np.abs(prepared.slices - self.reconstruct(prepared, reading)),
-            usual_residual=usual_residual.numpy(),
+            expected_residual=expected_residual.numpy(),
             entropy=view.entropy.numpy(),
             nll_variance=view.nll_variance.numpy(),
         )
 
-    def _encode(self, prepared: Prepared, step: Step | None) -> Tensor:
+    def _encode(self, prepared: PreparedScan, step: Step | None) -> Tensor:
         slices = torch.from_numpy(prepared.slices)[:, None]
         position = _tensor(prepared.position)
 
@@ -173,7 +173,7 @@ class Networks:
 
     def resample(
         self,
-        prepared: Prepared,
+        prepared: PreparedScan,
         reading: Reading,
         *,
         threshold: float,
@@ -219,7 +219,7 @@ class Networks:
         return np.asarray(self.placement.run("sequences", sample).numpy())
 
     def look_into(
-        self, prepared: Prepared, reading: Reading, holes: np.ndarray, step: Step | None = None
+        self, prepared: PreparedScan, reading: Reading, holes: np.ndarray, step: Step | None = None
     ) -> Holes:
         """What the masked prior expects in holes, from the codes outside them.
 
@@ -245,7 +245,7 @@ class Networks:
         return self.placement.run("likelihoods", look)
 
     def reconstruct(
-        self, prepared: Prepared, reading: Reading, step: Step | None = None
+        self, prepared: PreparedScan, reading: Reading, step: Step | None = None
     ) -> np.ndarray:
         """The scan from its own codes, (N, rows, columns) float32.
 
@@ -260,7 +260,7 @@ class Networks:
 
     def decode(
         self,
-        prepared: Prepared,
+        prepared: PreparedScan,
         reading: Reading,
         grids: np.ndarray,
         averages: Averages,
@@ -309,7 +309,7 @@ class Networks:
         averages.close_group(grids.shape[1], share)
 
 
-def _with_brain(prepared: Prepared, codes: Tensor) -> np.ndarray:
+def _with_brain(prepared: PreparedScan, codes: Tensor) -> np.ndarray:
     """(N, h, w) bool, cells of the code grid that have brain in them."""
     return by_cell(prepared.mask, tuple(codes.shape)) > 0
 

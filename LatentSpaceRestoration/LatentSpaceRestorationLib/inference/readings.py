@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+
+from ..calibration.quantiles import Quantiles
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Expected:
         variance: (N, h, w) float32, of a cell's mean intensity about what is expected.
         residual: (N, rows, columns) float32, absolute difference of the scan and what is decoded
             from its codes as they are.
-        usual_residual: (N, h, w) float32, its mean in a cell of the codes that are expected.
+        expected_residual: (N, h, w) float32, its mean in a cell of the codes that are expected.
         entropy, nll_variance: (N, h, w) float32, mean and variance in nats of the NLL that codes
             have which the prior itself draws.
     """
@@ -41,7 +44,7 @@ class Expected:
     image: np.ndarray
     variance: np.ndarray
     residual: np.ndarray
-    usual_residual: np.ndarray
+    expected_residual: np.ndarray
     entropy: np.ndarray
     nll_variance: np.ndarray
 
@@ -58,3 +61,8 @@ class Expected:
         }
         nll = mean(self.reading.nll, other.reading.nll)
         return Expected(replace(self.reading, nll=nll), **maps)
+
+
+def code_quantiles(readings: Sequence[Reading]) -> Quantiles:
+    """Distribution of the NLL of the brain's codes over healthy scans, in nats."""
+    return Quantiles.of(np.concatenate([r.nll[r.brain] for r in readings]))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..bundle.bundle import Bundle
 from ..errors import Cancelled
 from ..networks.vae import VAE, folded_vae
-from ..preprocessing.slices import Prepared
+from ..preprocessing.slices import PreparedScan
 from ..runtime.placement import SIZES, SIZES_OFF_CPU, Placement
 from ..runtime.progress import Step
 from ..runtime.threads import in_pieces
@@ -41,7 +41,7 @@ class Piece:
     report: Step
 
 
-class VAENetworks:
+class VAEModel:
     """VAE of a bundle, in evaluation mode.
 
     Attributes:
@@ -54,7 +54,7 @@ class VAENetworks:
         self.placement = Placement(device, SIZES if device == "cpu" else SIZES_OFF_CPU)
 
     @classmethod
-    def load(cls, bundle: Bundle, device: str = "cpu") -> VAENetworks:
+    def load(cls, bundle: Bundle, device: str = "cpu") -> VAEModel:
         """Read the weights of a bundle.
 
         Raises:
@@ -71,7 +71,7 @@ class VAENetworks:
 
     def by_pieces(
         self,
-        prepared: Prepared,
+        prepared: PreparedScan,
         compute: Callable[[Piece], Sequence[Tensor]],
         step: Step,
         every: int = 1,

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import numpy as np
 
 from ..calibration.code_values import CodeValues
+from ..calibration.levels import ModeCalibration
 from ..preprocessing.slices import (
-    Prepared,
+    PreparedScan,
 )
-from ..runtime.progress import Course
+from ..runtime.progress import RunControl
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import SMOOTHING_MM, masked_smooth
 from ..volume import Volume
 
 if TYPE_CHECKING:
-    from ..inference.latent_model import Networks
+    from ..inference.latent_model import LatentModel
     from ..inference.readings import Expected, Reading
-    from ..inference.vae_model import VAENetworks
+    from ..inference.vae_model import VAEModel
 
 
 @dataclass(frozen=True)
@@ -74,34 +75,32 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Case:
+class ScanContext:
     """A prepared scan, and what there is to examine it with.
 
     Attributes:
         prepared: the scan in model space.
         spacing_mm: of the model's grid.
-        networks: of an ``anomaly`` model; None of another.
-        vae: of a ``vae`` model; None of another.
+        model: networks of the kind that the method is of.
         restorations: how many are wanted, of methods that draw.
         seed: of the draws.
-        course: takes progress and times, and says when to stop.
+        control: takes progress and times, and says when to stop.
         known: what the networks have read in it so far.
     """
 
-    prepared: Prepared
+    prepared: PreparedScan
     spacing_mm: float
-    networks: Networks | None = None
-    vae: VAENetworks | None = None
+    model: LatentModel | VAEModel
     restorations: int = 15
     seed: int = 0
-    course: Course = field(default_factory=Course)
+    control: RunControl = field(default_factory=RunControl)
     known: Known = field(default_factory=Known)
 
-    def read(self) -> tuple[Networks, Reading]:
+    def read(self) -> tuple[LatentModel, Reading]:
         """VQ-VAE and prior, and what they read in the scan."""
-        networks = self.with_networks()
+        networks = self.latent_model()
         if self.known.reading is None:
-            with self.course.step("encode", "Reading the slices", 0.2) as report:
+            with self.control.step("encode", "Reading the slices", 0.2) as report:
                 self.known.reading = networks.read(self.prepared, report)
         return networks, self.known.reading
 
@@ -109,32 +108,47 @@ class Case:
         self, maps: Mapping[str, np.ndarray], sigma_mm: float = SMOOTHING_MM
     ) -> dict[str, np.ndarray]:
         """Gaussian means of (N, rows, columns) maps over the brain, 0 outside it."""
-        with self.course.step("score", "Scoring", 0.95):
+        with self.control.step("score", "Scoring", 0.95):
             sigma = sigma_mm / self.spacing_mm
             return {name: masked_smooth(m, self.prepared.mask, sigma) for name, m in maps.items()}
 
-    def expect(self, tile: int, values: CodeValues) -> tuple[Networks, Expected]:
+    def expect(self, tile: int, values: CodeValues) -> tuple[LatentModel, Expected]:
         """VQ-VAE and priors, and what the masked one expects.
 
         Args:
             tile: side of a tile in codes.
             values: what the codes stand for, always the same of a model.
         """
-        networks = self.with_networks()
+        networks = self.latent_model()
         if tile not in self.known.expected:
-            with self.course.step("encode", "Reading the slices", 0.35) as report:
+            with self.control.step("encode", "Reading the slices", 0.35) as report:
                 self.known.expected[tile] = networks.expect(self.prepared, tile, values, report)
         return networks, self.known.expected[tile]
 
-    def with_networks(self) -> Networks:
+    def latent_model(self) -> LatentModel:
         """VQ-VAE and priors."""
-        assert self.networks is not None
-        return self.networks
+        return cast("LatentModel", self.model)
 
-    def with_vae(self) -> VAENetworks:
+    def vae_model(self) -> VAEModel:
         """The VAE."""
-        assert self.vae is not None
-        return self.vae
+        return cast("VAEModel", self.model)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a method is made of.
+
+    Attributes:
+        model: name of the model, for messages.
+        config: of its bundle.
+        mode: of ``lsr``.
+        calibration: what healthy scans give, as far as it is known.
+    """
+
+    model: str
+    config: Mapping[str, Any]
+    mode: str
+    calibration: ModeCalibration
 
 
 class Method(Protocol):
@@ -142,22 +156,26 @@ class Method(Protocol):
 
     Attributes:
         rule: how the anomaly map and the sample score come from the maps.
+        draws_maps: whether its maps depend on what is drawn: those of healthy scans are then asked
+            for after each number of restorations.
     """
+
+    draws_maps: ClassVar[bool]
 
     @property
     def rule(self) -> MapRule: ...
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """What is known, once or several times, each time better; at least once.
 
         Raises:
-            Cancelled: ``case.course`` said so.
+            Cancelled: ``context.control`` said so.
         """
         ...
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedScan:
     """A scan that a detector has found the brain of, and what its networks read in it.
 
     Attributes:
@@ -168,6 +186,6 @@ class Opened:
     """
 
     volume: Volume
-    prepared: Prepared
+    prepared: PreparedScan
     warnings: tuple[str, ...]
     known: Known = field(default_factory=Known)

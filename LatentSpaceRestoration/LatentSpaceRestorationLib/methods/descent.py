@@ -1,14 +1,21 @@
-"""Gradient descent in the pixels of slices, each at a pace of its own."""
+"""Gradient descent in the pixels of slices, each at a pace of its own, and the map of where it led.
+
+Dehaene et al. (ICLR 2020) and Chen et al. (Medical Image Analysis 2020) descend on other energies;
+what they do with the end of it is the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..inference.vae_model import Piece
 from ..model_space import CLIP
 from ..runtime.progress import Step
+from .base import Evidence, ScanContext
 
 #: (B, 1, rows, columns) -> energies (B,), and directions to walk against, shaped as the slices.
 Energy = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -82,3 +89,30 @@ def descend(
         pace = torch.where(lower, _FASTER * pace, _SLOWER * pace)
         report((number + 1) / steps)
     return at, value
+
+
+def difference_evidence(
+    context: ScanContext,
+    step: str,
+    message: str,
+    descended: Callable[[Piece], Tensor],
+    *,
+    every: int,
+    sigma_mm: float,
+) -> Evidence:
+    """|scan - where the descent ended|, smoothed: the evidence of a method that descends.
+
+    Args:
+        context: the scan, and a VAE.
+        step, message: what it is called, in timings and to the user.
+        descended: (B, 1, rows, columns) ends of the slices of a piece.
+        every: n; every n-th slice descends, and what lies between follows.
+        sigma_mm: standard deviation of the Gaussian.
+    """
+    prepared = context.prepared
+    with context.control.step(step, message, 0.9) as report:
+        (changed,) = context.vae_model().by_pieces(
+            prepared, lambda piece: ((piece.slices - descended(piece))[:, 0],), report, every
+        )
+    maps = context.smoothed({"difference": np.abs(changed)}, sigma_mm)
+    return Evidence.of_one(maps, prepared.slices - changed)

@@ -2,18 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from scipy import ndimage
 
+from ..calibration.code_values import CodeValues
+from ..calibration.levels import ModeCalibration
+from ..errors import BundleError
 from ..inference.averages import Averages
-from ..preprocessing.slices import Prepared
+from ..inference.readings import code_quantiles
+from ..preprocessing.slices import PreparedScan
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import masked_smooth
-from .base import Case, Evidence
+from .base import Evidence, Method, ScanContext, Setup
+from .masked import MaskedRestoration
 from .settings import ModeSettings
+
+
+def latent_space_restoration(setup: Setup) -> Method:
+    """The method in a mode: by the masked prior where the model has one, unless asked otherwise.
+
+    Raises:
+        BundleError: the calibration does not say what the masked prior's codes stand for.
+    """
+    settings = ModeSettings.of(setup.config, setup.mode)
+    known = setup.calibration
+    if not _is_masked(setup):
+        return LatentSpaceRestoration(settings, known.restore_threshold, known.slice_threshold)
+    if known.codes is None:
+        raise BundleError(
+            f"model {setup.model} does not say what its codes stand for; calibrate it "
+            "again on healthy scans"
+        )
+    return MaskedRestoration(settings, known.restore_threshold, known.codes)
+
+
+def calibrated(setup: Setup, healthy: Sequence[ScanContext]) -> ModeCalibration:
+    """What must be known of healthy scans first: thresholds in nats, and what codes stand for.
+
+    Args:
+        setup: its calibration has no levels yet.
+        healthy: scans and their model.
+    """
+    settings, empty = ModeSettings.of(setup.config, setup.mode), setup.calibration
+    if not _is_masked(setup):
+        seen = code_quantiles([context.read()[1] for context in healthy])
+        return replace(
+            empty,
+            restore_threshold=seen.value(settings.restore_percentile),
+            slice_threshold=seen.value(settings.slice_percentile),
+        )
+    values = _code_values(setup, healthy)
+    expected = [context.expect(settings.tile_codes, values)[1] for context in healthy]
+    threshold = code_quantiles([e.reading for e in expected]).value(settings.hole_percentile)
+    return replace(empty, restore_threshold=threshold, codes=values)
+
+
+def _is_masked(setup: Setup) -> bool:
+    return setup.mode == "default" and "masked" in setup.config
+
+
+def _code_values(setup: Setup, healthy: Sequence[ScanContext]) -> CodeValues:
+    """What the codes stand for in healthy scans."""
+
+    def each() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        for context in healthy:
+            networks, reading = context.read()
+            back = networks.reconstruct(context.prepared, reading)
+            yield reading.codes, context.prepared.slices, back, context.prepared.mask
+
+    return CodeValues.of(int(setup.config["vqvae"]["codes"]), each())
 
 
 @dataclass(frozen=True)
@@ -27,6 +88,7 @@ class LatentSpaceRestoration:
         sampler: see :func:`restore.restore`.
     """
 
+    draws_maps: ClassVar[bool] = True
     settings: ModeSettings
     restore_threshold: float
     slice_threshold: float
@@ -36,39 +98,39 @@ class LatentSpaceRestoration:
     def rule(self) -> MapRule:
         return self.settings.rule
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """After 1, 3, 7, 15 restorations, and after every 8 further ones."""
-        prepared, settings = case.prepared, self.settings
-        _, reading = case.read()
-        for averages, is_last in self.restorations(case):
-            with case.course.step("score", "Scoring", 0.0):
+        prepared, settings = context.prepared, self.settings
+        _, reading = context.read()
+        for averages, is_last in self.restorations(context):
+            with context.control.step("score", "Scoring", 0.0):
                 evidence = Evidence(
-                    feature_maps(prepared, averages, settings, case.spacing_mm),
+                    feature_maps(prepared, averages, settings, context.spacing_mm),
                     averages.mean.astype(np.float32),
                     averages.sd.astype(np.float32),
                     averages.restorations,
-                    case.restorations,
+                    context.restorations,
                     is_last,
                     slice_nll_scores(reading.nll, self.slice_threshold) if settings.paper else None,
                 )
             yield evidence
 
-    def restorations(self, case: Case) -> Iterator[tuple[Averages, bool]]:
+    def restorations(self, context: ScanContext) -> Iterator[tuple[Averages, bool]]:
         """Restorations of a scan, group by group, as far as the time budget goes.
 
         Yields:
             after each group the averages so far, always the same object, and whether it was the
             last.
         """
-        networks, reading = case.read()
-        prepared, course, count = case.prepared, case.course, case.restorations
+        networks, reading = context.read()
+        prepared, control, count = context.prepared, context.control, context.restorations
         averages = Averages(prepared.slices, self.settings.sharpness)
-        groups = course.groups(count)
+        groups = control.groups(count)
         group = next(groups, None)
         while group is not None:
             before, after = group.start / count, group.stop / count
             message = f"Restoring ({group.start} of {count} done)"
-            with course.step(
+            with control.step(
                 "restore", message, 0.2 + 0.75 * (0.4 * before + 0.6 * after)
             ) as report:
                 grids = networks.resample(
@@ -76,13 +138,13 @@ class LatentSpaceRestoration:
                     reading,
                     threshold=self.restore_threshold,
                     numbers=group,
-                    seed=case.seed,
+                    seed=context.seed,
                     step=report,
-                    is_cancelled=course.is_cancelled,
+                    is_cancelled=control.is_cancelled,
                     sampler=self.sampler,
                 )
-            with course.step("decode", message, 0.2 + 0.75 * after) as report:
-                networks.decode(prepared, reading, grids, averages, report, course.is_cancelled)
+            with control.step("decode", message, 0.2 + 0.75 * after) as report:
+                networks.decode(prepared, reading, grids, averages, report, control.is_cancelled)
             group = next(groups, None)
             yield averages, group is None
 
@@ -114,7 +176,7 @@ def paper_filter(residual: np.ndarray) -> np.ndarray:
 
 
 def feature_maps(
-    prepared: Prepared, restored: Averages, settings: ModeSettings, spacing_mm: float
+    prepared: PreparedScan, restored: Averages, settings: ModeSettings, spacing_mm: float
 ) -> dict[str, np.ndarray]:
     """The maps that the anomaly map is made of, before they are compared with what is usual.
 

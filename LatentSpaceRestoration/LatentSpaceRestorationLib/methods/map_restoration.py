@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..inference.vae_model import Piece
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import SMOOTHING_MM
-from .base import Case, Evidence
-from .descent import descend, rounded_abs, with_gradient
+from .base import Evidence, ScanContext
+from .descent import descend, difference_evidence, rounded_abs, with_gradient
 from .vae import negative_elbo
 
 
@@ -52,6 +52,7 @@ class MAPRestoration:
         sigma_mm: standard deviation of the Gaussian.
     """
 
+    draws_maps: ClassVar[bool] = False
     weight: float = 0.5
     steps: int = 20
     rate: float = 0.1
@@ -59,18 +60,16 @@ class MAPRestoration:
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule.of_high("difference")
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """One."""
-        prepared = case.prepared
-        with case.course.step("restore", "Restoring", 0.9) as report:
-            (changed,) = case.with_vae().by_pieces(
-                prepared,
-                lambda piece: ((piece.slices - self.restore(piece)[0])[:, 0],),
-                report,
-                self.every,
-            )
-        maps = case.smoothed({"difference": np.abs(changed)}, self.sigma_mm)
-        yield Evidence.of_one(maps, prepared.slices - changed)
+        yield difference_evidence(
+            context,
+            "restore",
+            "Restoring",
+            lambda piece: self.restore(piece)[0],
+            every=self.every,
+            sigma_mm=self.sigma_mm,
+        )
 
     def energy(self, piece: Piece, slices: Tensor) -> Tensor:
         """(B,) -ELBO(x) + weight TV(y - x), for (B, 1, rows, columns) slices x."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ..calibration.code_values import CodeValues
 from ..inference.averages import Averages
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import upsampled, without_wide_mean
-from .base import Case, Evidence
+from .base import Evidence, ScanContext
 from .settings import ModeSettings
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class MaskedRestoration:
         values: what the codes stand for.
     """
 
+    draws_maps: ClassVar[bool] = False
     settings: ModeSettings
     restore_threshold: float
     values: CodeValues
@@ -52,37 +53,37 @@ class MaskedRestoration:
         settings = self.settings
         return MapRule(weights, one_sided, "rarest", settings.peak_ml, settings.edge_widths_mm)
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """After 1, 3, 7, 15 restorations, and after every 8 further ones."""
-        networks, expected = case.expect(self.settings.tile_codes, self.values)
-        prepared, course, reading = case.prepared, case.course, expected.reading
-        maps = self.maps(case, expected)
-        with course.step("restore", "Looking into what is unlikely", 0.45) as report:
+        networks, expected = context.expect(self.settings.tile_codes, self.values)
+        prepared, control, reading = context.prepared, context.control, expected.reading
+        maps = self.maps(context, expected)
+        with control.step("restore", "Looking into what is unlikely", 0.45) as report:
             unlikely = reading.brain & (reading.nll > self.restore_threshold)
             holes = networks.look_into(prepared, reading, unlikely, report)
         share = float(unlikely.sum()) / max(float(reading.brain.sum()), 1.0)
         averages = Averages(prepared.slices)
-        groups = course.groups(case.restorations)
+        groups = control.groups(context.restorations)
         group = next(groups, None)
         while group is not None:
-            message = f"Restoring ({group.start} of {case.restorations} done)"
-            with course.step("restore", message, 0.0):
-                grids = holes.fill(group, case.seed)
-            after = 0.45 + 0.5 * group.stop / case.restorations
-            with course.step("decode", message, after) as report:
-                networks.decode(prepared, reading, grids, averages, report, course.is_cancelled)
+            message = f"Restoring ({group.start} of {context.restorations} done)"
+            with control.step("restore", message, 0.0):
+                grids = holes.fill(group, context.seed)
+            after = 0.45 + 0.5 * group.stop / context.restorations
+            with control.step("decode", message, after) as report:
+                networks.decode(prepared, reading, grids, averages, report, control.is_cancelled)
             group = next(groups, None)
             yield Evidence(
                 maps,
                 averages.mean.astype(np.float32),
                 averages.sd.astype(np.float32),
                 averages.restorations,
-                case.restorations,
+                context.restorations,
                 is_last=group is None,
                 unlikely=(share, 1.0 - self.settings.hole_percentile / 100.0),
             )
 
-    def maps(self, case: Case, expected: Expected) -> dict[str, np.ndarray]:
+    def maps(self, context: ScanContext, expected: Expected) -> dict[str, np.ndarray]:
         """The maps that the anomaly map is made of, (N, rows, columns) float32 each.
 
         Returns:
@@ -90,19 +91,21 @@ class MaskedRestoration:
             residual that the expected codes have; ``nll``, above what it is on average if the prior
             is right, in standard deviations of that.
         """
-        x = case.prepared.slices
+        x = context.prepared.slices
         sd = np.sqrt(upsampled(expected.variance, x.shape) + _LEAST_VARIANCE)
-        usual = upsampled(expected.usual_residual, x.shape) + _LEAST_RESIDUAL
+        normative = upsampled(expected.expected_residual, x.shape) + _LEAST_RESIDUAL
         nll_sd = np.sqrt(expected.nll_variance + _LEAST_NLL_VARIANCE)
         surprise = upsampled((expected.reading.nll - expected.entropy) / nll_sd, x.shape)
         return {
-            "difference": self._difference(case, (x - expected.image) / sd),
-            **case.smoothed({"residual": expected.residual / usual, "nll": surprise}),
+            "difference": self._difference(context, (x - expected.image) / sd),
+            **context.smoothed({"residual": expected.residual / normative, "nll": surprise}),
         }
 
-    def _difference(self, case: Case, difference: np.ndarray) -> np.ndarray:
+    def _difference(self, context: ScanContext, difference: np.ndarray) -> np.ndarray:
         """Of the scan and what is expected, less what is so in all of the surroundings."""
-        settings, spacing = self.settings, case.spacing_mm
-        near = case.smoothed({"difference": difference}, settings.expected_sigma_mm)["difference"]
+        settings, spacing = self.settings, context.spacing_mm
+        near = context.smoothed({"difference": difference}, settings.expected_sigma_mm)[
+            "difference"
+        ]
         sigma = settings.wide_sigma_mm / spacing
-        return without_wide_mean(near, case.prepared.mask, sigma, settings.wide_limit)
+        return without_wide_mean(near, context.prepared.mask, sigma, settings.wide_limit)

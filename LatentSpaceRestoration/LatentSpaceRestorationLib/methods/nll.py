@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import SMOOTHING_MM, upsampled
-from .base import Case, Evidence
+from .base import Evidence, ScanContext
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,13 @@ class CodeLikelihood:
         sigma_mm: standard deviation of the Gaussian.
     """
 
+    draws_maps: ClassVar[bool] = False
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule.of_high("nll")
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """One, without a restoration."""
-        slices = case.prepared.slices
-        _, reading = case.read()
-        maps = case.smoothed({"nll": upsampled(reading.nll, slices.shape)}, self.sigma_mm)
+        slices = context.prepared.slices
+        _, reading = context.read()
+        maps = context.smoothed({"nll": upsampled(reading.nll, slices.shape)}, self.sigma_mm)
         yield Evidence.of_one(maps, slices, restorations=0)

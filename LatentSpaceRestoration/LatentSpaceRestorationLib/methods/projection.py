@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
 from torch import Tensor
 
 from ..inference.vae_model import Piece
 from ..networks.vae import VAE
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import SMOOTHING_MM
-from .base import Case, Evidence
-from .descent import descend, rounded_abs, with_gradient
+from .base import Evidence, ScanContext
+from .descent import descend, difference_evidence, rounded_abs, with_gradient
 
 
 def projection_energy(
@@ -57,6 +57,7 @@ class Projection:
         sigma_mm: standard deviation of the Gaussian.
     """
 
+    draws_maps: ClassVar[bool] = False
     weight: float = 0.3
     steps: int = 15
     rate: float = 0.5
@@ -64,18 +65,16 @@ class Projection:
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule.of_high("difference")
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """One; its restoration is the projection."""
-        prepared = case.prepared
-        with case.course.step("project", "Projecting", 0.9) as report:
-            (changed,) = case.with_vae().by_pieces(
-                prepared,
-                lambda piece: ((piece.slices - self.project(piece)[0])[:, 0],),
-                report,
-                self.every,
-            )
-        maps = case.smoothed({"difference": np.abs(changed)}, self.sigma_mm)
-        yield Evidence.of_one(maps, prepared.slices - changed)
+        yield difference_evidence(
+            context,
+            "project",
+            "Projecting",
+            lambda piece: self.project(piece)[0],
+            every=self.every,
+            sigma_mm=self.sigma_mm,
+        )
 
     def project(self, piece: Piece) -> tuple[Tensor, Tensor]:
         """(B, 1, rows, columns) projections, and (B,) their energies."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from ..inference.vae_model import Piece
 from ..networks.vae import VAE, squared_error
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import SMOOTHING_MM
-from .base import Case, Evidence, Method
+from .base import Evidence, ScanContext
 from .descent import with_gradient
 
 
@@ -92,14 +93,15 @@ class Reconstruction:
         sigma_mm: standard deviation of the Gaussian.
     """
 
+    draws_maps: ClassVar[bool] = False
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule.of_high("residual")
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """One."""
-        with case.course.step("reconstruct", "Reconstructing", 0.9) as report:
-            error, back = case.with_vae().by_pieces(case.prepared, residual, report)
-        maps = case.smoothed({"residual": error}, self.sigma_mm)
+        with context.control.step("reconstruct", "Reconstructing", 0.9) as report:
+            error, back = context.vae_model().by_pieces(context.prepared, residual, report)
+        maps = context.smoothed({"residual": error}, self.sigma_mm)
         yield Evidence.of_one(maps, back)
 
 
@@ -111,18 +113,19 @@ class KLGradient:
         sigma_mm: standard deviation of the Gaussian.
     """
 
+    draws_maps: ClassVar[bool] = False
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule.of_high("gradient")
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """One; its restoration is the reconstruction."""
 
         def compute(piece: Piece) -> tuple[Tensor, Tensor]:
             return kl_gradient(piece)[:, 0].abs(), residual(piece)[1]
 
-        with case.course.step("gradient", "Taking gradients", 0.9) as report:
-            size, back = case.with_vae().by_pieces(case.prepared, compute, report)
-        maps = case.smoothed({"gradient": size}, self.sigma_mm)
+        with context.control.step("gradient", "Taking gradients", 0.9) as report:
+            size, back = context.vae_model().by_pieces(context.prepared, compute, report)
+        maps = context.smoothed({"gradient": size}, self.sigma_mm)
         yield Evidence.of_one(maps, back)
 
 
@@ -140,18 +143,19 @@ class ELBOGradient:
         sigma_mm: standard deviation of the Gaussian.
     """
 
+    draws_maps: ClassVar[bool] = True
     draws: int = 4
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule.of_high("gradient")
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """One; its restorations are the reconstructions from the draws."""
-        draws = min(self.draws, case.restorations)
-        with case.course.step("gradient", "Taking gradients", 0.9) as report:
-            size, mean, sd = case.with_vae().by_pieces(
-                case.prepared, lambda piece: elbo_gradient(piece, case.seed, draws), report
+        draws = min(self.draws, context.restorations)
+        with context.control.step("gradient", "Taking gradients", 0.9) as report:
+            size, mean, sd = context.vae_model().by_pieces(
+                context.prepared, lambda piece: elbo_gradient(piece, context.seed, draws), report
             )
-        maps = case.smoothed({"gradient": size}, self.sigma_mm)
+        maps = context.smoothed({"gradient": size}, self.sigma_mm)
         yield Evidence(maps, mean, sd, draws, draws)
 
 
@@ -187,32 +191,24 @@ class Ensemble:
         sigma_mm: standard deviation of the Gaussian.
     """
 
+    draws_maps: ClassVar[bool] = True
     draws: int = 4
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule(
         dict.fromkeys(ENSEMBLE, 1 / 3), one_sided=frozenset(ENSEMBLE), combine="sum"
     )
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """One; its restorations are the reconstructions from the draws."""
-        draws = min(self.draws, case.restorations)
+        draws = min(self.draws, context.restorations)
 
         def compute(piece: Piece) -> tuple[Tensor, ...]:
             of_kl = kl_gradient(piece)[:, 0].abs()
-            return residual(piece)[0], of_kl, *elbo_gradient(piece, case.seed, draws)
+            return residual(piece)[0], of_kl, *elbo_gradient(piece, context.seed, draws)
 
-        with case.course.step("gradient", "Taking gradients", 0.9) as report:
-            error, of_kl, of_elbo, mean, sd = case.with_vae().by_pieces(
-                case.prepared, compute, report
+        with context.control.step("gradient", "Taking gradients", 0.9) as report:
+            error, of_kl, of_elbo, mean, sd = context.vae_model().by_pieces(
+                context.prepared, compute, report
             )
         found = {"residual": error, "kl-gradient": of_kl, "elbo-gradient": of_elbo}
-        yield Evidence(case.smoothed(found, self.sigma_mm), mean, sd, draws, draws)
-
-
-#: By name.
-METHODS: dict[str, Method] = {
-    "vae": Reconstruction(),
-    "vae-kl-gradient": KLGradient(),
-    "vae-elbo-gradient": ELBOGradient(),
-    "vae-ensemble": Ensemble(),
-}
+        yield Evidence(context.smoothed(found, self.sigma_mm), mean, sd, draws, draws)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import SMOOTHING_MM
-from .base import Case, Evidence
+from .base import Evidence, ScanContext
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class VQVAEResidual:
         sigma_mm: standard deviation of the Gaussian.
     """
 
+    draws_maps: ClassVar[bool] = False
     sigma_mm: float = SMOOTHING_MM
     rule: MapRule = MapRule.of_high("residual")
 
-    def evidence(self, case: Case) -> Iterator[Evidence]:
+    def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """One; its restoration is the reconstruction from the scan's own codes."""
-        prepared = case.prepared
-        networks, reading = case.read()
-        with case.course.step("decode", "Reconstructing", 0.9) as report:
+        prepared = context.prepared
+        networks, reading = context.read()
+        with context.control.step("decode", "Reconstructing", 0.9) as report:
             back = networks.reconstruct(prepared, reading, report)
-        maps = case.smoothed({"residual": np.abs(prepared.slices - back)}, self.sigma_mm)
+        maps = context.smoothed({"residual": np.abs(prepared.slices - back)}, self.sigma_mm)
         yield Evidence.of_one(maps, back)

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from ..bundle.schema import PLACE
 from ..model_space import CELL_DEPTH_MM, CELL_VOXELS, Grid, normalise
 from ..volume import positions
-from .slices import MINIMUM_BRAIN_ML, TOP_AREA_MM2, Head
+from .slices import MINIMUM_BRAIN_ML, TOP_AREA_MM2, ResampledScan
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -56,22 +56,22 @@ class Places:
     values: tuple[np.ndarray, ...]
 
     @classmethod
-    def of(cls, usual: np.ndarray | None, grid: Grid) -> Places | None:
+    def of(cls, atlas: np.ndarray | None, grid: Grid) -> Places | None:
         """From a model's mean intensities; left and right are made alike.
 
         Args:
-            usual: (depths, h, w) from :func:`read_atlas`.
+            atlas: (depths, h, w) from :func:`read_atlas`.
             grid: of the model.
 
         Returns:
             None if there is none, or it is the same all over.
         """
-        if usual is None:
+        if atlas is None:
             return None
-        points = positions_of(usual.shape, grid).reshape(-1, 3)
+        points = positions_of(atlas.shape, grid).reshape(-1, 3)
         room = np.linalg.norm((points + [0.0, 0.0, _BELOW_TOP_MM]) / _ROOM_MM, axis=1) <= 1.0
         cell = np.array([CELL_DEPTH_MM, *(2 * [CELL_VOXELS * grid.spacing_mm])])
-        mean = (usual + usual[:, :, ::-1]) / 2.0
+        mean = (atlas + atlas[:, :, ::-1]) / 2.0
         values = []
         for near, wide in _WIDTHS_MM:
             # The means are over cells already.
@@ -120,7 +120,7 @@ def read_atlas(bundle: Bundle) -> np.ndarray | None:
 
 
 def upright(
-    head: Head,
+    head: ResampledScan,
     mask: np.ndarray,
     spacing_mm: float,
     places: Places,
@@ -181,7 +181,7 @@ def own_axes(affine: np.ndarray) -> np.ndarray:
 
 
 def _turn(
-    head: Head, mask: np.ndarray, spacing_mm: float, places: Places, start: np.ndarray
+    head: ResampledScan, mask: np.ndarray, spacing_mm: float, places: Places, start: np.ndarray
 ) -> np.ndarray | None:
     """(3, 3) rotation, to upright: the one of the highest correlation, by Gauss and Newton."""
     values = np.where(mask, normalise(head.array, mask)[0], 0.0)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
-from .slices import Head, crop
+from .slices import ResampledScan, crop
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -75,7 +75,9 @@ class BrainMask:
     warnings: tuple[str, ...] = ()
 
 
-def already_extracted(head: Head, measured: np.ndarray, spacing_mm: float) -> np.ndarray | None:
+def already_extracted(
+    head: ResampledScan, measured: np.ndarray, spacing_mm: float
+) -> np.ndarray | None:
     """The brain of a scan from which all else was removed, or None for a whole head.
 
     A scan may count as extracted when all but at most a brain's volume was put in, by whatever
@@ -212,13 +214,15 @@ def load_networks(bundle: Bundle) -> BrainNetworks:
     return BrainNetworks(load("unet", OUTLINE), locator, threshold)
 
 
-def brain_found(networks: BrainNetworks, head: Head, device: str = "cpu") -> np.ndarray:
+def brain_found(networks: BrainNetworks, head: ResampledScan, device: str = "cpu") -> np.ndarray:
     """(slices, rows, columns) bool, what the networks take for brain, in one piece."""
     probability = brain_probability(networks, head, device)
     return largest_piece(probability > networks.threshold) & head.inside
 
 
-def brain_probability(networks: BrainNetworks, head: Head, device: str = "cpu") -> np.ndarray:
+def brain_probability(
+    networks: BrainNetworks, head: ResampledScan, device: str = "cpu"
+) -> np.ndarray:
     """(slices, rows, columns) float32, the probability that a voxel is brain.
 
     The mean over the head and its mirror image: left and right must not matter.
@@ -244,7 +248,7 @@ def brain_probability(networks: BrainNetworks, head: Head, device: str = "cpu") 
     return probability
 
 
-def _located(locator: UNet3D, head: Head, device: str) -> np.ndarray:
+def _located(locator: UNet3D, head: ResampledScan, device: str) -> np.ndarray:
     """(slices, rows, columns) bool, roughly the brain."""
     import torch
     import torch.nn.functional as F
@@ -288,7 +292,7 @@ def _looked_at(network: UNet3D, images: list[np.ndarray], device: str) -> list[n
 
 
 def extract_brain(
-    head: Head,
+    head: ResampledScan,
     measured: np.ndarray,
     spacing_mm: float,
     networks: BrainNetworks | None,

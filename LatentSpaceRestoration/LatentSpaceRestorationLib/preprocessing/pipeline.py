@@ -29,7 +29,15 @@ from .brain_extraction import (
 )
 from .field_of_view import MeasuredPart, measured_part
 from .shading import Shading, unshaded
-from .slices import MINIMUM_BRAIN_ML, Head, Prepared, cut_like, mask_to_head, prepare, to_head
+from .slices import (
+    MINIMUM_BRAIN_ML,
+    PreparedScan,
+    ResampledScan,
+    cut_like,
+    mask_to_head,
+    prepare,
+    to_head,
+)
 
 if TYPE_CHECKING:
     from ..runtime.placement import Placement
@@ -54,7 +62,7 @@ class BrainFinder:
     spacing_mm: float
     placement: Callable[[], Placement]
 
-    def find(self, part: MeasuredPart, head: Head, spacing_mm: float) -> BrainMask:
+    def find(self, part: MeasuredPart, head: ResampledScan, spacing_mm: float) -> BrainMask:
         """The brain of a scan.
 
         Args:
@@ -79,7 +87,7 @@ class BrainFinder:
         mask = mask_to_head(found.mask, Volume(finer.array, finer.affine), head)
         return replace(found, mask=mask)
 
-    def _extract(self, part: MeasuredPart, head: Head, spacing_mm: float) -> BrainMask:
+    def _extract(self, part: MeasuredPart, head: ResampledScan, spacing_mm: float) -> BrainMask:
         measured = np.zeros(head.array.shape, dtype=bool)
         if _has_no_head(part):
             measured = mask_to_head(part.measured, part.volume, head)
@@ -120,7 +128,7 @@ def _continued(part: MeasuredPart, reach_mm: float) -> Volume:
 
 
 @dataclass(frozen=True)
-class LaidScan:
+class AlignedScan:
     """A scan on a grid of the model's spacing, upright if it is known how it lies.
 
     Attributes:
@@ -139,7 +147,7 @@ class LaidScan:
     volume: Volume
     part: MeasuredPart
     grid: Grid
-    head: Head
+    head: ResampledScan
     mask: np.ndarray
     found: BrainMask
     turn: np.ndarray
@@ -147,7 +155,7 @@ class LaidScan:
     native: np.ndarray | None = None
     shading: Shading | None = None
 
-    def prepared(self) -> Prepared:
+    def prepared(self) -> PreparedScan:
         """Its slices, in model space.
 
         Raises:
@@ -167,7 +175,9 @@ class LaidScan:
             native[self.part.box] = self.native
         return replace(prepared, is_aligned=self.is_aligned, native_mask=native)
 
-    def _without_shading(self, laid: Volume, shaded: Prepared, shading: Shading) -> Prepared:
+    def _without_shading(
+        self, laid: Volume, shaded: PreparedScan, shading: Shading
+    ) -> PreparedScan:
         found = shading.coefficients(shaded)
         if found is None:
             return shaded
@@ -205,12 +215,12 @@ class Preprocessing:
 
     def __call__(
         self, volume: Volume, brain_mask: np.ndarray | None = None
-    ) -> tuple[Prepared, LaidScan]:
+    ) -> tuple[PreparedScan, AlignedScan]:
         """A scan in model space, and how it came there; args and errors as of :meth:`lay`."""
         laid = self.lay(volume, brain_mask)
         return laid.prepared(), laid
 
-    def lay(self, volume: Volume, brain_mask: np.ndarray | None = None) -> LaidScan:
+    def lay(self, volume: Volume, brain_mask: np.ndarray | None = None) -> AlignedScan:
         """Find the brain of a scan, and lay the head as the atlas lies.
 
         Args:
@@ -256,11 +266,11 @@ class Preprocessing:
             head = turned
         is_aligned = None if self.places is None else pose is not None
         turn = turn @ own
-        return LaidScan(
+        return AlignedScan(
             volume, part, self.grid, head, mask, found, turn, is_aligned, native, self.shading
         )
 
-    def _through_origin(self, laid: Volume) -> Head:
+    def _through_origin(self, laid: Volume) -> ResampledScan:
         """On a grid whose middle is the origin, where an aligned brain has its own."""
         # The middle of a side of even length lies between two voxels.
         half = self.grid.spacing_mm / 2.0

@@ -17,7 +17,7 @@ from ..model_space import DEPTH_MM
 from ..volume import Volume
 from .brain_extraction import edge_limit, edge_share
 from .resampling import covered
-from .slices import Prepared
+from .slices import PreparedScan
 
 #: What to think of the map of a scan that is of another kind than those that a model knows.
 DISTRUST = "the map is not to be trusted"
@@ -47,7 +47,7 @@ _FEWEST_PLACES = 50
 
 
 def doubts(
-    volume: Volume, prepared: Prepared, spacing_mm: float, usual: np.ndarray | None
+    volume: Volume, prepared: PreparedScan, spacing_mm: float, atlas: np.ndarray | None
 ) -> tuple[str, ...]:
     """What the user should know before a map is believed, the gravest first.
 
@@ -55,10 +55,10 @@ def doubts(
         volume: what was measured of the scan.
         prepared: the scan in model space.
         spacing_mm: of the model's grid.
-        usual: from :func:`alignment.read_atlas`; None leaves the comparison out.
+        atlas: from :func:`alignment.read_atlas`; None leaves the comparison out.
     """
     size, edge = (*_size(prepared, spacing_mm),), (*_edge(volume, prepared, spacing_mm),)
-    unlike = () if usual is None else _unlike(prepared, usual, bool(size), bool(edge))
+    unlike = () if atlas is None else _unlike(prepared, atlas, bool(size), bool(edge))
     as_it_lies = () if prepared.is_aligned is not False else (_AS_IT_LIES,)
     coarse = _coarse(volume, spacing_mm)
     return (*_hounsfield(volume), *unlike, *size, *edge, *coarse, *as_it_lies)
@@ -108,7 +108,7 @@ def doubts_of_model(
 
 
 def likeness(
-    slices: np.ndarray, mask: np.ndarray, position: np.ndarray, usual: np.ndarray
+    slices: np.ndarray, mask: np.ndarray, position: np.ndarray, atlas: np.ndarray
 ) -> float | None:
     """Correlation, over places, of a brain's intensities with the usual ones; -1 to 1.
 
@@ -121,13 +121,13 @@ def likeness(
         slices: (N, rows, columns), normalised.
         mask: (N, rows, columns) bool.
         position: (N,) of the slices.
-        usual: (depths, h, w) from :func:`alignment.read_atlas`.
+        atlas: (depths, h, w) from :func:`alignment.read_atlas`.
 
     Returns:
         None where there are too few places, or nothing to be compared.
     """
     sums = PlaceSums.of(slices, mask, position)
-    if sums.count.shape != usual.shape:
+    if sums.count.shape != atlas.shape:
         return None
     known = sums.filled
     if np.count_nonzero(known) < _FEWEST_PLACES:
@@ -140,16 +140,16 @@ def likeness(
             known
         ]
 
-    mine, theirs = detail(own), detail(usual)
+    mine, theirs = detail(own), detail(atlas)
     if min(mine.std(), theirs.std()) < 1e-3:
         return None
     return float(np.corrcoef(mine, theirs)[0, 1])
 
 
-def _unlike(prepared: Prepared, usual: np.ndarray, odd_size: bool, cut: bool) -> Iterator[str]:
+def _unlike(prepared: PreparedScan, atlas: np.ndarray, odd_size: bool, cut: bool) -> Iterator[str]:
     """Where a brain of an odd size lies is not known well, and of a part not what it lacks."""
     slices, mask, position = prepared.slices, prepared.mask, prepared.position
-    as_is = likeness(slices, mask, position, usual)
+    as_is = likeness(slices, mask, position, atlas)
     if as_is is None:
         return
     depth = (0.5 - position) * DEPTH_MM
@@ -161,7 +161,7 @@ def _unlike(prepared: Prepared, usual: np.ndarray, odd_size: bool, cut: bool) ->
         "upside down and back to front": (back, back, from_below),
     }
     found = {
-        how: likeness(slices[part, rows], mask[part, rows], where, usual) or 0.0
+        how: likeness(slices[part, rows], mask[part, rows], where, atlas) or 0.0
         for how, (part, rows, where) in turned.items()
     }
     best = max(found, key=lambda how: found[how])
@@ -192,7 +192,7 @@ def _hounsfield(volume: Volume) -> Iterator[str]:
         )
 
 
-def _size(prepared: Prepared, spacing_mm: float) -> Iterator[str]:
+def _size(prepared: PreparedScan, spacing_mm: float) -> Iterator[str]:
     mask = prepared.mask
     found_ml = float(mask.sum()) * spacing_mm**3 / 1000.0 / max(1.0 - prepared.cropped, 1e-6)
     low, high = BRAIN_ML
@@ -213,7 +213,7 @@ def _size(prepared: Prepared, spacing_mm: float) -> Iterator[str]:
             return
 
 
-def _edge(volume: Volume, prepared: Prepared, spacing_mm: float) -> Iterator[str]:
+def _edge(volume: Volume, prepared: PreparedScan, spacing_mm: float) -> Iterator[str]:
     # With a margin: the model's own grid may end where the scan does not.
     mask = np.pad(prepared.mask, 1)
     affine = prepared.affine.copy()

@@ -17,7 +17,7 @@ import numpy as np
 from ..calibration.atlas import PlaceSums
 from ..model_space import CLIP, Grid
 from .alignment import positions_of
-from .slices import Head, Prepared
+from .slices import PreparedScan, ResampledScan
 
 #: Steps of the regression, and its tuning constant in median absolute deviations.
 _STEPS, _TUNING = 10, 3.0
@@ -58,7 +58,7 @@ class Shading:
             return None
         return cls((atlas + atlas[:, :, ::-1]) / 2.0, grid, order)
 
-    def coefficients(self, prepared: Prepared) -> np.ndarray | None:
+    def coefficients(self, prepared: PreparedScan) -> np.ndarray | None:
         """(terms,) of the logarithm of the field; None if there are too few places to tell it.
 
         Args:
@@ -81,7 +81,7 @@ class Shading:
             weight = 1.0 / (1.0 + (left / width) ** 2)
         return np.asarray(found)
 
-    def field(self, coefficients: np.ndarray, head: Head, mask: np.ndarray) -> np.ndarray:
+    def field(self, coefficients: np.ndarray, head: ResampledScan, mask: np.ndarray) -> np.ndarray:
         """(slices, rows, columns) float32, what intensities were multiplied by; 1 in the middle.
 
         Args:
@@ -116,7 +116,9 @@ def _scaled(mm: np.ndarray, axis: int) -> np.ndarray:
     return np.clip((mm - _MIDDLE_MM[axis]) / _HALF_MM[axis], -_REACH, _REACH)
 
 
-def unshaded(head: Head, prepared: Prepared, field: np.ndarray) -> tuple[Head, float]:
+def unshaded(
+    head: ResampledScan, prepared: PreparedScan, field: np.ndarray
+) -> tuple[ResampledScan, float]:
     """A head without its shading, and the intensity that it leaves as it is.
 
     Args:

@@ -25,7 +25,7 @@ _LEAST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Head:
+class ResampledScan:
     """A scan on the patient's axes at the model's spacing, uncropped.
 
     Attributes:
@@ -41,7 +41,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedScan:
     """A scan in model space, with the record that undoes the way there.
 
     Attributes:
@@ -88,7 +88,7 @@ class Prepared:
         shading = np.float32(1.0) if self.shading is None else self.shading
         return np.asarray(sd * np.float32(self.scale) * shading, np.float32)
 
-    def moved(self, transform: np.ndarray) -> Prepared:
+    def moved(self, transform: np.ndarray) -> PreparedScan:
         """The same, where a scan lies that a rigid transform, (4, 4) in RAS mm, was applied to."""
         affine = transform @ self.affine
         middle = (np.array(self.slices.shape[1:]) - 1) / 2.0
@@ -100,7 +100,7 @@ class Prepared:
             position_mm=first + affine[2, 0] * np.arange(len(self.slices)),
         )
 
-    def mirrored(self) -> Prepared:
+    def mirrored(self) -> PreparedScan:
         """Slices and brain with left and right exchanged; the way back is not that of a scan."""
         return replace(self, slices=_flipped(self.slices), mask=_flipped(self.mask))
 
@@ -177,7 +177,7 @@ def _flipped(array: np.ndarray) -> np.ndarray:
 
 def to_head(
     volume: Volume, spacing_mm: float, *, through: Sequence[float] | None = None, order: int = 1
-) -> Head:
+) -> ResampledScan:
     """Resample a scan onto the patient's axes at an isotropic spacing.
 
     Args:
@@ -193,10 +193,10 @@ def to_head(
     shape = (shape[2], shape[1], shape[0])
     array = resample(volume, shape, affine, order=order, fill=float(np.min(volume.array)))
     inside = np.broadcast_to(covered(volume, shape, affine), shape).copy()
-    return Head(array, inside, affine)
+    return ResampledScan(array, inside, affine)
 
 
-def mask_to_head(mask: np.ndarray, volume: Volume, head: Head) -> np.ndarray:
+def mask_to_head(mask: np.ndarray, volume: Volume, head: ResampledScan) -> np.ndarray:
     """A native (I, J, K) mask on the head's grid, (slices, rows, columns) bool."""
     source = Volume(np.asarray(mask, np.float32), volume.affine)
     return resample(source, head.array.shape, head.affine) >= 0.5
@@ -204,11 +204,11 @@ def mask_to_head(mask: np.ndarray, volume: Volume, head: Head) -> np.ndarray:
 
 def prepare(
     volume: Volume,
-    head: Head,
+    head: ResampledScan,
     mask: np.ndarray,
     grid: Grid,
     origin: np.ndarray | None = None,
-) -> Prepared:
+) -> PreparedScan:
     """Crop to the brain, normalise, and cut into axial slices: every slice that has brain.
 
     Args:
@@ -253,7 +253,7 @@ def prepare(
     top_mm = float(head.affine[2, 3] + head.affine[2, 0] * full[-1])
     if origin is not None:
         top_mm = float(origin[2])
-    return Prepared(
+    return PreparedScan(
         slices=slices,
         mask=inside,
         position=slice_position(position_mm, top_mm),
@@ -269,8 +269,8 @@ def prepare(
 
 def cut_like(
     array: np.ndarray,
-    head: Head,
-    prepared: Prepared,
+    head: ResampledScan,
+    prepared: PreparedScan,
     fill: float,
     turn: np.ndarray | None = None,
 ) -> np.ndarray:

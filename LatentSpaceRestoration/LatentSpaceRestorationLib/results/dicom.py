@@ -15,7 +15,7 @@ import numpy as np
 from .. import __version__
 from ..errors import InputError
 from ..io.dicom_headers import affine_of, check_extra, read_headers
-from .files import Extra, Result
+from .files import Extra, FileResult
 
 if TYPE_CHECKING:
     from highdicom import AlgorithmIdentificationSequence
@@ -45,7 +45,7 @@ def dicom_objects() -> Extra:
     return Extra((MASK, MAP), prepare)
 
 
-def _write(headers: Sequence[Dataset], result: Result, files: Mapping[str, Path]) -> None:
+def _write(headers: Sequence[Dataset], result: FileResult, files: Mapping[str, Path]) -> None:
     volume = result.volume
     rows, columns = int(headers[0].Rows), int(headers[0].Columns)
     apart = np.abs(affine_of(headers) - volume.affine).max() if len(headers) > 1 else np.inf
@@ -64,7 +64,7 @@ def _write(headers: Sequence[Dataset], result: Result, files: Mapping[str, Path]
         ) from error
 
 
-def segmentation(headers: Sequence[Dataset], result: Result) -> Segmentation:
+def segmentation(headers: Sequence[Dataset], result: FileResult) -> Segmentation:
     """The mask as a binary segmentation of one segment, an unnamed abnormality of the brain.
 
     Args:
@@ -100,7 +100,7 @@ def segmentation(headers: Sequence[Dataset], result: Result) -> Segmentation:
     )
 
 
-def parametric_map(headers: Sequence[Dataset], result: Result) -> ParametricMap:
+def parametric_map(headers: Sequence[Dataset], result: FileResult) -> ParametricMap:
     """The anomaly map, float32, each value as it is.
 
     Args:
@@ -137,7 +137,7 @@ def parametric_map(headers: Sequence[Dataset], result: Result) -> ParametricMap:
     return sop
 
 
-def _series(result: Result, number: int, description: str) -> dict[str, Any]:
+def _series(result: FileResult, number: int, description: str) -> dict[str, Any]:
     """A new series of one instance, and what made it. Software has a version for a serial number.
 
     Every run has UIDs of its own: two instances of one UID must not differ.
@@ -162,7 +162,7 @@ def _frames(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(2, 1, 0))
 
 
-def _algorithm(result: Result) -> AlgorithmIdentificationSequence:
+def _algorithm(result: FileResult) -> AlgorithmIdentificationSequence:
     from highdicom import AlgorithmIdentificationSequence
     from pydicom.sr.codedict import codes
 

@@ -35,7 +35,7 @@ SMALLEST_ML = 0.2
 
 
 @dataclass(frozen=True)
-class Result:
+class FileResult:
     """What was found in one scan and where it was written.
 
     Attributes:
@@ -54,7 +54,7 @@ class Result:
 
 
 #: Writes further files of a result, by what follows the scan's name.
-Writer = Callable[[Result, Mapping[str, Path]], None]
+Writer = Callable[[FileResult, Mapping[str, Path]], None]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def results_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def write_result(
-    result: Result, folder: Path, geometry: Nifti1Pair | None, writers: Sequence[Writer]
+    result: FileResult, folder: Path, geometry: Nifti1Pair | None, writers: Sequence[Writer]
 ) -> None:
     """The files in the folder; what became of the scan and of the folder meanwhile is no matter."""
     from .picture import draw

@@ -30,7 +30,7 @@ class Flagged:
 
 
 @dataclass(frozen=True)
-class Record:
+class ReportRecord:
     """The figures of a scan, as ``lsr detect`` writes them; None or empty where they are not known.
 
     Attributes:
@@ -60,7 +60,7 @@ class Record:
     settings: dict[str, str]
 
     @classmethod
-    def of(cls, figures: Mapping[str, Any]) -> Record:
+    def of(cls, figures: Mapping[str, Any]) -> ReportRecord:
         """The record of the content of a JSON file."""
         steps = figures.get("seconds")
         seconds = finite(steps)

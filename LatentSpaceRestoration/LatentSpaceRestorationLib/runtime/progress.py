@@ -16,7 +16,7 @@ IsCancelled = Callable[[], bool]
 LARGEST_GROUP = 8
 
 
-class Course:
+class RunControl:
     """One detection's way from 0 to 1.
 
     Args:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..calibration.normative import Usual
+from ..calibration.normative import NormativeMap
 from ..calibration.tail_probability import zones
-from ..preprocessing.slices import Prepared
+from ..preprocessing.slices import PreparedScan
 from .filters import along_edges
 
 
@@ -29,9 +29,9 @@ class MapRule:
         weights: share of each map, in sum 1.
         one_sided: maps of which only values above the usual ones are unusual.
         combine: ``product``, the weighted geometric mean of the maps, which asks that all of them
-            be high; ``sum``, their weighted mean; ``rarest``, the highest of their rarities among
-            healthy voxels (see :mod:`rarity`), which asks that one of them be, whatever the
-            weights.
+            be high; ``sum``, their weighted mean; ``rarest``, the least of their tail
+            probabilities among healthy voxels (see :mod:`tail_probability`), which asks that one of
+            them be, whatever the weights.
         peak_ml: the sample score is the mean of the map over its hottest so many millilitres.
         edge_widths_mm: neighbourhoods in which the map is made to follow the edges of the scan, one
             after the other; see :func:`along_edges`.
@@ -54,10 +54,10 @@ class MapRule:
 
 
 def anomaly_map(
-    prepared: Prepared,
+    prepared: PreparedScan,
     maps: Mapping[str, np.ndarray],
     rule: MapRule,
-    usual: Mapping[str, Usual],
+    normative: Mapping[str, NormativeMap],
     spacing_mm: float,
 ) -> np.ndarray:
     """The anomaly map in model space.
@@ -66,16 +66,16 @@ def anomaly_map(
         prepared: the scan in model space.
         maps: of a method, (N, H, W) each.
         rule: of the method.
-        usual: what is usual, by map; maps that are left out of it count as they are.
+        normative: what is usual, by map; maps that are left out of it count as they are.
         spacing_mm: of the voxels.
 
     Returns:
         (N, H, W) float32, at least 0, and 0 outside the brain.
     """
     if rule.combine == "rarest":
-        values = _rarest(prepared, maps, rule, usual, spacing_mm)
+        values = _rarest(prepared, maps, rule, normative, spacing_mm)
     else:
-        values = _combined(prepared, maps, rule, usual)
+        values = _combined(prepared, maps, rule, normative)
     for width_mm in rule.edge_widths_mm:
         radius = int(0.5 * width_mm / spacing_mm)
         values = along_edges(values, prepared.slices, prepared.mask, radius)
@@ -83,48 +83,35 @@ def anomaly_map(
 
 
 def _combined(
-    prepared: Prepared, maps: Mapping[str, np.ndarray], rule: MapRule, usual: Mapping[str, Usual]
+    prepared: PreparedScan,
+    maps: Mapping[str, np.ndarray],
+    rule: MapRule,
+    normative: Mapping[str, NormativeMap],
 ) -> np.ndarray:
     add = rule.combine == "sum"
     values = np.full_like(prepared.slices, 0.0 if add else 1.0)
     for name, weight in rule.weights.items():
         distance = maps[name]
-        if name in usual:
-            z = usual[name].place.normalise(distance, prepared.position)
+        if name in normative:
+            z = normative[name].place.normalise(distance, prepared.position)
             distance = rule.distance(name, z)
         values = values + weight * distance if add else values * distance**weight
     return np.where(prepared.mask, values, 0.0).astype(np.float32)
 
 
 def _rarest(
-    prepared: Prepared,
+    prepared: PreparedScan,
     maps: Mapping[str, np.ndarray],
     rule: MapRule,
-    usual: Mapping[str, Usual],
+    normative: Mapping[str, NormativeMap],
     spacing_mm: float,
 ) -> np.ndarray:
     mask = prepared.mask
     zone = zones(mask, spacing_mm)[mask]
     highest = np.zeros(len(zone), np.float32)
     for name in rule.weights:
-        z = usual[name].deviation(maps[name], mask, prepared.position)[mask]
-        highest = np.maximum(highest, usual[name].of_rarity.of(rule.distance(name, z), zone))
+        z = normative[name].deviation(maps[name], mask, prepared.position)[mask]
+        highest = np.maximum(highest, normative[name].of_tail.of(rule.distance(name, z), zone))
     values = np.zeros(mask.shape, np.float32)
     values[mask] = highest
     return values
-
-
-def peak_score(values: np.ndarray, mask: np.ndarray, peak_ml: float, spacing_mm: float) -> float:
-    """One figure for the scan: the mean of the map over its hottest millilitres.
-
-    A lesion is a place, and a sum over the scan mostly measures the subject.
-
-    Args:
-        values: (N, H, W), the anomaly map.
-        mask: (N, H, W) bool, brain.
-        peak_ml: how many.
-        spacing_mm: of the voxels.
-    """
-    inside = values[mask]
-    count = min(len(inside), max(1, round(peak_ml * 1000.0 / spacing_mm**3)))
-    return float(np.partition(inside, len(inside) - count)[-count:].mean())

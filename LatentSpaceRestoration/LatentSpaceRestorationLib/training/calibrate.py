@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
@@ -12,39 +12,33 @@ import numpy as np
 
 from ..bundle.schema import PLACE
 from ..calibration.atlas import PlaceStatistics, PlaceSums
-from ..calibration.code_values import CodeValues
-from ..calibration.levels import HealthyLevel, ModeCalibration
-from ..calibration.normative import Usual, to_tensors
+from ..calibration.levels import THRESHOLD_PERCENTILE, HealthyLevel, ModeCalibration
+from ..calibration.normative import NormativeMap, to_tensors
 from ..calibration.quantiles import Quantiles
-from ..calibration.tail_probability import Rarity, RarityCounts, zones
+from ..calibration.tail_probability import TailCounts, TailProbability, zones
 from ..errors import BundleError, InputError
-from ..estimator import sample_score
-from ..methods import calibration_key
+from ..inference.readings import code_quantiles
 from ..methods.base import Evidence, Known, Method
-from ..methods.masked import MaskedRestoration
-from ..methods.settings import ModeSettings
+from ..methods.registry import calibration_key, entry
 from ..model_space import robust_spread
 from ..scoring.anomaly_map import MapRule, anomaly_map
+from ..scoring.sample_score import sample_score
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..bundle.bundle import Bundle
     from ..detector import Detector
-    from ..inference.readings import Reading
-    from ..preprocessing.slices import Prepared
+    from ..model import Model
+    from ..preprocessing.slices import PreparedScan
 
 #: What is usual, by map; empty for the paper mode.
-Usuals = Mapping[str, Usual]
+NormativeMaps = Mapping[str, NormativeMap]
 #: By method, or mode of ``lsr``.
-Modes = dict[str, tuple[ModeCalibration, Usuals]]
+Modes = dict[str, tuple[ModeCalibration, NormativeMaps]]
 Report = Callable[[str], None]
 #: Fewer healthy scans than this say nothing about a percentile.
 FEWEST = 5
-#: Healthy voxels below the default threshold of the mask, percent.
-THRESHOLD_PERCENTILE = 99.8
-#: Methods that use the codes of the VQ-VAE.
-_READERS = ("lsr", "nll", "vqvae-residual")
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class HealthyScan:
     """
 
     name: str
-    prepared: Prepared
+    prepared: PreparedScan
     site: str = ""
     known: Known = field(default_factory=Known)
 
@@ -92,18 +86,19 @@ def calibrate(
         BundleError: the model cannot do one of the methods or modes.
         InputError: fewer than five scans.
     """
+    model = detector.model
     for mode in modes or ():
-        if mode not in detector.modes():
+        if mode not in model.modes():
             raise BundleError(
-                f"model {detector.bundle.name} has no mode {mode!r}; choose from: "
-                f"{', '.join(detector.modes())}"
+                f"model {model.bundle.name} has no mode {mode!r}; choose from: "
+                f"{', '.join(model.modes())}"
             )
-    wanted = detector.methods() if methods is None else tuple(methods)
+    wanted = model.methods() if methods is None else tuple(methods)
     for method in wanted:
-        if method not in detector.methods():
+        if method not in model.methods():
             raise BundleError(
-                f"model {detector.bundle.name} cannot do method {method!r}; "
-                f"choose from: {', '.join(detector.methods())}"
+                f"model {model.bundle.name} cannot do method {method!r}; "
+                f"choose from: {', '.join(model.methods())}"
             )
     if len(scans) < FEWEST:
         raise InputError(
@@ -111,75 +106,37 @@ def calibrate(
             f"{FEWEST}, better 20"
         )
     codes = None
-    if any(method in _READERS for method in wanted):
+    contexts = [model.context(scan.prepared, known=scan.known) for scan in scans]
+    if any(entry(method).reads_codes for method in wanted):
         report("reading the healthy scans")
-        for scan in scans:
-            detector.case(scan.prepared, known=scan.known).read()
-        codes = code_quantiles([scan.known.reading for scan in scans if scan.known.reading])
+        codes = code_quantiles([context.read()[1] for context in contexts])
     found: Modes = {}
     for method in wanted:
-        for mode in detector.modes(method):
+        for mode in model.modes(method):
             if method == "lsr" and modes is not None and mode not in modes:
                 continue
             key = calibration_key(method, mode)
             report(f"calibrating {key}")
-            empty = _before_levels(detector, scans, method, mode)
-            way = detector.method(method, mode, empty)
-            levels, usual = healthy_levels(
-                detector,
+            known = ModeCalibration(0.0, 0.0, (), THRESHOLD_PERCENTILE)
+            before = entry(method).before_calibration()
+            if before is not None:
+                known = before(model.setup(mode, known), contexts)
+            way = model.method(method, mode, known)
+            levels, normative = healthy_levels(
+                model,
                 scans,
                 way,
                 use_places=mode != "paper",
-                # The masked prior's map does not depend on what is drawn.
-                restorations=1 if isinstance(way, MaskedRestoration) else restorations,
+                restorations=restorations if way.draws_maps else 1,
                 seed=seed,
                 report=report,
             )
-            found[key] = replace(empty, levels=levels), usual
+            found[key] = replace(known, levels=levels), normative
     return {scan.name: scan.site for scan in scans}, codes, found
 
 
-def _before_levels(
-    detector: Detector, scans: Sequence[HealthyScan], method: str, mode: str
-) -> ModeCalibration:
-    """What a method must know before it can look at a scan: thresholds in nats, values of codes."""
-    if method != "lsr":
-        return ModeCalibration(0.0, 0.0, (), THRESHOLD_PERCENTILE)
-    settings = ModeSettings.of(detector.bundle.config, mode)
-    if mode == "default" and detector.has_masked_prior:
-        values = _code_values(detector, scans)
-        readings = [
-            detector.case(scan.prepared, known=scan.known)
-            .expect(settings.tile_codes, values)[1]
-            .reading
-            for scan in scans
-        ]
-        threshold = code_quantiles(readings).value(settings.hole_percentile)
-        return ModeCalibration(threshold, 0.0, (), THRESHOLD_PERCENTILE, values)
-    seen = code_quantiles([s.known.reading for s in scans if s.known.reading])
-    thresholds = seen.value(settings.restore_percentile), seen.value(settings.slice_percentile)
-    return ModeCalibration(*thresholds, (), THRESHOLD_PERCENTILE)
-
-
-def _code_values(detector: Detector, scans: Sequence[HealthyScan]) -> CodeValues:
-    """What the codes stand for in the healthy scans."""
-
-    def each() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        for scan in scans:
-            networks, reading = detector.case(scan.prepared, known=scan.known).read()
-            back = networks.reconstruct(scan.prepared, reading)
-            yield reading.codes, scan.prepared.slices, back, scan.prepared.mask
-
-    return CodeValues.of(int(detector.bundle.config["vqvae"]["codes"]), each())
-
-
-def code_quantiles(readings: Sequence[Reading]) -> Quantiles:
-    """Distribution of the NLL of the brain's codes over healthy scans."""
-    return Quantiles.of(np.concatenate([r.nll[r.brain] for r in readings]))
-
-
 def healthy_levels(
-    detector: Detector,
+    model: Model,
     scans: Sequence[HealthyScan],
     way: Method,
     *,
@@ -187,7 +144,7 @@ def healthy_levels(
     restorations: int = 15,
     seed: int = 0,
     report: Report = print,
-) -> tuple[tuple[HealthyLevel, ...], Usuals]:
+) -> tuple[tuple[HealthyLevel, ...], NormativeMaps]:
     """Voxel distribution, sample scores and what is usual of a method.
 
     A scan's own values never take part in what it is compared with, so that its score is what a new
@@ -195,7 +152,8 @@ def healthy_levels(
     tells of; what is usual is so with all of them.
 
     Args:
-        detector, scans, restorations, seed, report: as for :func:`calibrate`.
+        model: the networks.
+        scans, restorations, seed, report: as for :func:`calibrate`.
         way: the method.
         use_places: whether its maps are compared with what is usual at each place.
 
@@ -205,23 +163,27 @@ def healthy_levels(
     found: list[list[Evidence]] = []
     sums: list[dict[str, PlaceSums]] = []
     for scan in scans:
-        case = detector.case(scan.prepared, restorations, seed, known=scan.known)
+        context = model.context(scan.prepared, restorations, seed, known=scan.known)
         # Maps alone are kept: images of every scan and step would fill the memory.
         nothing = np.zeros(0, np.float32)
-        found.append([replace(e, mean=nothing, sd=nothing) for e in way.evidence(case)])
+        found.append([replace(e, mean=nothing, sd=nothing) for e in way.evidence(context)])
         mask, position = scan.prepared.mask, scan.prepared.position
         last = found[-1][-1].maps
         sums.append({name: PlaceSums.of(last[name], mask, position) for name in last if use_places})
         report(f"{scan.name}: done")
-    spacing = detector.grid.spacing_mm
+    spacing = model.grid.spacing_mm
     maps = [evidence[-1].maps for evidence in found]
-    of_others, of_all = _usual(scans, maps, sums, way.rule, spacing)
+    of_others, of_all = _normative(scans, maps, sums, way.rule, spacing)
     levels = []
     for steps in zip(*found, strict=True):
         scores, voxels = [], []
-        for scan, evidence, usual in zip(scans, steps, of_others, strict=True):
-            values = anomaly_map(scan.prepared, evidence.maps, way.rule, usual, spacing)
-            scores.append(sample_score(evidence, values, scan.prepared, way.rule, spacing))
+        for scan, evidence, normative in zip(scans, steps, of_others, strict=True):
+            values = anomaly_map(scan.prepared, evidence.maps, way.rule, normative, spacing)
+            scores.append(
+                sample_score(
+                    values, scan.prepared.mask, way.rule.peak_ml, spacing, evidence.slice_scores
+                )
+            )
             voxels.append(values[scan.prepared.mask])
         distribution = Quantiles.of(np.concatenate(voxels))
         number = steps[0].restorations
@@ -229,13 +191,13 @@ def healthy_levels(
     return tuple(levels), of_all
 
 
-def _usual(
+def _normative(
     scans: Sequence[HealthyScan],
     maps: Sequence[Mapping[str, np.ndarray]],
     sums: Sequence[Mapping[str, PlaceSums]],
     rule: MapRule,
     spacing_mm: float,
-) -> tuple[list[dict[str, Usual]], dict[str, Usual]]:
+) -> tuple[list[dict[str, NormativeMap]], dict[str, NormativeMap]]:
     """What is usual for each scan by all others, and by all of them for a new one."""
     total = {name: reduce(add, (s[name] for s in sums)) for name in sums[0]}
     places = [
@@ -243,8 +205,8 @@ def _usual(
     ]
     every = {name: PlaceStatistics.from_sums(total[name]).symmetric() for name in total}
     if rule.combine != "rarest":
-        return [{n: Usual(p) for n, p in own.items()} for own in places], {
-            n: Usual(p) for n, p in every.items()
+        return [{n: NormativeMap(p) for n, p in own.items()} for own in places], {
+            n: NormativeMap(p) for n, p in every.items()
         }
     spreads: dict[str, list[float]] = {name: [] for name in total}
     for scan, own, place in zip(scans, maps, places, strict=True):
@@ -257,26 +219,33 @@ def _usual(
         kept = [s for i, s in enumerate(spreads[name]) if i != number]
         return np.sort(np.array(kept, np.float32))
 
-    counts: list[dict[str, RarityCounts]] = []
+    counts: list[dict[str, TailCounts]] = []
     for number, (scan, own, place) in enumerate(zip(scans, maps, places, strict=True)):
         mask, position = scan.prepared.mask, scan.prepared.position
         zone, far = zones(mask, spacing_mm)[mask], {}
         for name in total:
-            usual = Usual(place[name], spreads=others(name, number))
-            far[name] = rule.distance(name, usual.deviation(own[name], mask, position)[mask])
-        counts.append({name: RarityCounts.of(values, zone) for name, values in far.items()})
+            normative = NormativeMap(place[name], spreads=others(name, number))
+            far[name] = rule.distance(name, normative.deviation(own[name], mask, position)[mask])
+        counts.append({name: TailCounts.of(values, zone) for name, values in far.items()})
     counted = {name: reduce(add, (c[name] for c in counts)) for name in total}
     of_others = [
-        {n: Usual(place[n], Rarity.from_counts(counted[n] - own[n]), others(n, i)) for n in total}
+        {
+            n: NormativeMap(
+                place[n], TailProbability.from_counts(counted[n] - own[n]), others(n, i)
+            )
+            for n in total
+        }
         for i, (place, own) in enumerate(zip(places, counts, strict=True))
     ]
-    return of_others, {n: Usual(every[n], Rarity.from_counts(counted[n]), others(n)) for n in total}
+    return of_others, {
+        n: NormativeMap(every[n], TailProbability.from_counts(counted[n]), others(n)) for n in total
+    }
 
 
 def to_files(
     scans: Mapping[str, str],
     codes: Quantiles | None,
-    modes: Mapping[str, tuple[ModeCalibration, Usuals]],
+    modes: Mapping[str, tuple[ModeCalibration, NormativeMaps]],
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Contents of ``calibration.json`` and ``place.safetensors``.
 
@@ -292,8 +261,8 @@ def to_files(
         data["code_nll"] = codes.to_json()
     data["modes"] = {mode: calibration.to_json() for mode, (calibration, _) in modes.items()}
     tensors: dict[str, Tensor] = {}
-    for mode, (_, usual) in modes.items():
-        tensors |= to_tensors(usual, mode)
+    for mode, (_, normative) in modes.items():
+        tensors |= to_tensors(normative, mode)
     return data, tensors
 
 

@@ -14,7 +14,7 @@ from ..detector import Detector
 from ..errors import InputError, OutputError
 from ..io.files import content_hash
 from ..io.images import read_mask, read_volume
-from ..preprocessing.slices import Prepared
+from ..preprocessing.slices import PreparedScan
 from ..volume import Volume
 from .calibrate import FEWEST, HealthyScan, added_to, calibrate, to_files
 from .export import is_adapted, write_adapted
@@ -128,7 +128,7 @@ def _read(
     return scans
 
 
-def _prepare(detector: Detector, subject: Subject, volume: Volume, report: Report) -> Prepared:
+def _prepare(detector: Detector, subject: Subject, volume: Volume, report: Report) -> PreparedScan:
     """The scan in model space, with the brain that is found, as of the scans that will come."""
     try:
         return detector.prepare(volume)[0]

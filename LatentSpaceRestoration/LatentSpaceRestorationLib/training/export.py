@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..networks.vae import VAE
     from ..networks.vqvae import VQVAE
     from ..preprocessing.brain_extraction import BrainNetworks
-    from .pipeline import Workshop
+    from .pipeline import TrainingPipeline
 
 
 def half(network: nn.Module) -> dict[str, Tensor]:
@@ -39,7 +39,9 @@ def half(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def ship_model(shop: Workshop, vqvae: VQVAE, prior: PixelSNAIL, masked: MaskedPrior) -> Bundle:
+def ship_model(
+    shop: TrainingPipeline, vqvae: VQVAE, prior: PixelSNAIL, masked: MaskedPrior
+) -> Bundle:
     """Write the anomaly model into the folder of work; it is not calibrated yet.
 
     A bundle of the same weights that is there already stays as it is, with its calibration.
@@ -64,7 +66,7 @@ def ship_model(shop: Workshop, vqvae: VQVAE, prior: PixelSNAIL, masked: MaskedPr
     return _ship(shop.folder / config.model.name, own, weights, shop)
 
 
-def ship_baseline(shop: Workshop, vae: VAE) -> Bundle:
+def ship_baseline(shop: TrainingPipeline, vae: VAE) -> Bundle:
     """Write the VAE into the folder of work; as :func:`ship_model`."""
     config = shop.config
     own = {
@@ -78,7 +80,7 @@ def ship_baseline(shop: Workshop, vae: VAE) -> Bundle:
     return _ship(shop.folder / name, own, {"vae.safetensors": half(vae)}, shop)
 
 
-def ship_brain(shop: Workshop, networks: BrainNetworks) -> Bundle:
+def ship_brain(shop: TrainingPipeline, networks: BrainNetworks) -> Bundle:
     """Write the brain-extraction bundle into the folder of work, with its figures."""
     config = shop.config
     tune = [subject for subject in shop.subjects if subject.split == "tune"]
@@ -130,7 +132,7 @@ def _ship(
     folder: Path,
     own: dict[str, Any],
     weights: dict[str, dict[str, Tensor]],
-    shop: Workshop,
+    shop: TrainingPipeline,
 ) -> Bundle:
     config = _told(shop.config, folder.name, own, shop)
     if shop.atlas is not None:
@@ -143,7 +145,9 @@ def _ship(
     return write_bundle(folder, config, weights, None, model_card(config, {}))
 
 
-def _told(config: Config, name: str, own: Mapping[str, Any], shop: Workshop) -> dict[str, Any]:
+def _told(
+    config: Config, name: str, own: Mapping[str, Any], shop: TrainingPipeline
+) -> dict[str, Any]:
     """Settings of an anomaly model, for ``model.json``; nothing is measured yet."""
     train = shop.prepared("train")
     return {

@@ -26,7 +26,7 @@ def check_name(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class OwnModel:
+class TrainingJob:
     """What is asked for.
 
     Attributes:

@@ -44,7 +44,7 @@ _REPORT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Workshop:
+class TrainingPipeline:
     """A folder of work, and everything that is made in it.
 
     In a training by ``torchrun`` each process has one; the first writes.

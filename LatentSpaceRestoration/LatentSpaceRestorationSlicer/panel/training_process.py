@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
     from LatentSpaceRestorationLib.training.engine.progress import TrainingProgress
-    from LatentSpaceRestorationLib.training.job import OwnModel
+    from LatentSpaceRestorationLib.training.job import TrainingJob
 
 #: Status of ``lsr`` that was stopped; it has kept what it made.
 _CANCELLED = 130
@@ -70,7 +70,7 @@ class TrainingProcess:
         error: what went wrong, in one line; empty if nothing did.
     """
 
-    def __init__(self, own: OwnModel) -> None:
+    def __init__(self, own: TrainingJob) -> None:
         self.own = own
         self.state = State.STOPPED
         self.progress: TrainingProgress | None = None

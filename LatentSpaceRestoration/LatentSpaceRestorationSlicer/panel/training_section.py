@@ -153,10 +153,10 @@ class TrainingSection:
             self._show(_("Stopped. It goes on from there when you start it again."))
 
     def _own(self, adapts: str = "") -> Any:
-        from LatentSpaceRestorationLib.training.job import OwnModel
+        from LatentSpaceRestorationLib.training.job import TrainingJob
 
         ui = self._ui
-        return OwnModel(
+        return TrainingJob(
             Path(ui.scansPath.currentPath).expanduser(),
             ui.ownNameLineEdit.text.strip(),
             Path(ui.ownFolderPath.currentPath).expanduser(),

@@ -15,7 +15,7 @@ _RIGID_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Scan:
+class SceneScan:
     """A scan as it was when the detection was asked for.
 
     Attributes:
@@ -45,7 +45,7 @@ class Scan:
 def readScan(
     volume: vtkMRMLScalarVolumeNode,
     brainMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None = None,
-) -> Scan:
+) -> SceneScan:
     """Copy a volume, and a brain mask for it, out of the scene.
 
     Args:
@@ -80,7 +80,7 @@ def readScan(
                 " analysed as it lies without it."
             ).format(name=volume.GetName()),
         )
-    return Scan(
+    return SceneScan(
         array=slicer.util.arrayFromVolume(volume).transpose(2, 1, 0).copy(),
         affine=toWorld @ ijkToRAS,
         ijkToRAS=ijkToRAS,

@@ -77,7 +77,8 @@ class Record:
         """
         from LatentSpaceRestorationLib.results.regions import Extent
 
-        level = detector.calibration(detection.mode, detection.method).at(detection.restorations)
+        calibration = detector.model.calibration(detection.mode, detection.method)
+        level = calibration.at(detection.restorations)
         brain = Extent.of(detection.brain_mask, affine)
         return cls(
             sampleScore=float(detection.sample_score),

@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle  # noqa: E402
 from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import paint_lesion  # noqa: E402
-from LatentSpaceRestorationLib.inference.latent_model import Networks  # noqa: E402
+from LatentSpaceRestorationLib.inference.latent_model import LatentModel  # noqa: E402
 from LatentSpaceRestorationLib.volume import Volume  # noqa: E402
 
 SEED = 2
@@ -52,7 +52,7 @@ def positions() -> torch.Tensor:
     return (-0.5 + (torch.arange(SLICES) + 4.5) * SPACING_MM / 150.0).clamp(max=0.5)
 
 
-def draw_codes(networks: Networks, seed: int) -> torch.Tensor:
+def draw_codes(networks: LatentModel, seed: int) -> torch.Tensor:
     """(SLICES, h, w) codes of a brain."""
     prior, keys = networks.masked, networks.vqvae.codebook.keys
     assert prior is not None
@@ -92,7 +92,7 @@ def slow_gumbel(rng: np.random.Generator, shape: tuple[int, int, int]) -> torch.
     return torch.from_numpy((-np.log(-np.log(uniform))).astype(np.float32))
 
 
-def decode(networks: Networks, codes: torch.Tensor) -> np.ndarray:
+def decode(networks: LatentModel, codes: torch.Tensor) -> np.ndarray:
     """(SLICES, rows, columns) image, in robust standard deviations from the brain's median."""
     latents = networks.vqvae.codebook.keys[codes].permute(0, 3, 1, 2)
     around = torch.cat([latents[:1], latents, latents[-1:]])
@@ -159,7 +159,7 @@ def picture(array: np.ndarray) -> Image.Image:
 
 def main() -> None:
     """Draw, paint, write."""
-    networks = Networks.load(read_bundle(find_bundle("brain-t1")))
+    networks = LatentModel.load(read_bundle(find_bundle("brain-t1")))
     with torch.inference_mode():
         image = decode(networks, draw_codes(networks, SEED))
     painted, lesion = paint_lesion(to_volume(image, SEED), LESION_MM, LESION_RADIUS_MM, seed=SEED)

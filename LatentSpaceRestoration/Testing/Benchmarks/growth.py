@@ -20,8 +20,8 @@ import torch
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
 from LatentSpaceRestorationLib.io.images import read_volume
-from LatentSpaceRestorationLib.preprocessing.pipeline import LaidScan
-from LatentSpaceRestorationLib.preprocessing.slices import Prepared
+from LatentSpaceRestorationLib.preprocessing.pipeline import AlignedScan
+from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
 from LatentSpaceRestorationLib.volume import Volume
 from machine import synchronise
 
@@ -70,16 +70,16 @@ class Growth:
 class _Preset(Detector):
     """A detector that begins with what it is given."""
 
-    given: tuple[Prepared, LaidScan]
+    given: tuple[PreparedScan, AlignedScan]
 
     def prepare(
         self, volume: Volume, brain_mask: np.ndarray | None = None
-    ) -> tuple[Prepared, LaidScan]:
+    ) -> tuple[PreparedScan, AlignedScan]:
         """What was given."""
         return self.given
 
 
-def some_slices(prepared: Prepared, count: int) -> Prepared:
+def some_slices(prepared: PreparedScan, count: int) -> PreparedScan:
     """A prepared scan of ``count`` of its slices, from the first to the last evenly spread.
 
     They are not evenly spaced any more in general, so it cannot be brought back to the scan's grid.

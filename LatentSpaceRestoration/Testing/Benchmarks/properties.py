@@ -11,7 +11,7 @@ from LatentSpaceRestorationLib.inference.averages import Averages
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration, paper_filter
 from LatentSpaceRestorationLib.methods.masked import MaskedRestoration
 from LatentSpaceRestorationLib.methods.settings import PAPER, ModeSettings
-from LatentSpaceRestorationLib.preprocessing.slices import Prepared
+from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
 from LatentSpaceRestorationLib.scoring.filters import upsampled, without_wide_mean
 
 #: Sides of the tiles that the masked prior is tried with, in codes.
@@ -68,7 +68,7 @@ class Sample:
             return cls(mask, data["position"], data["label"], slices, maps)
 
 
-def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[str, np.ndarray]:
+def properties(detector: Detector, prepared: PreparedScan, seed: int = 0) -> dict[str, np.ndarray]:
     """All maps of a scan, (N, rows, columns) float32 each.
 
     Args:
@@ -76,9 +76,9 @@ def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[st
         prepared: the scan.
         seed: of restorations.
     """
-    x, case = prepared.slices, detector.case(prepared, 1, seed)
+    x, case = prepared.slices, detector.model.context(prepared, 1, seed)
     networks, reading = case.read()
-    values = detector.calibration().codes
+    values = detector.model.calibration().codes
     assert values is not None
     back = networks.reconstruct(prepared, reading)
     raw = {
@@ -112,18 +112,18 @@ def properties(detector: Detector, prepared: Prepared, seed: int = 0) -> dict[st
     smooth["residual-near"] = case.smoothed({"": raw["residual"]}, 2.5)[""]
     smooth["residual-local"] = local("residual", 4.0, 0.3)
     settings = ModeSettings.of(detector.bundle.config, "pixelsnail")
-    threshold = detector.calibration("pixelsnail").restore_threshold
+    threshold = detector.model.calibration("pixelsnail").restore_threshold
     smooth |= case.smoothed({"restored": x - _restored(detector, prepared, settings, threshold)})
-    threshold = detector.calibration("paper").restore_threshold
+    threshold = detector.model.calibration("paper").restore_threshold
     paper = np.abs(x - _restored(detector, prepared, PAPER, threshold))
     smooth["paper"] = np.where(prepared.mask, paper_filter(paper), 0.0).astype(np.float32)
     return smooth
 
 
 def _restored(
-    detector: Detector, prepared: Prepared, settings: ModeSettings, threshold: float
+    detector: Detector, prepared: PreparedScan, settings: ModeSettings, threshold: float
 ) -> np.ndarray:
     way = LatentSpaceRestoration(settings, threshold, threshold)
     averages: Averages
-    *_, (averages, _) = way.restorations(detector.case(prepared, 1))
+    *_, (averages, _) = way.restorations(detector.model.context(prepared, 1))
     return averages.mean.astype(np.float32)

@@ -24,14 +24,18 @@ from typing import Any
 import numpy as np
 from LatentSpaceRestorationLib.bundle.bundle import find_bundle
 from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
-from LatentSpaceRestorationLib.calibration.normative import Usual
+from LatentSpaceRestorationLib.calibration.normative import NormativeMap
 from LatentSpaceRestorationLib.calibration.quantiles import p_value
-from LatentSpaceRestorationLib.calibration.tail_probability import Rarity, RarityCounts, zones
+from LatentSpaceRestorationLib.calibration.tail_probability import (
+    TailCounts,
+    TailProbability,
+    zones,
+)
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.metrics.figures import MEAN, Row, rows_of
+from LatentSpaceRestorationLib.evaluation.metrics.figures import MEAN, FigureRow, rows_of
 from LatentSpaceRestorationLib.evaluation.metrics.histograms import Histogram, Table
 from LatentSpaceRestorationLib.evaluation.metrics.measures import Measured, Regions
-from LatentSpaceRestorationLib.evaluation.runs import Result
+from LatentSpaceRestorationLib.evaluation.runs import CaseResult
 from LatentSpaceRestorationLib.evaluation.synthetic.design import LESION, UNTOUCHED, Case, design
 from LatentSpaceRestorationLib.evaluation.synthetic.families import family
 from LatentSpaceRestorationLib.evaluation.synthetic.sources import (
@@ -43,8 +47,9 @@ from LatentSpaceRestorationLib.evaluation.synthetic.sources import (
 from LatentSpaceRestorationLib.methods.settings import ModeSettings
 from LatentSpaceRestorationLib.model_space import robust_spread
 from LatentSpaceRestorationLib.preprocessing.resampling import resample
-from LatentSpaceRestorationLib.scoring.anomaly_map import MapRule, peak_score
+from LatentSpaceRestorationLib.scoring.anomaly_map import MapRule
 from LatentSpaceRestorationLib.scoring.filters import along_edges
+from LatentSpaceRestorationLib.scoring.sample_score import peak_score
 from LatentSpaceRestorationLib.training.calibrate import THRESHOLD_PERCENTILE
 from LatentSpaceRestorationLib.volume import Volume, dice
 from properties import ONE_SIDED, Sample, properties
@@ -202,7 +207,7 @@ class Bench:
             rule = MapRule.of_high(name) if name in ONE_SIDED else MapRule({name: 1.0})
             values = sample.maps[name]
             if one.by_scan:
-                usual = Usual(self._usual_without(key, name), spreads=self._spreads(name))
+                usual = NormativeMap(self._usual_without(key, name), spreads=self._spreads(name))
                 z = usual.deviation(values, sample.mask, sample.position)
             elif one.by_place:
                 z = self._usual_without(key, name).normalise(values, sample.position)
@@ -245,7 +250,7 @@ class Bench:
         }
         counts = {
             name: {
-                key: RarityCounts.of(self.far(key, s, name, one), zone[key])
+                key: TailCounts.of(self.far(key, s, name, one), zone[key])
                 for key, s in self.healthy.items()
             }
             for name in one.maps
@@ -258,7 +263,7 @@ class Bench:
                 far = self.far(key, sample, name, one)
                 if name in counts:
                     others = [c for other, c in counts[name].items() if other != key]
-                    far = Rarity.from_counts(reduce(add, others)).of(far, zone[key])
+                    far = TailProbability.from_counts(reduce(add, others)).of(far, zone[key])
                 parts.append(far)
             if one.combine == "rarest":
                 found = np.maximum.reduce(parts)
@@ -285,7 +290,7 @@ class Bench:
             values = along_edges(values, sample.slices, sample.mask, radius)
         return values[sample.mask]
 
-    def results(self, one: Try) -> list[Result]:
+    def results(self, one: Try) -> list[CaseResult]:
         """Figures of every case by a try."""
         healthy, found = self.values(one)
         cut = float(np.percentile(np.concatenate(list(healthy.values())), THRESHOLD_PERCENTILE))
@@ -314,7 +319,7 @@ class Bench:
                     "dice": dice(values >= cut, label),
                 }
             none = Regions(0, np.zeros(0, np.int64), np.zeros(0, bool))
-            results.append(Result(case, one.name, Measured(numbers, voxels, none), Path()))
+            results.append(CaseResult(case, one.name, Measured(numbers, voxels, none), Path()))
         return results
 
 
@@ -353,7 +358,7 @@ def prepare(detector: Detector, options: argparse.Namespace) -> Bench:
     )
 
 
-def table(rows: Sequence[tuple[Try, list[Row]]], subjects: int, model: str) -> str:
+def table(rows: Sequence[tuple[Try, list[FigureRow]]], subjects: int, model: str) -> str:
     """All tries as Markdown."""
     families = [*FAMILIES, *([LESION] if any(r.family == LESION for r in rows[0][1]) else [])]
     lines = [

@@ -6,11 +6,11 @@ import os
 import signal
 from pathlib import Path
 
-from LatentSpaceRestorationLib.cohort.scores import Row
+from LatentSpaceRestorationLib.cohort.scores import ScoreRow
 from LatentSpaceRestorationLib.cohort.task import Job, look
 
 
-def marked_look(job: Job) -> Row:
+def marked_look(job: Job) -> ScoreRow:
     """Do a scan as always, but say before in a file which process begins it."""
     marks = job.folder / "marks"
     marks.mkdir(exist_ok=True)

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from LatentSpaceRestorationLib.model_space import Grid
-from LatentSpaceRestorationLib.preprocessing.slices import Prepared, mask_to_head, prepare, to_head
+from LatentSpaceRestorationLib.preprocessing.slices import (
+    PreparedScan,
+    mask_to_head,
+    prepare,
+    to_head,
+)
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ScanGrid
 
@@ -27,13 +32,13 @@ def little_brain(grid: ScanGrid, seed: int) -> tuple[Volume, np.ndarray]:
     return Volume(waves.astype(np.float32), grid.affine), ball
 
 
-def prepared_with(volume: Volume, mask: np.ndarray, grid: Grid = SMALL) -> Prepared:
+def prepared_with(volume: Volume, mask: np.ndarray, grid: Grid = SMALL) -> PreparedScan:
     """The scan in model space with a given native brain mask."""
     head = to_head(volume, grid.spacing_mm)
     return prepare(volume, head, mask_to_head(mask, volume, head), grid)
 
 
-def native_intensities(prepared: Prepared) -> np.ndarray:
+def native_intensities(prepared: PreparedScan) -> np.ndarray:
     """The model's slices, in the scan's own intensities."""
     return prepared.slices * prepared.scale + prepared.centre
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from LatentSpaceRestorationLib.calibration.levels import HealthyLevel, ModeCalib
 from LatentSpaceRestorationLib.calibration.quantiles import Quantiles
 from LatentSpaceRestorationLib.detection import Detection, Estimate, SliceScore
 from LatentSpaceRestorationLib.errors import Cancelled
+from LatentSpaceRestorationLib.options import DetectionOptions
 from LatentSpaceRestorationLib.preprocessing.quality import is_distrusted
 from LatentSpaceRestorationLib.volume import Volume
 
@@ -52,7 +54,12 @@ class StubDetector:
 
     def load(self, model: str, device: str) -> StubDetector:
         """In place of ``Detector.load``."""
-        self.model, self.device = model, device
+        self.asked_model, self.device = model, device
+        return self
+
+    @property
+    def model(self) -> StubDetector:
+        """In place of the loaded model."""
         return self
 
     def calibration(self, mode: str = "default", method: str = "lsr") -> ModeCalibration:
@@ -75,33 +82,26 @@ class StubDetector:
     def detect(
         self,
         volume: Volume,
+        options: DetectionOptions | None = None,
         *,
         brain_mask: np.ndarray | None = None,
-        mode: str = "default",
-        method: str = "lsr",
-        threshold: float | None = None,
-        restorations: int = 15,
-        seed: int = 0,
-        time_budget: float | None = None,
         estimate: Callable[[Estimate], None] | None = None,
         progress: Callable[[float, str], None] | None = None,
         is_cancelled: Callable[[], bool] | None = None,
+        **named: Any,
     ) -> Detection:
-        options = {"mode": mode, "method": method, "restorations": restorations, "seed": seed}
-        self.asked.append(
-            SimpleNamespace(
-                volume=volume, brain_mask=brain_mask, time_budget=time_budget, **options
-            )
-        )
+        """In place of ``Detector.detect``."""
+        wanted = replace(options or DetectionOptions(), **named)
+        asked = wanted.of_detection
+        self.asked.append(SimpleNamespace(volume=volume, brain_mask=brain_mask, **asked))
+        restorations, time_budget = wanted.restorations, wanted.time_budget
         self.threads.append(threading.current_thread().name)
         last = restorations if time_budget is None else min(self.in_time, restorations)
         groups = [*(made for made in (1, 3, 7) if made < last), last]
         groups = [0] * (self.steps - len(groups)) + groups[-self.steps :]
 
         def detection(made: int) -> Detection:
-            return self._detection(
-                volume, brain_mask, threshold, made / restorations, made, options
-            )
+            return self._detection(volume, brain_mask, made / restorations, made, wanted)
 
         for number, made in enumerate(groups):
             self.before_step(number)
@@ -141,16 +141,15 @@ class StubDetector:
         self,
         volume: Volume,
         brain_mask: np.ndarray | None,
-        threshold: float | None,
         share: float,
         made: int,
-        options: dict[str, Any],
+        options: DetectionOptions,
     ) -> Detection:
         scan = np.asarray(volume.array, dtype=np.float32)
         brain = np.asarray(scan > 0 if brain_mask is None else brain_mask > 0)
         values = np.where(brain, np.abs(scan - 100.0), 0.0).astype(np.float32)
         values += EXCESS * np.float32(1.0 - share) * (values > 0)
-        cut = 50.0 if threshold is None else float(threshold)
+        cut = 50.0 if options.threshold is None else float(options.threshold)
         trusted = not is_distrusted(self.warnings)
         heights = volume.affine[2, 3] + volume.affine[2, 2] * np.arange(scan.shape[2])
         return Detection(
@@ -169,10 +168,10 @@ class StubDetector:
             ),
             healthy_scans=20,
             model="stub",
-            mode=options["mode"],
-            method=options["method"],
+            mode=options.mode,
+            method=options.method,
             restorations=made,
-            seed=options["seed"],
+            seed=options.seed,
             device="cpu",
             warnings=self.warnings,
             seconds={"all": 0.25, "first_score": 0.1},

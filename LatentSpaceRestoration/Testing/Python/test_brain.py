@@ -27,7 +27,7 @@ from LatentSpaceRestorationLib.preprocessing.brain_extraction import (
     scaled,
 )
 from LatentSpaceRestorationLib.preprocessing.field_of_view import measured_part
-from LatentSpaceRestorationLib.preprocessing.slices import Head, mask_to_head, to_head
+from LatentSpaceRestorationLib.preprocessing.slices import ResampledScan, mask_to_head, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from tiny_model import generated_brain, write_tiny_brain_model
 
@@ -45,7 +45,7 @@ class Thresholding(UNet3D):
         return 20.0 * (x - self.above)
 
 
-def seen(scan: Volume, spacing_mm: float = 4.0) -> tuple[Head, np.ndarray]:
+def seen(scan: Volume, spacing_mm: float = 4.0) -> tuple[ResampledScan, np.ndarray]:
     """What was measured of a scan, on the patient's axes, and where that is."""
     part = measured_part(scan)
     head = to_head(part.volume, spacing_mm)
@@ -58,7 +58,7 @@ def extracted(scan: Volume) -> np.ndarray | None:
 
 def brain_of(
     scan: Volume, network: UNet3D | None, spacing_mm: float = 4.0
-) -> tuple[Head, BrainMask]:
+) -> tuple[ResampledScan, BrainMask]:
     head, measured = seen(scan, spacing_mm)
     networks = None if network is None else BrainNetworks(network)
     return head, extract_brain(head, measured, spacing_mm, networks)
@@ -134,9 +134,9 @@ def test_a_little_object_or_a_field_of_view_full_of_one_thing_is_no_brain() -> N
     array[18:22, 18:22, 18:22] = 100.0
     assert extracted(Volume(array, np.diag([4.0, 4.0, 4.0, 1.0]))) is None
     whole = np.ones((5, 5, 5), bool)
-    flat = Head(np.ones((5, 5, 5), np.float32), whole, np.eye(4))
+    flat = ResampledScan(np.ones((5, 5, 5), np.float32), whole, np.eye(4))
     assert already_extracted(flat, whole, 4.0) is None
-    nowhere = Head(np.ones((5, 5, 5), np.float32), ~whole, np.eye(4))
+    nowhere = ResampledScan(np.ones((5, 5, 5), np.float32), ~whole, np.eye(4))
     assert already_extracted(nowhere, whole, 4.0) is None
 
 

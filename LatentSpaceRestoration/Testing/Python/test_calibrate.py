@@ -12,13 +12,14 @@ from conftest import Lsr, one_line, save_scan
 from LatentSpaceRestorationLib.bundle.bundle import read_bundle
 from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
-from LatentSpaceRestorationLib.calibration.normative import Usual
+from LatentSpaceRestorationLib.calibration.normative import NormativeMap
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError, InputError
 from LatentSpaceRestorationLib.methods import MODES
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.methods.settings import ModeSettings
-from LatentSpaceRestorationLib.scoring.anomaly_map import anomaly_map, peak_score
+from LatentSpaceRestorationLib.scoring.anomaly_map import anomaly_map
+from LatentSpaceRestorationLib.scoring.sample_score import peak_score
 from LatentSpaceRestorationLib.training.calibrate import (
     HealthyScan,
     added_to,
@@ -73,9 +74,9 @@ def test_a_calibrated_model_detects(
         with_calibration(detector.bundle.folder, tmp_path / "mine", data, places), "cpu"
     )
 
-    readings = [detector.case(scan.prepared).read()[1] for scan in scans]
+    readings = [detector.model.context(scan.prepared).read()[1] for scan in scans]
     codes = np.concatenate([r.nll[r.brain] for r in readings])
-    calibration = loaded.calibration("pixelsnail")
+    calibration = loaded.model.calibration("pixelsnail")
     assert (codes > calibration.restore_threshold).mean() == pytest.approx(0.3, abs=0.01)
     assert (codes > calibration.slice_threshold).mean() == pytest.approx(0.05, abs=0.01)
     assert [level.restorations for level in calibration.levels] == [1, 2]
@@ -98,10 +99,10 @@ def test_a_scans_score_leaves_its_own_values_out(
     detector: Detector, scans: list[HealthyScan]
 ) -> None:
     way = LatentSpaceRestoration(ModeSettings(), 2.6, 2.9)
-    (level,), found = healthy_levels(detector, scans, way, restorations=1, report=silent)
+    (level,), found = healthy_levels(detector.model, scans, way, restorations=1, report=silent)
     maps = []
     for scan in scans:
-        (evidence,) = way.evidence(detector.case(scan.prepared, 1))
+        (evidence,) = way.evidence(detector.model.context(scan.prepared, 1))
         maps.append(evidence.maps)
 
     def usual(members: list[int], name: str) -> PlaceStatistics:
@@ -115,7 +116,7 @@ def test_a_scans_score_leaves_its_own_values_out(
     for left_out in range(5):
         others = [i for i in range(5) if i != left_out]
         prepared = scans[left_out].prepared
-        usual_of_others = {name: Usual(usual(others, name)) for name in maps[0]}
+        usual_of_others = {name: NormativeMap(usual(others, name)) for name in maps[0]}
         spacing = detector.grid.spacing_mm
         values = anomaly_map(prepared, maps[left_out], way.rule, usual_of_others, spacing)
         expected.append(peak_score(values, prepared.mask, way.rule.peak_ml, spacing))

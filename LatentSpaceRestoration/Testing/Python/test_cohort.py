@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from conftest import Lsr, one_line, save_scan
 from LatentSpaceRestorationLib.cohort import cluster, records
-from LatentSpaceRestorationLib.cohort.inputs import Scan, find_scans
-from LatentSpaceRestorationLib.cohort.names import Place, places, tell_apart
+from LatentSpaceRestorationLib.cohort.inputs import CohortScan, find_scans
+from LatentSpaceRestorationLib.cohort.names import ResultPlace, places, tell_apart
 from LatentSpaceRestorationLib.cohort.scores import read_scores
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import InputError
@@ -30,7 +30,7 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def names(scans: Sequence[Scan]) -> list[str]:
+def names(scans: Sequence[CohortScan]) -> list[str]:
     return [scan.name for scan in scans]
 
 
@@ -85,9 +85,9 @@ def test_bids_scans_keep_their_labels(tmp_path: Path) -> None:
     )
     scans = find_scans([tmp_path / "ds"], leave_out=tmp_path / "ds" / "derivatives" / "lsr")
     assert [scan.place for scan in scans] == [
-        Place("sub-01/anat", "sub-01_T1w"),
-        Place("sub-02/ses-a/anat", "sub-02_ses-a_run-1_T1w"),
-        Place("sub-02/ses-a/anat", "sub-02_ses-a_run-2_T1w"),
+        ResultPlace("sub-01/anat", "sub-01_T1w"),
+        ResultPlace("sub-02/ses-a/anat", "sub-02_ses-a_run-1_T1w"),
+        ResultPlace("sub-02/ses-a/anat", "sub-02_ses-a_run-2_T1w"),
     ]
 
 
@@ -102,7 +102,7 @@ def test_scans_of_one_name_are_told_apart() -> None:
     assert again == named[:1:-1]
 
     both = places([("x-1", Path("/d/x-1.nii")), ("x1", Path("/d/x1.nii")), ("é", Path("/d/é.nii"))])
-    assert both[2] == Place("sub-scan/anat", "sub-scan_T1w")
+    assert both[2] == ResultPlace("sub-scan/anat", "sub-scan_T1w")
     assert len({place.stem for place in both}) == 3
     twice = [("p_sub-1_T1w", Path("/p/sub-1_T1w.nii")), ("q_sub-1_T1w", Path("/q/sub-1_T1w.nii"))]
     assert [place.folder for place in places(twice)] == ["sub-psub1/anat", "sub-qsub1/anat"]
@@ -284,7 +284,7 @@ def test_what_a_scan_is_known_by(tmp_path: Path) -> None:
     """Its bytes, in a second file too, its mask's, and how it is looked at; not its name."""
     for name in ("one.hdr", "one.img", "two.hdr", "two.img", "mask.nii"):
         (tmp_path / name).write_bytes(b"same")
-    one, two = (Scan(name, tmp_path / f"{name}.hdr") for name in ("one", "two"))
+    one, two = (CohortScan(name, tmp_path / f"{name}.hdr") for name in ("one", "two"))
     masked = replace(one, mask=tmp_path / "mask.nii")
     key = records.key_of(one, "settings")
     assert key == records.key_of(two, "settings")
@@ -292,7 +292,7 @@ def test_what_a_scan_is_known_by(tmp_path: Path) -> None:
     (tmp_path / "two.img").write_bytes(b"other")
     assert records.key_of(two, "settings") != key
     with pytest.raises(InputError, match="no such file"):
-        records.key_of(Scan("x", tmp_path / "x.nii"), "settings")
+        records.key_of(CohortScan("x", tmp_path / "x.nii"), "settings")
 
 
 def test_a_table_that_cannot_be_written_leaves_the_old_one(

@@ -22,10 +22,10 @@ from LatentSpaceRestorationLib.cohort import cluster
 from LatentSpaceRestorationLib.cohort.engine import ATTEMPTS, Failure, OnCluster
 from LatentSpaceRestorationLib.cohort.run import prepared, run
 from LatentSpaceRestorationLib.cohort.scores import read_scores
-from LatentSpaceRestorationLib.cohort.settings import Settings
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import Cancelled, LSRError
 from LatentSpaceRestorationLib.io.images import read_volume
+from LatentSpaceRestorationLib.options import RunOptions
 from tiny_model import generated_brain
 
 pytest.importorskip("distributed")
@@ -73,7 +73,7 @@ def test_a_worker_that_ends_is_replaced_and_its_scan_done_once(
     scans: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("LatentSpaceRestorationLib.cohort.run.look", cohort_tasks.marked_look)
-    settings = Settings(str(tiny_model), restorations=1, device="cpu")
+    options = RunOptions(model=str(tiny_model), restorations=1, device="cpu")
     engine = OnCluster(partial(cluster.local, 2, "cpu"))
     marks, over, victims = tmp_path / "run" / "marks", threading.Event(), []
 
@@ -93,7 +93,7 @@ def test_a_worker_that_ends_is_replaced_and_its_scan_done_once(
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     try:
-        with prepared(tmp_path / "run", [scans], settings) as plan:
+        with prepared(tmp_path / "run", [scans], options) as plan:
             given = Counter(row.id for row in run(plan, engine))
     finally:
         over.set()

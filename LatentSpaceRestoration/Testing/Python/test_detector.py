@@ -20,10 +20,11 @@ from LatentSpaceRestorationLib.inference import latent_model
 from LatentSpaceRestorationLib.methods.base import Known
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.methods.settings import ModeSettings
+from LatentSpaceRestorationLib.model import Model
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
 from LatentSpaceRestorationLib.preprocessing import quality
 from LatentSpaceRestorationLib.preprocessing.quality import is_distrusted
-from LatentSpaceRestorationLib.preprocessing.slices import Prepared
+from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ORIENTATIONS, rotation, stored_as
 from tiny_model import generated_brain
@@ -36,7 +37,7 @@ QUICK = {"restorations": 2, "seed": 3}
 def detector(tiny_model: Path) -> Detector:
     """The tiny model, without a brain-extraction model even where one is installed."""
     bundle = read_bundle(tiny_model)
-    return Detector(bundle, latent_model.Networks.load(bundle), None, 2.0)
+    return Detector(Model.load(bundle), None, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +89,9 @@ def test_images_lie_on_the_scans_own_grid(result: Detection, scan: Volume) -> No
 
 
 def test_figures_are_those_of_the_calibration(result: Detection, detector: Detector) -> None:
-    calibration = detector.calibration()
+    calibration = detector.model.calibration()
     assert result.threshold_percentile == calibration.threshold_percentile == 99.0
-    assert result.threshold == detector.threshold_value(99.0) == 2.0
+    assert result.threshold == detector.model.threshold_value(99.0) == 2.0
     assert result.healthy_scans == 20
     assert 1 / 21 <= result.p_value <= 1.0
     assert result.percentile == pytest.approx(100.0 * (1.0 - result.p_value))
@@ -339,14 +340,14 @@ def test_only_the_brains_codes_are_replaced_and_every_restoration_is_its_own(
     detector: Detector, scan: Volume
 ) -> None:
     prepared, _ = detector.prepare(scan)
-    reading = detector.case(prepared).read()[1]
+    reading = detector.model.context(prepared).read()[1]
     assert reading.brain.any()
     assert not reading.brain.all()
     below = np.arange(len(reading.brain))[:, None, None] < 5
     part = replace(reading, brain=reading.brain & below)
     # All codes of the brain are drawn anew, so that each restoration differs.
     way = LatentSpaceRestoration(ModeSettings(), -1.0, 0.0)
-    steps = way.restorations(detector.case(prepared, 3, known=Known(part)))
+    steps = way.restorations(detector.model.context(prepared, 3, known=Known(part)))
     after_one, _ = next(steps)
     first = after_one.mean.copy()
     averages, is_last = next(steps)
@@ -359,12 +360,14 @@ def test_only_the_brains_codes_are_replaced_and_every_restoration_is_its_own(
     assert not np.allclose(averages.mean[:5], first[:5])
     assert averages.sd[:5].max() > 0.0
     no_brain = replace(reading, brain=np.zeros_like(reading.brain))
-    *_, (averages, _) = way.restorations(detector.case(prepared, 2, known=Known(no_brain)))
+    *_, (averages, _) = way.restorations(detector.model.context(prepared, 2, known=Known(no_brain)))
     assert averages.resampled == 0.0
     np.testing.assert_allclose(averages.mean, untouched, atol=1e-5)
 
 
-def decoded(detector: Detector, prepared: Prepared, reading: latent_model.Reading) -> np.ndarray:
+def decoded(
+    detector: Detector, prepared: PreparedScan, reading: latent_model.Reading
+) -> np.ndarray:
     """The scan's own codes through the bundle's decoder as it was trained, (N, rows, columns)."""
     vqvae = VQVAE(**detector.bundle.config["vqvae"]).eval()
     vqvae.load_state_dict(detector.bundle.tensors("vqvae.safetensors"))
@@ -382,10 +385,10 @@ def test_what_was_read_in_an_opened_scan_is_there_for_the_next_method(
         found = detector.detect(opened, mode=mode, restorations=1)
         np.testing.assert_array_equal(found.anomaly_map, expected.anomaly_map)
         assert found.warnings == expected.warnings
-    case = detector.case(opened.prepared, known=opened.known)
+    case = detector.model.context(opened.prepared, known=opened.known)
     assert case.read()[1] is opened.known.reading
     # Tiles of another size are another question.
     (known,) = opened.known.expected
-    values = detector.calibration().codes
+    values = detector.model.calibration().codes
     assert values is not None
     assert case.expect(known, values)[1] is not case.expect(known + 1, values)[1]

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.bundle.bundle import Bundle
+from LatentSpaceRestorationLib.bundle.bundle import Bundle, digest_of_models
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.evaluation import store
-from LatentSpaceRestorationLib.evaluation.metrics.figures import MEAN, Row, rows_of
+from LatentSpaceRestorationLib.evaluation.metrics.figures import MEAN, FigureRow, rows_of
 from LatentSpaceRestorationLib.evaluation.metrics.histograms import Histogram, Table
 from LatentSpaceRestorationLib.evaluation.metrics.measures import Measured, measure
 from LatentSpaceRestorationLib.evaluation.presentation.tables import as_csv, as_markdown
-from LatentSpaceRestorationLib.evaluation.runs import Result
+from LatentSpaceRestorationLib.evaluation.runs import CaseResult
 from LatentSpaceRestorationLib.evaluation.synthetic.design import LESION, UNTOUCHED, Case, design
 from LatentSpaceRestorationLib.evaluation.synthetic.families import FAMILIES, family
+from LatentSpaceRestorationLib.methods.registry import kinds
+from LatentSpaceRestorationLib.results import provenance
+from LatentSpaceRestorationLib.results.provenance import key_of, parts_of_kind
 
 metrics = pytest.importorskip("sklearn.metrics")
 
@@ -151,13 +154,13 @@ def spot() -> np.ndarray:
     return label
 
 
-def results(candidate: str = "lsr", better: float = 0.0) -> list[Result]:
+def results(candidate: str = "lsr", better: float = 0.0) -> list[CaseResult]:
     """Six subjects; every other lesion of the spheres is hotter than the false regions."""
     found = []
     for number in range(6):
         name = f"S{number}"
         healthy = scan_with(lesion=0.5, false=2.0, score=float(number), labelled=False)
-        found.append(Result(Case(name, UNTOUCHED), candidate, healthy, Path("none.webp")))
+        found.append(CaseResult(Case(name, UNTOUCHED), candidate, healthy, Path("none.webp")))
         for kind, score in (("uniform-sphere", 2.5), ("sink", 0.0), ("bias-field", 9.0)):
             changed = scan_with(
                 lesion=(3.0 if number % 2 else 1.5) + better,
@@ -167,11 +170,13 @@ def results(candidate: str = "lsr", better: float = 0.0) -> list[Result]:
             )
             size = family(kind).sizes[number % 2]
             case = Case(name, kind, size, family(kind).contrasts[0])
-            found.append(Result(case, candidate, changed, Path("none.webp")))
+            found.append(CaseResult(case, candidate, changed, Path("none.webp")))
     return found
 
 
-def row(rows: list[Row], name: str, candidate: str = "lsr", size: float | None = None) -> Row:
+def row(
+    rows: list[FigureRow], name: str, candidate: str = "lsr", size: float | None = None
+) -> FigureRow:
     return next(
         r
         for r in rows
@@ -212,7 +217,7 @@ def test_figures_by_family_with_intervals_and_by_size() -> None:
 def test_a_lead_in_every_scan_is_told_where_the_intervals_overlap() -> None:
     """Each scan has an AP of its own, and the other method one that is a little lower."""
 
-    def at(candidate: str, off: float) -> list[Result]:
+    def at(candidate: str, off: float) -> list[CaseResult]:
         found = []
         for n, result in enumerate(results(candidate)):
             numbers = result.measured.numbers
@@ -260,7 +265,9 @@ def test_false_regions_limit_the_recall() -> None:
     values[10:14, 2:6, 2:6], values[18:22, 2:6, 2:6] = 2.0, 2.1
     measured = measure(detection(values, 1.0), label, AFFINE)
     case = Case("S0", LESION)
-    figures = row(rows_of([Result(case, "lsr", measured, Path("x"))], replicates=0), LESION).figures
+    figures = row(
+        rows_of([CaseResult(case, "lsr", measured, Path("x"))], replicates=0), LESION
+    ).figures
     assert figures["recall_1"].value == 0.0
     assert figures["recall_5"].value == 1.0
 
@@ -332,8 +339,8 @@ def test_results_are_kept_and_damaged_or_other_ones_made_again(tmp_path: Path) -
     path.write_bytes(whole)
     path.with_suffix(".webp").unlink()
     assert store.load(path, "key") is None
-    keys = [store.key_of(kind, a=a) for kind in ("anomaly", "vae") for a in (1, 2)]
-    assert keys == [store.key_of(kind, a=a) for kind in ("anomaly", "vae") for a in (1, 2)]
+    keys = [key_of(kind, a=a) for kind in ("anomaly", "vae") for a in (1, 2)]
+    assert keys == [key_of(kind, a=a) for kind in ("anomaly", "vae") for a in (1, 2)]
     assert len(set(keys)) == 4
 
 
@@ -346,18 +353,20 @@ def test_results_hang_on_the_model_that_finds_the_brain(tmp_path: Path) -> None:
             (folder / "model.json").write_text("{}")
         (brain / "model.json").write_text(f'{{"number": {number}}}')
         bundle = Bundle(model, "model", {"brain_model": str(brain)})
-        digests.append(store.digest_of_models(bundle))
+        digests.append(digest_of_models(bundle))
     assert digests[0] != digests[1]
     none = Bundle(model, "model", {"brain_model": "there-is-none"})
-    assert store.digest_of_models(none) not in digests
+    assert digest_of_models(none) not in digests
 
 
 def test_results_of_one_kind_of_model_do_not_hang_on_the_code_of_another():
-    library = Path(store.__file__).resolve().parents[1]
-    of_kinds = [name for names in store._OF_KIND.values() for name in names]
+    library = Path(provenance.__file__).resolve().parents[1]
+    of_kinds = [part for kind in kinds() for part in parts_of_kind(kind)]
     assert len(set(of_kinds)) == len(of_kinds)
     for name in of_kinds:
         assert (library / name).exists(), name
     # A method's module belongs to one kind; what is shared belongs to none.
     methods = {f"methods/{file.name}" for file in (library / "methods").glob("*.py")}
-    assert methods - set(of_kinds) == {"methods/__init__.py", "methods/base.py"}
+    assert methods - set(of_kinds) == {
+        f"methods/{name}.py" for name in ("__init__", "base", "registry")
+    }

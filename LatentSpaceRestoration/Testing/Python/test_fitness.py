@@ -11,7 +11,7 @@ from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSu
 from LatentSpaceRestorationLib.model_space import Grid
 from LatentSpaceRestorationLib.preprocessing.alignment import read_atlas
 from LatentSpaceRestorationLib.preprocessing.quality import doubts, doubts_of_model, likeness
-from LatentSpaceRestorationLib.preprocessing.slices import Prepared, prepare, to_head
+from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan, prepare, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from scipy import ndimage
 
@@ -48,7 +48,7 @@ def brain(own: int = 1, spacing: float = 4.0, cut_mm: float = 0.0) -> Volume:
     return Volume(array[:, :, ::step].astype(np.float32), affine)
 
 
-def prepared_of(volume: Volume) -> Prepared:
+def prepared_of(volume: Volume) -> PreparedScan:
     head = to_head(volume, GRID.spacing_mm)
     return prepare(volume, head, head.array > 20.0, GRID)
 
@@ -63,7 +63,9 @@ def usual() -> np.ndarray:
     return PlaceStatistics.from_sums(sums[0] + sums[1] + sums[2] + sums[3]).mean
 
 
-def said(volume: Volume, usual: np.ndarray | None = None, prepared: Prepared | None = None) -> str:
+def said(
+    volume: Volume, usual: np.ndarray | None = None, prepared: PreparedScan | None = None
+) -> str:
     lines = doubts(volume, prepared or prepared_of(volume), GRID.spacing_mm, usual)
     assert all("\n" not in line and ":" in line for line in lines)
     return "; ".join(lines)

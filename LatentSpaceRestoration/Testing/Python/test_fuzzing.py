@@ -144,7 +144,7 @@ def load(folder: Path) -> Bundle | None:
 
         detector = Detector.load(folder, "cpu")
         for mode in ("default", "paper"):
-            detector.calibration(mode).at(7)
+            detector.model.calibration(mode).at(7)
     except BundleError as error:
         one_line_of(error)
         return None

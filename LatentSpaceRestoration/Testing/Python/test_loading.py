@@ -10,7 +10,7 @@ from LatentSpaceRestorationLib.bundle.bundle import read_bundle
 from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError
-from LatentSpaceRestorationLib.inference import latent_model
+from LatentSpaceRestorationLib.model import Model
 from LatentSpaceRestorationLib.runtime.device import choose_device
 from LatentSpaceRestorationLib.volume import Volume
 from tiny_model import generated_brain, write_tiny_brain_model, write_tiny_model
@@ -20,7 +20,7 @@ from tiny_model import generated_brain, write_tiny_brain_model, write_tiny_model
 def detector(tiny_model: Path) -> Detector:
     """The tiny model, without a brain-extraction model even where one is installed."""
     bundle = read_bundle(tiny_model)
-    return Detector(bundle, latent_model.Networks.load(bundle), None, 2.0)
+    return Detector(Model.load(bundle), None, 2.0)
 
 
 @pytest.fixture(scope="module")

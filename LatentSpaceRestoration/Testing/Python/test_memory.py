@@ -11,6 +11,7 @@ import torch
 from LatentSpaceRestorationLib.bundle.bundle import read_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.inference import latent_model
+from LatentSpaceRestorationLib.model import Model
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
 from LatentSpaceRestorationLib.runtime.placement import Placement, is_out_of_memory
 from tiny_model import generated_brain
@@ -92,9 +93,7 @@ def test_a_detection_that_runs_out_of_memory_gives_the_same_map_and_says_so(
 ) -> None:
     scan = generated_brain((44, 52, 12))
     bundle = read_bundle(tiny_model)
-    expected = Detector(bundle, latent_model.Networks.load(bundle), None, 2.0).detect(
-        scan, restorations=3
-    )
+    expected = Detector(Model.load(bundle), None, 2.0).detect(scan, restorations=3)
 
     decode, restore = VQVAE.decode, latent_model.restore
 
@@ -110,7 +109,7 @@ def test_a_detection_that_runs_out_of_memory_gives_the_same_map_and_says_so(
 
     monkeypatch.setattr(VQVAE, "decode", small_decode)
     monkeypatch.setattr(latent_model, "restore", small_restore)
-    detector = Detector(bundle, latent_model.Networks.load(bundle), None, 2.0)
+    detector = Detector(Model.load(bundle), None, 2.0)
     found = detector.detect(scan, restorations=3)
     np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=1e-5)
     np.testing.assert_allclose(found.restoration, expected.restoration, rtol=1e-6)

@@ -16,10 +16,12 @@ from LatentSpaceRestorationLib.bundle.bundle import read_bundle
 from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled
-from LatentSpaceRestorationLib.inference.vae_model import Piece, VAENetworks
-from LatentSpaceRestorationLib.methods import BY_KIND, METHODS, baseline
+from LatentSpaceRestorationLib.inference.vae_model import Piece, VAEModel
+from LatentSpaceRestorationLib.methods.intensity import Intensity
 from LatentSpaceRestorationLib.methods.map_restoration import MAPRestoration, total_variation
+from LatentSpaceRestorationLib.methods.nll import CodeLikelihood
 from LatentSpaceRestorationLib.methods.projection import Projection, projection_energy
+from LatentSpaceRestorationLib.methods.registry import entry, kinds, names, of_kind
 from LatentSpaceRestorationLib.methods.vae import (
     elbo_gradient,
     gradient,
@@ -27,6 +29,8 @@ from LatentSpaceRestorationLib.methods.vae import (
     latent_noise,
     negative_elbo,
 )
+from LatentSpaceRestorationLib.methods.vqvae_residual import VQVAEResidual
+from LatentSpaceRestorationLib.model import Model
 from LatentSpaceRestorationLib.networks.vae import VAE
 from LatentSpaceRestorationLib.results.files import ENDINGS
 from LatentSpaceRestorationLib.runtime.placement import Placement
@@ -42,7 +46,7 @@ from test_detector import check_images
 from test_vae import images, tiny_vae
 from tiny_model import SPACING, generated_brain, write_tiny_vae_model
 
-OTHERS = tuple(method for method in METHODS if method != "lsr")
+OTHERS = tuple(method for method in names() if method != "lsr")
 #: Methods that restore nothing, and methods whose restorations are one image.
 NOTHING = ("nll", "intensity")
 DRAWN = ("vae-elbo-gradient", "vae-ensemble")
@@ -79,7 +83,7 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 def detectors(models: dict[str, Path]) -> dict[str, Detector]:
     """By method."""
     loaded = {kind: Detector.load(model, "cpu") for kind, model in models.items()}
-    return {method: loaded[kind] for kind, names in BY_KIND.items() for method in names}
+    return {method: loaded[kind] for kind in kinds() for method in of_kind(kind)}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,7 @@ def scan() -> Volume:
 # What every method fulfils
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", names())
 def test_every_method_gives_the_same_outputs(
     detectors: dict[str, Detector], scan: Volume, method: str
 ) -> None:
@@ -103,7 +107,7 @@ def test_every_method_gives_the_same_outputs(
     assert (found.method, found.mode, found.healthy_scans) == (method, "default", 5)
     assert 1 / 6 <= found.p_value <= 1.0
     assert len(found.slice_scores) == 8
-    assert found.threshold == detector.threshold_value(
+    assert found.threshold == detector.model.threshold_value(
         THRESHOLD_PERCENTILE, restorations=2, method=method
     )
     share = found.anomaly_mask.sum() / found.brain_mask.sum()
@@ -139,15 +143,15 @@ def test_cancelling_is_heard(detectors: dict[str, Detector], scan: Volume, metho
         )
 
 
-@pytest.mark.parametrize("method", BY_KIND["vae"])
+@pytest.mark.parametrize("method", of_kind("vae"))
 def test_the_size_of_pieces_does_not_change_the_map(
     detectors: dict[str, Detector], scan: Volume, method: str
 ) -> None:
     bundle, detections = detectors[method].bundle, []
     for size in (16, 3):
-        networks = VAENetworks.load(bundle)
+        networks = VAEModel.load(bundle)
         networks.placement = Placement("cpu", {"slices": size, "brain": 1})
-        detector = Detector(bundle, networks, None, 2.0)
+        detector = Detector(Model(bundle, networks), None, 2.0)
         detections.append(detector.detect(scan, method=method, restorations=2))
     found, other = detections
     scale = found.anomaly_map.max()
@@ -171,7 +175,7 @@ def test_a_seed_is_that_of_the_draws(detectors: dict[str, Detector], scan: Volum
 def test_the_command_writes_the_same_files(
     lsr: Lsr, models: dict[str, Path], scan: Volume, tmp_path: Path, method: str
 ) -> None:
-    kind = next(kind for kind, names in BY_KIND.items() if method in names)
+    kind = entry(method).kind
     options = ["--model", models[kind], "--method", method, "--restorations", 1]
     file = save_scan(tmp_path / "brain.nii.gz", scan.array, scan.affine)
     results = tmp_path / "out"
@@ -222,15 +226,15 @@ def test_weights_of_another_vae_are_refused(models: dict[str, Path], tmp_path: P
 def test_maps_of_intensity_and_codes(detectors: dict[str, Detector], scan: Volume) -> None:
     detector = detectors["nll"]
     prepared, _ = detector.prepare(scan)
-    case = detector.case(prepared)
-    (found,) = baseline("intensity").evidence(case)
+    context = detector.model.context(prepared)
+    (found,) = Intensity().evidence(context)
     expected = masked_smooth(prepared.slices, prepared.mask, 4.0 / SPACING)
     np.testing.assert_array_equal(found.maps["intensity"], expected)
-    (found,) = baseline("nll").evidence(case)
-    fine = upsampled(detector.case(prepared).read()[1].nll, prepared.slices.shape)
+    (found,) = CodeLikelihood().evidence(context)
+    fine = upsampled(detector.model.context(prepared).read()[1].nll, prepared.slices.shape)
     expected = masked_smooth(fine, prepared.mask, 4.0 / SPACING)
     np.testing.assert_array_equal(found.maps["nll"], expected)
-    (found,) = baseline("vqvae-residual").evidence(case)
+    (found,) = VQVAEResidual().evidence(context)
     expected = masked_smooth(np.abs(prepared.slices - found.mean), prepared.mask, 4.0 / SPACING)
     np.testing.assert_array_equal(found.maps["residual"], expected)
 
@@ -396,7 +400,7 @@ def test_of_every_third_slice_what_lies_between_follows(
         mask=prepared.mask[:count],
         position=prepared.position[:count],
     )
-    networks = detectors["vae"].case(part).with_vae()
+    networks = detectors["vae"].model.context(part).vae_model()
     seen: list[int] = []
 
     def numbers(piece: Piece) -> tuple[torch.Tensor]:

@@ -76,7 +76,7 @@ class TestWithNetworks(unittest.TestCase):
         # The threshold that the model was calibrated with, and another.
         self.assertEqual(result.detection.threshold_percentile, 99.0)
         self.logic.setThreshold(result, 70.0)
-        value = result.detector.threshold_value(70.0, mode="default", restorations=2)
+        value = result.detector.model.threshold_value(70.0, mode="default", restorations=2)
         inside = segment_ijk(result.segmentation, nodes.SEGMENT_ID, volume)
         np.testing.assert_array_equal(inside, ijk(result.anomalyMap) >= value)
 

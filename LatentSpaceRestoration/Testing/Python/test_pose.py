@@ -11,7 +11,7 @@ from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSu
 from LatentSpaceRestorationLib.preprocessing.alignment import Places, own_axes, upright
 from LatentSpaceRestorationLib.preprocessing.pipeline import BrainFinder, Preprocessing
 from LatentSpaceRestorationLib.preprocessing.quality import doubts
-from LatentSpaceRestorationLib.preprocessing.slices import Prepared, to_head
+from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan, to_head
 from LatentSpaceRestorationLib.runtime.placement import Placement
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ORIENTATIONS, rotation, stored_as
@@ -34,7 +34,7 @@ def places() -> Places:
     return found
 
 
-def prepared(scan: Volume, places: Places | None) -> Prepared:
+def prepared(scan: Volume, places: Places | None) -> PreparedScan:
     return Preprocessing(GRID, FINDER, places)(scan, scan.array > 20.0)[0]
 
 

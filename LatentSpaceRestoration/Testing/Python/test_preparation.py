@@ -24,7 +24,7 @@ from LatentSpaceRestorationLib.training.data.atlas import make_atlas
 from LatentSpaceRestorationLib.training.data.slice_cache import Brains, prepare_set
 from LatentSpaceRestorationLib.training.data.slices import to_uint8
 from LatentSpaceRestorationLib.training.export import ship_baseline, ship_model
-from LatentSpaceRestorationLib.training.pipeline import Workshop
+from LatentSpaceRestorationLib.training.pipeline import TrainingPipeline
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import rotation
 from scipy import ndimage
@@ -132,7 +132,7 @@ def test_a_bundle_states_how_heads_are_laid_and_nothing_else_decides(
 def test_a_second_calibration_writes_the_same_bytes(tmp_path: Path) -> None:
     """And so it does for both kinds of models, trained from the same few scans."""
     settings = read_config(write_training(tmp_path, people=11))
-    shop = Workshop(settings, tmp_path / "tiny", report=lambda _: None)
+    shop = TrainingPipeline(settings, tmp_path / "tiny", report=lambda _: None)
     shop.begin()
     vqvae = shop.vqvae()
     model = ship_model(shop, vqvae, shop.prior(vqvae), shop.masked(vqvae))

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.model_space import CLIP, DEPTH_MM, Grid, normalise, slice_position
-from LatentSpaceRestorationLib.preprocessing.slices import Head, prepare, to_head
+from LatentSpaceRestorationLib.preprocessing.slices import ResampledScan, prepare, to_head
 from LatentSpaceRestorationLib.volume import Volume
 from phantoms import SMALL, little_brain, native_intensities, prepared_with
 from scan_grids import ORIENTATIONS, ScanGrid, scan_grids, stored_as
@@ -21,7 +21,7 @@ few = settings(
 )
 
 
-def box_head(mask: np.ndarray, spacing: float = 2.0) -> tuple[Volume, Head]:
+def box_head(mask: np.ndarray, spacing: float = 2.0) -> tuple[Volume, ResampledScan]:
     """Noise on the patient's axes, of which a (slices, rows, columns) mask can be cut."""
     array = np.random.default_rng(1).normal(100.0, 15.0, mask.shape[::-1]).astype(np.float32)
     affine = np.diag([-spacing, -spacing, spacing, 1.0])

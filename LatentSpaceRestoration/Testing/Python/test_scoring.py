@@ -8,25 +8,31 @@ from typing import Any
 import numpy as np
 import pytest
 from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics
-from LatentSpaceRestorationLib.calibration.normative import Usual
-from LatentSpaceRestorationLib.calibration.tail_probability import Rarity, RarityCounts, zones
+from LatentSpaceRestorationLib.calibration.normative import NormativeMap
+from LatentSpaceRestorationLib.calibration.tail_probability import (
+    TailCounts,
+    TailProbability,
+    zones,
+)
 from LatentSpaceRestorationLib.errors import BundleError
 from LatentSpaceRestorationLib.estimator import sample_score
 from LatentSpaceRestorationLib.inference.averages import Averages
-from LatentSpaceRestorationLib.methods.base import Evidence
 from LatentSpaceRestorationLib.methods.lsr import feature_maps, paper_filter, slice_nll_scores
 from LatentSpaceRestorationLib.methods.settings import PAPER, ModeSettings
-from LatentSpaceRestorationLib.preprocessing.slices import Prepared
-from LatentSpaceRestorationLib.scoring.anomaly_map import MapRule, anomaly_map, peak_score
+from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
+from LatentSpaceRestorationLib.scoring.anomaly_map import MapRule, anomaly_map
 from LatentSpaceRestorationLib.scoring.filters import along_edges, masked_smooth, without_wide_mean
+from LatentSpaceRestorationLib.scoring.sample_score import peak_score
 
 
-def scan_in_model_space(n: int = 6, rows: int = 16, columns: int = 12, seed: int = 0) -> Prepared:
+def scan_in_model_space(
+    n: int = 6, rows: int = 16, columns: int = 12, seed: int = 0
+) -> PreparedScan:
     """Noise in a box of brain with a margin of two voxels."""
     mask = np.zeros((n, rows, columns), bool)
     mask[:, 2:-2, 2:-2] = True
     values = np.random.default_rng(seed).normal(0.0, 1.0, mask.shape).clip(-3, 3)
-    return Prepared(
+    return PreparedScan(
         slices=np.where(mask, values, -3.0).astype(np.float32),
         mask=mask,
         position=np.linspace(-0.3, 0.3, n, dtype=np.float32),
@@ -40,14 +46,14 @@ def scan_in_model_space(n: int = 6, rows: int = 16, columns: int = 12, seed: int
     )
 
 
-def restorations_of(prepared: Prepared, count: int = 3, offset: float = 0.0) -> np.ndarray:
+def restorations_of(prepared: PreparedScan, count: int = 3, offset: float = 0.0) -> np.ndarray:
     """Noisy copies of a scan, (N, count, rows, columns)."""
     shape = (len(prepared.slices), count, *prepared.slices.shape[1:])
     noise = np.random.default_rng(1).normal(offset, 0.5, shape)
     return (prepared.slices[:, None] + noise).astype(np.float32)
 
 
-def averages_of(prepared: Prepared, restored: np.ndarray, settings: ModeSettings) -> Averages:
+def averages_of(prepared: PreparedScan, restored: np.ndarray, settings: ModeSettings) -> Averages:
     """The averages that a mode takes over restorations."""
     averages = Averages(prepared.slices, settings.sharpness)
     for i, of_slice in enumerate(restored):
@@ -121,8 +127,8 @@ def test_the_map_is_the_geometric_mean_in_units_of_the_usual_spread(weight: floa
     assert set(maps) == ({"difference", "intensity"} if weight else {"difference"})
     size = np.ones((31, 4, 3), np.float32)
     usual = {
-        "difference": Usual(PlaceStatistics(0.25 * size, 0.5 * size)),
-        "intensity": Usual(PlaceStatistics(-0.1 * size, 0.2 * size)),
+        "difference": NormativeMap(PlaceStatistics(0.25 * size, 0.5 * size)),
+        "intensity": NormativeMap(PlaceStatistics(-0.1 * size, 0.2 * size)),
     }
     got = anomaly_map(prepared, maps, settings.rule, usual, 2.0)
     difference = np.abs((maps["difference"] - 0.25) / 0.5)
@@ -137,7 +143,7 @@ def test_maps_may_be_added_and_count_on_one_side_only() -> None:
     random = np.random.default_rng(3)
     a, b = (random.normal(size=prepared.slices.shape).astype(np.float32) for _ in range(2))
     size = np.ones((31, 4, 3), np.float32)
-    usual = {"a": Usual(PlaceStatistics(0.5 * size, 2.0 * size))}
+    usual = {"a": NormativeMap(PlaceStatistics(0.5 * size, 2.0 * size))}
     rule = MapRule({"a": 0.25, "b": 0.75}, frozenset("a"), "sum")
     got = anomaly_map(prepared, {"a": a, "b": b}, rule, usual, 2.0)
     expected = 0.25 * np.log(1.0 + np.exp((a - 0.5) / 2.0)) + 0.75 * b
@@ -171,20 +177,22 @@ def test_the_rarest_map_counts_by_what_is_healthy_at_that_distance_from_the_edge
     # Healthy values of b go ten times as far as those of a, and further at the edge.
     zone = zones(prepared.mask, 2.0)
     counts = [
-        RarityCounts.of(
+        TailCounts.of(
             np.abs(random.normal(0.0, s * (1.0 + (np.arange(90_000) % 3 == 0)), 90_000)), z
         )
         for s in (1.0, 10.0)
         for z in [(np.arange(90_000) % 3).astype(np.uint8)]
     ]
     usual = {
-        name: Usual(PlaceStatistics(0.0 * size, size), Rarity.from_counts(c), np.array([2.0]))
+        name: NormativeMap(
+            PlaceStatistics(0.0 * size, size), TailProbability.from_counts(c), np.array([2.0])
+        )
         for name, c in zip("ab", counts, strict=True)
     }
     rule = MapRule(dict.fromkeys("ab", 0.5), frozenset("b"), "rarest")
     got = anomaly_map(prepared, maps, rule, usual, 2.0)
-    a = usual["a"].of_rarity.of(np.abs(maps["a"]), zone)
-    b = usual["b"].of_rarity.of(np.log1p(np.exp(maps["b"])), zone)
+    a = usual["a"].of_tail.of(np.abs(maps["a"]), zone)
+    b = usual["b"].of_tail.of(np.log1p(np.exp(maps["b"])), zone)
     inside = prepared.mask
     np.testing.assert_allclose(got[inside], np.maximum(a, b)[inside], atol=1e-4)
     assert (got[~inside] == 0.0).all()
@@ -197,7 +205,7 @@ def test_the_rarest_map_counts_by_what_is_healthy_at_that_distance_from_the_edge
 def test_a_scan_that_departs_from_healthy_ones_all_over_is_measured_by_its_own_spread() -> None:
     prepared = scan_in_model_space()
     size = np.ones((31, 4, 3), np.float32)
-    usual = Usual(PlaceStatistics(0.0 * size, size), spreads=np.array([0.5, 1.0, 1.6]))
+    usual = NormativeMap(PlaceStatistics(0.0 * size, size), spreads=np.array([0.5, 1.0, 1.6]))
     values = np.random.default_rng(5).normal(size=prepared.slices.shape).astype(np.float32)
     where = prepared.mask, prepared.position
     assert usual.width(values, *where) == pytest.approx(1.0, abs=0.1)
@@ -269,12 +277,9 @@ def test_a_methods_own_slice_scores_go_before_the_maps_peak() -> None:
     prepared = scan_in_model_space()
     values = np.abs(prepared.slices)
     own = np.arange(6.0)
-    evidence = Evidence({}, values, values, 1, 1, slice_scores=own)
-    rule = MapRule({}, peak_ml=0.1)
-    assert sample_score(evidence, values, prepared, rule, 2.0) == own.sum()
+    assert sample_score(values, prepared.mask, 0.1, 2.0, own) == own.sum()
     peak = peak_score(values, prepared.mask, 0.1, 2.0)
-    without = Evidence({}, values, values, 1, 1)
-    assert sample_score(without, values, prepared, rule, 2.0) == peak
+    assert sample_score(values, prepared.mask, 0.1, 2.0) == peak
 
 
 def test_a_bundle_may_set_the_default_mode_but_not_the_papers() -> None:

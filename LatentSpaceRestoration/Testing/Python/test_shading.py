@@ -9,7 +9,7 @@ import pytest
 from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
 from LatentSpaceRestorationLib.model_space import CLIP
 from LatentSpaceRestorationLib.preprocessing.pipeline import Preprocessing
-from LatentSpaceRestorationLib.preprocessing.slices import Prepared
+from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
 from LatentSpaceRestorationLib.volume import Volume, positions
 from scipy import ndimage
 from test_fitness import GRID, brain
@@ -39,7 +39,7 @@ def shaded(scan: Volume, by: tuple[float, float, float], bow: float) -> Volume:
     return replace(scan, array=array)
 
 
-def prepared(scan: Volume, mask: np.ndarray, atlas: np.ndarray, order: int) -> Prepared:
+def prepared(scan: Volume, mask: np.ndarray, atlas: np.ndarray, order: int) -> PreparedScan:
     made, laid = Preprocessing.of(GRID, FINDER, atlas, order)(scan, mask)
     assert laid.is_aligned
     return made

@@ -15,7 +15,8 @@ from LatentSpaceRestorationLib.detection import Estimate
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import Cancelled
 from LatentSpaceRestorationLib.inference import latent_model
-from LatentSpaceRestorationLib.runtime.progress import Course
+from LatentSpaceRestorationLib.model import Model
+from LatentSpaceRestorationLib.runtime.progress import RunControl
 from LatentSpaceRestorationLib.volume import Volume
 from tiny_model import generated_brain
 
@@ -23,7 +24,7 @@ from tiny_model import generated_brain
 @pytest.fixture(scope="module")
 def detector(tiny_model: Path) -> Detector:
     bundle = read_bundle(tiny_model)
-    return Detector(bundle, latent_model.Networks.load(bundle), None, 2.0)
+    return Detector(Model.load(bundle), None, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +94,11 @@ def test_pieces_and_threads_do_not_change_the_map(
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        expected = Detector(bundle, latent_model.Networks.load(bundle), None, 2.0).detect(
-            scan, restorations=4
-        )
+        expected = Detector(Model.load(bundle), None, 2.0).detect(scan, restorations=4)
         torch.set_num_threads(threads)
-        networks = latent_model.Networks.load(bundle)
+        networks = latent_model.LatentModel.load(bundle)
         networks.placement = latent_model.Placement("cpu", dict.fromkeys(latent_model.SIZES, chunk))
-        found = Detector(bundle, networks, None, 2.0).detect(scan, restorations=4)
+        found = Detector(Model(bundle, networks), None, 2.0).detect(scan, restorations=4)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -124,7 +123,7 @@ def test_a_spent_budget_still_gives_one_restoration_and_says_so(
 
 
 def test_a_budget_makes_as_many_as_fit() -> None:
-    course = Course(budget=0.5)
+    course = RunControl(budget=0.5)
     made = 0
     for group in course.groups(100):
         time.sleep(0.05 * len(group))
@@ -134,7 +133,7 @@ def test_a_budget_makes_as_many_as_fit() -> None:
 
 
 def test_groups_are_small_at_first_and_never_large() -> None:
-    groups = list(Course().groups(31))
+    groups = list(RunControl().groups(31))
     assert [len(group) for group in groups] == [1, 2, 4, 8, 8, 8]
     assert [number for group in groups for number in group] == list(range(31))
 
@@ -144,14 +143,14 @@ def test_figures_are_compared_with_healthy_ones_of_as_many_restorations(
 ) -> None:
     from LatentSpaceRestorationLib.calibration.levels import HealthyLevel, ModeCalibration
 
-    own = detector.calibration()
+    own = detector.model.calibration()
     few = Quantiles(np.array([0.0, 100.0]), np.array([0.0, 1e6]))
     levels = (HealthyLevel(1, few, (1e6,) * 20), HealthyLevel(2, few, (0.0,) * 20))
     changed = ModeCalibration(own.restore_threshold, own.slice_threshold, levels, 99.0, own.codes)
     monkeypatch.setattr(detector, "calibration", lambda mode, method: changed)
     one, two = (e.detection() for e in detector.stream(scan, restorations=2))
     assert (one.p_value, two.p_value) == (1.0, 1 / 21)
-    assert one.threshold == detector.threshold_value(99.0, "default", 1)
+    assert one.threshold == detector.model.threshold_value(99.0, "default", 1)
 
 
 def test_a_stream_that_nobody_listens_to_any_more_makes_nothing_further(

@@ -16,8 +16,9 @@ from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
 from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
 from LatentSpaceRestorationLib.evaluation.synthetic.spheres import uniform_sphere
-from LatentSpaceRestorationLib.inference.latent_model import Networks
+from LatentSpaceRestorationLib.inference.latent_model import LatentModel
 from LatentSpaceRestorationLib.io.images import read_volume
+from LatentSpaceRestorationLib.model import Model
 from LatentSpaceRestorationLib.runtime.placement import SIZES, Placement
 from LatentSpaceRestorationLib.sampling.restore import nll, restore
 
@@ -89,7 +90,7 @@ def test_a_painted_sphere_is_as_hot_as_any_place(
 def test_the_loop_and_the_fast_samplers_agree_on_the_trained_model() -> None:
     detector = Detector.load(device="cpu")
     prepared, _ = detector.prepare(load_template())
-    networks = Networks.load(detector.bundle)
+    networks = LatentModel.load(detector.bundle)
     reading = networks.read(prepared)
     middle = len(prepared.slices) // 2
     pick = [middle - 12, middle, middle + 12]
@@ -127,9 +128,9 @@ def test_threads_and_pieces_do_not_change_a_real_scans_map() -> None:
             torch.set_num_threads(number)
             detector = Detector.load(device="cpu")
             if size is not None:
-                networks = Networks.load(detector.bundle)
+                networks = LatentModel.load(detector.bundle)
                 networks.placement = Placement("cpu", dict.fromkeys(SIZES, size))
-                detector = Detector(detector.bundle, networks, None, 2.0)
+                detector = Detector(Model(detector.bundle, networks), None, 2.0)
             found.append(detector.detect(scan, restorations=3))
     finally:
         torch.set_num_threads(threads)

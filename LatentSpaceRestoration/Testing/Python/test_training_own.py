@@ -10,14 +10,14 @@ from LatentSpaceRestorationLib.errors import ConfigError, OutputError
 from LatentSpaceRestorationLib.training.config import read_config
 from LatentSpaceRestorationLib.training.engine.progress import TrainingProgress, progress_in
 from LatentSpaceRestorationLib.training.engine.run import Run, Schedule
-from LatentSpaceRestorationLib.training.job import OwnModel
+from LatentSpaceRestorationLib.training.job import TrainingJob
 from torch import nn
 
 
-def own(place: Path, **more: object) -> OwnModel:
+def own(place: Path, **more: object) -> TrainingJob:
     (place / "healthy scans").mkdir(exist_ok=True)
     given = {"scans": place / "healthy scans", "name": "mine", "folder": place / "work"}
-    return OwnModel(**{**given, **more})  # type: ignore[arg-type]
+    return TrainingJob(**{**given, **more})  # type: ignore[arg-type]
 
 
 def test_settings_are_what_was_asked_for(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics
 from LatentSpaceRestorationLib.calibration.code_values import CodeValues
 from LatentSpaceRestorationLib.calibration.levels import HealthyLevel, ModeCalibration
-from LatentSpaceRestorationLib.calibration.normative import Usual
+from LatentSpaceRestorationLib.calibration.normative import NormativeMap
 from LatentSpaceRestorationLib.calibration.quantiles import Quantiles
-from LatentSpaceRestorationLib.calibration.tail_probability import Rarity
+from LatentSpaceRestorationLib.calibration.tail_probability import TailProbability
 from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
 from LatentSpaceRestorationLib.networks.masked import MaskedPrior
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
@@ -75,10 +75,10 @@ def write_tiny_model(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
     place = PlaceStatistics(
         np.full((31, 13, 10), 0.5, np.float32), np.full((31, 13, 10), 0.25, np.float32)
     )
-    usual = Usual(place)
+    usual = NormativeMap(place)
     ladder = np.tile(np.arange(1280, dtype=np.float32) / 400.0, (4, 1))
     # So wide that no scan is wider: what the random networks make of one is unlike the place.
-    rare = Usual(place, Rarity(ladder), np.full(20, 1e3, np.float32))
+    rare = NormativeMap(place, TailProbability(ladder), np.full(20, 1e3, np.float32))
     # About what the random decoder's error is, so that a generated brain is no unknown thing.
     error = PlaceStatistics(np.full_like(place.mean, 4.7), np.full_like(place.sd, 1.0))
     sums = tuple(s * 100 for s in scores)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..runs import Result
+from ..runs import CaseResult
 from ..synthetic.design import LESION, UNTOUCHED, Case
 from ..synthetic.families import FAMILIES
 from .histograms import Table
 from .measures import Regions
 
-#: Row of the mean over all families that are neither held out nor artefacts.
+#: FigureRow of the mean over all families that are neither held out nor artefacts.
 MEAN = "mean of families"
 #: False regions per scan at which the recall of lesions is told.
 FALSE_REGIONS = (1, 5)
@@ -56,7 +56,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """The figures of one candidate and one group of cases.
 
     Attributes:
@@ -99,7 +99,7 @@ class Bootstrap:
         seed: of the draws.
     """
 
-    def __init__(self, results: Sequence[Result], replicates: int, seed: int) -> None:
+    def __init__(self, results: Sequence[CaseResult], replicates: int, seed: int) -> None:
         generator = np.random.default_rng(seed)
         self._weights: dict[tuple[bool, str], np.ndarray] = {}
         for real in (False, True):
@@ -110,17 +110,19 @@ class Bootstrap:
                 for column, name in enumerate(names):
                     self._weights[real, name] = drawn[:, column].astype(float)
 
-    def weights(self, results: Sequence[Result]) -> np.ndarray:
+    def weights(self, results: Sequence[CaseResult]) -> np.ndarray:
         """(replicates, results) how often each result counts."""
         return np.stack(
             [self._weights[r.case.family == LESION, r.case.subject] for r in results], axis=1
         )
 
 
-def rows_of(results: Sequence[Result], *, replicates: int = 1000, seed: int = 0) -> list[Row]:
+def rows_of(
+    results: Sequence[CaseResult], *, replicates: int = 1000, seed: int = 0
+) -> list[FigureRow]:
     """All figures: by candidate and family with intervals, then by size and by contrast.
 
-    The first candidate is the one that the others are compared with, see :attr:`Row.lead`.
+    The first candidate is the one that the others are compared with, see :attr:`FigureRow.lead`.
 
     Args:
         results: of the evaluation.
@@ -134,7 +136,7 @@ def rows_of(results: Sequence[Result], *, replicates: int = 1000, seed: int = 0)
         own = [result for result in results if result.candidate == candidate]
         untouched = [result for result in own if result.case.family == UNTOUCHED]
         tuned: list[dict[str, np.ndarray]] = []
-        families: list[Row] = []
+        families: list[FigureRow] = []
         for name in families_of(own):
             changed = [result for result in own if result.case.family == name]
             values = _figures(changed, untouched, bootstrap)
@@ -156,7 +158,7 @@ def rows_of(results: Sequence[Result], *, replicates: int = 1000, seed: int = 0)
     return rows
 
 
-def families_of(results: Sequence[Result]) -> list[str]:
+def families_of(results: Sequence[CaseResult]) -> list[str]:
     """Families that there are results of, in the order of tables, less the untouched scans."""
     there = {result.case.family for result in results}
     return [name for name in (*(f.name for f in FAMILIES), LESION) if name in there]
@@ -168,8 +170,8 @@ def tuning_families() -> set[str]:
 
 
 def _by_level(
-    candidate: str, name: str, changed: Sequence[Result], untouched: Sequence[Result]
-) -> list[Row]:
+    candidate: str, name: str, changed: Sequence[CaseResult], untouched: Sequence[CaseResult]
+) -> list[FigureRow]:
     """Rows of one size or one contrast, without intervals: they have few scans."""
     rows = []
     for attribute in ("size", "contrast"):
@@ -184,7 +186,7 @@ def _by_level(
     return rows
 
 
-def _by_site(candidate: str, own: Sequence[Result]) -> list[Row]:
+def _by_site(candidate: str, own: Sequence[CaseResult]) -> list[FigureRow]:
     """Rows of each site, where there are several: the untouched scans, and the mean of families."""
     healthy = [result for result in own if result.case.family != LESION]
     sites = dict.fromkeys(result.site for result in healthy)
@@ -213,7 +215,7 @@ def _means(of_families: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndar
     return {key: np.mean([v[key] for v in of_families], axis=0) for key in keys}
 
 
-def _places(untouched: Sequence[Result]) -> tuple[str, ...]:
+def _places(untouched: Sequence[CaseResult]) -> tuple[str, ...]:
     """Up to three places that most of what is flagged lies at, with its share."""
     found: dict[str, float] = {}
     for result in untouched:
@@ -231,10 +233,10 @@ def _row(
     contrast: float | None,
     scans: int,
     values: Mapping[str, np.ndarray],
-) -> Row:
+) -> FigureRow:
     known = {k: values[k] for k in FIGURES if k in values and not np.isnan(values[k][0])}
     figures = {key: _figure(array) for key, array in known.items()}
-    return Row(candidate, name, size, contrast, scans, figures)
+    return FigureRow(candidate, name, size, contrast, scans, figures)
 
 
 def _figure(values: np.ndarray) -> Figure:
@@ -253,7 +255,9 @@ class _First:
         self._candidate: str | None = None
         self._of: dict[str, tuple[dict[str, np.ndarray], set[Case]]] = {}
 
-    def compared(self, row: Row, values: dict[str, np.ndarray], results: Sequence[Result]) -> Row:
+    def compared(
+        self, row: FigureRow, values: dict[str, np.ndarray], results: Sequence[CaseResult]
+    ) -> FigureRow:
         """The row with the first candidate's lead; the first's own is remembered instead."""
         cases = {result.case for result in results}
         if self._candidate in (None, row.candidate):
@@ -268,7 +272,7 @@ class _First:
 
 
 def _figures(
-    changed: Sequence[Result], untouched: Sequence[Result], bootstrap: Bootstrap | None
+    changed: Sequence[CaseResult], untouched: Sequence[CaseResult], bootstrap: Bootstrap | None
 ) -> dict[str, np.ndarray]:
     """Arrays (1 + replicates,), the value itself first.
 
@@ -309,7 +313,7 @@ def _figures(
 
 
 def _healthy_figures(
-    untouched: Sequence[Result], bootstrap: Bootstrap | None
+    untouched: Sequence[CaseResult], bootstrap: Bootstrap | None
 ) -> dict[str, np.ndarray]:
     numbers = [result.measured.numbers for result in untouched]
     once = np.ones((1, len(untouched)))
@@ -336,7 +340,7 @@ def _healthy_figures(
     }
 
 
-def _all(bootstrap: Bootstrap, results: Sequence[Result]) -> np.ndarray:
+def _all(bootstrap: Bootstrap, results: Sequence[CaseResult]) -> np.ndarray:
     """(1 + replicates, results): every result once, then the draws."""
     return np.vstack([np.ones(len(results)), bootstrap.weights(results)])
 

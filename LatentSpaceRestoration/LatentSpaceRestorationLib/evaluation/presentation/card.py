@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..metrics.figures import MEAN, Row
+from ..metrics.figures import MEAN, FigureRow
 from ..synthetic.design import UNTOUCHED
 
 #: What is told of the mean over families.
@@ -13,7 +13,7 @@ _OF_MEAN = ("pooled_ap", "pooled_auroc", "case_ap", "dice", "dice_oracle", "samp
 
 
 def card_figures(
-    rows: Sequence[Row], candidate: str, *, split: str, restorations: int, subjects: int
+    rows: Sequence[FigureRow], candidate: str, *, split: str, restorations: int, subjects: int
 ) -> dict[str, Any]:
     """One entry of a bundle's ``metrics``: flat, with a number a line.
 

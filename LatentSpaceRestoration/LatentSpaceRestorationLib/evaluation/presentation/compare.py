@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ...detector import Detector
 from ...errors import LSRError
-from ...methods import MODES, SHIPPED, calibration_key
-from ..metrics.figures import FIGURES, MEAN, Row
+from ...methods.registry import SHIPPED, calibration_key
+from ...options import MODES
+from ..metrics.figures import FIGURES, MEAN, FigureRow
 from ..runs import Candidate
 
 #: Of ``--method``: ``lsr`` in a mode other than its default.
@@ -79,8 +80,8 @@ def _able(detector: Detector) -> tuple[list[str], list[str]]:
     """Methods that a model can do: calibrated ones, and others."""
     there = detector.bundle.calibration.get("modes", {})
     names = []
-    for method in detector.methods():
-        modes = detector.modes(method)
+    for method in detector.model.methods():
+        modes = detector.model.modes(method)
         names += [method if mode == "default" else f"{method}-{mode}" for mode in modes]
     able = [name for name in names if calibration_key(*_method_and_mode(name)) in there]
     return able, [name for name in names if name not in able]
@@ -117,7 +118,7 @@ def _check_betas(detectors: Sequence[Detector]) -> None:
         folders[beta] = folder
 
 
-def draw_sweep(rows: Sequence[Row], candidates: Sequence[Candidate], file: Path) -> None:
+def draw_sweep(rows: Sequence[FigureRow], candidates: Sequence[Candidate], file: Path) -> None:
     """Draw figures against beta, a line a method.
 
     Args:

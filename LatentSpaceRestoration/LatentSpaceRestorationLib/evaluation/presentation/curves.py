@@ -9,14 +9,14 @@ import numpy as np
 
 from ..metrics.figures import families_of
 from ..metrics.histograms import Table
-from ..runs import Result
+from ..runs import CaseResult
 from ..synthetic.design import LESION, UNTOUCHED
 
 #: More points than this are not drawn.
 _POINTS = 400
 
 
-def draw_curves(results: Sequence[Result], roc: Path, pr: Path) -> None:
+def draw_curves(results: Sequence[CaseResult], roc: Path, pr: Path) -> None:
     """Draw both pictures.
 
     Args:
@@ -64,7 +64,7 @@ def draw_curves(results: Sequence[Result], roc: Path, pr: Path) -> None:
         drawing.savefig(file, dpi=110)
 
 
-def _table(results: Sequence[Result], family: str, candidate: str) -> Table | None:
+def _table(results: Sequence[CaseResult], family: str, candidate: str) -> Table | None:
     wanted = {family} if family == LESION else {family, UNTOUCHED}
     own = [r for r in results if r.candidate == candidate and r.case.family in wanted]
     if not any(result.case.family == family for result in own):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ...results.report.page import NOTICE, Strips, page
 from ...results.report.page import text as escape
-from ..metrics.figures import FIGURES, MEAN, Row, families_of
-from ..runs import Result
+from ..metrics.figures import FIGURES, MEAN, FigureRow, families_of
+from ..runs import CaseResult
 from ..synthetic.design import LESION, UNTOUCHED
 from ..synthetic.families import FAMILIES
 from .panes import PANE, PANES
@@ -33,7 +33,11 @@ nav a {{ margin-right: 12px; white-space: nowrap; }}
 
 
 def write_page(
-    file: Path, title: str, notes: Sequence[str], results: Sequence[Result], rows: Sequence[Row]
+    file: Path,
+    title: str,
+    notes: Sequence[str],
+    results: Sequence[CaseResult],
+    rows: Sequence[FigureRow],
 ) -> None:
     """Write the page.
 
@@ -73,7 +77,7 @@ class _Pictures:
         self.strips = Strips()
         self._names: dict[Path, str] = {}
 
-    def pane(self, result: Result, number: int, caption: str) -> str:
+    def pane(self, result: CaseResult, number: int, caption: str) -> str:
         name = self._names.get(result.picture)
         if name is None:
             name = self._names[result.picture] = self.strips.add(result.picture.read_bytes())
@@ -86,7 +90,7 @@ class _Pictures:
 
 
 def _section(
-    name: str, results: Sequence[Result], candidates: Sequence[str], pictures: _Pictures
+    name: str, results: Sequence[CaseResult], candidates: Sequence[str], pictures: _Pictures
 ) -> str:
     first = candidates[0]
     own = [r for r in results if r.case.family == name and r.candidate == first]
@@ -136,7 +140,7 @@ def _about(name: str) -> str:
     return text + (" Shown at the map's peak; there is no place to find." * kind.whole_scan)
 
 
-def _described(result: Result) -> str:
+def _described(result: CaseResult) -> str:
     case, numbers = result.case, result.measured.numbers
     parts = [case.subject]
     kind = next((kind for kind in FAMILIES if kind.name == case.family), None)
@@ -148,7 +152,7 @@ def _described(result: Result) -> str:
     return ", ".join(parts)
 
 
-def _caption(result: Result) -> str:
+def _caption(result: CaseResult) -> str:
     numbers = result.measured.numbers
     text = f"{result.candidate}: "
     if "ap" in numbers:
@@ -158,7 +162,7 @@ def _caption(result: Result) -> str:
     return f"{text}score {numbers['sample_score']:.3g} ({words})"
 
 
-def _table(rows: Sequence[Row], candidates: Sequence[str]) -> str:
+def _table(rows: Sequence[FigureRow], candidates: Sequence[str]) -> str:
     """Pooled AP, or for artefacts the AUROC of sample scores, by family and method."""
     whole = {(r.family, r.candidate): r for r in rows if r.is_whole}
     families = [f for f in dict.fromkeys(family for family, _ in whole) if f != UNTOUCHED]

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..metrics.figures import FIGURES, MEAN, Figure, Row
-from ..runs import Candidate, Result
+from ..metrics.figures import FIGURES, MEAN, Figure, FigureRow
+from ..runs import Candidate, CaseResult
 from ..synthetic.design import LESION, UNTOUCHED
 from ..synthetic.families import FAMILIES
 
@@ -32,7 +32,7 @@ _HEALTHY = ("flagged_ml", "flagged_share", "alarms")
 _FLAGGED = ("flagged_median", "flagged_p90", "flagged_worst")
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[FigureRow]) -> str:
     """One line a row; three columns a figure: value, low and high end of its interval."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -68,7 +68,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def as_markdown(rows: Sequence[Row], title: str, notes: Sequence[str]) -> str:
+def as_markdown(rows: Sequence[FigureRow], title: str, notes: Sequence[str]) -> str:
     """A table for each of the main figures, families down and methods across."""
     candidates = list(dict.fromkeys(row.candidate for row in rows))
     whole = {(r.family, r.candidate): r for r in rows if r.is_whole}
@@ -97,7 +97,7 @@ def as_markdown(rows: Sequence[Row], title: str, notes: Sequence[str]) -> str:
 
 
 def _leads(
-    whole: Mapping[tuple[str, str], Row],
+    whole: Mapping[tuple[str, str], FigureRow],
     families: Sequence[str],
     candidates: Sequence[str],
     key: str,
@@ -125,7 +125,7 @@ def _leads(
     ]
 
 
-def _by_site(rows: Sequence[Row]) -> list[str]:
+def _by_site(rows: Sequence[FigureRow]) -> list[str]:
     """What is flagged at each site, and found; nothing of one site alone."""
     of = {(r.candidate, r.site, r.family): r for r in rows if r.site is not None}
     if not of:
@@ -161,7 +161,7 @@ def _by_site(rows: Sequence[Row]) -> list[str]:
     return [*lines, ""]
 
 
-def _by_level(rows: Sequence[Row], candidates: Sequence[str]) -> list[str]:
+def _by_level(rows: Sequence[FigureRow], candidates: Sequence[str]) -> list[str]:
     lines = []
     for attribute in ("size", "contrast"):
         some = [row for row in rows if getattr(row, attribute) is not None]
@@ -195,7 +195,7 @@ def _by_level(rows: Sequence[Row], candidates: Sequence[str]) -> list[str]:
     return lines
 
 
-def _of(whole: dict[tuple[str, str], Row], family: str, candidate: str) -> dict[str, Figure]:
+def _of(whole: dict[tuple[str, str], FigureRow], family: str, candidate: str) -> dict[str, Figure]:
     row = whole.get((family, candidate))
     return row.figures if row is not None else {}
 
@@ -236,8 +236,8 @@ def _cell(figure: Figure | None, part: int) -> str:
 
 
 def as_json(
-    rows: Sequence[Row],
-    results: Sequence[Result],
+    rows: Sequence[FigureRow],
+    results: Sequence[CaseResult],
     notes: Sequence[str],
     candidates: Sequence[Candidate],
 ) -> dict[str, Any]:

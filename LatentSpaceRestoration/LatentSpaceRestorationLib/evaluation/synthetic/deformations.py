@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .geometry import Healthy, Region, ball, look_up, random_direction, with_values
+from .geometry import BrainPart, Healthy, ball, look_up, random_direction, with_values
 
 
 def sink(scan: Healthy, centre: np.ndarray, size: float, contrast: float, seed: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def _radial(scan: Healthy, centre: np.ndarray, size: float, strength: float) -> 
     return _from(scan, region, points)
 
 
-def _from(scan: Healthy, region: Region, points: np.ndarray, share: float = 1.0) -> np.ndarray:
+def _from(scan: Healthy, region: BrainPart, points: np.ndarray, share: float = 1.0) -> np.ndarray:
     """The scan with a region's voxels taken from other points of its brain."""
     values, in_brain = look_up(scan, points)
     before = scan.volume.array[region.box]

@@ -49,7 +49,7 @@ class Healthy:
 
 
 @dataclass(frozen=True)
-class Region:
+class BrainPart:
     """The voxels of the brain within some distance of a centre.
 
     Attributes:
@@ -65,7 +65,7 @@ class Region:
     inside: np.ndarray
 
 
-def ball(scan: Healthy, centre: np.ndarray, radius_mm: float) -> Region:
+def ball(scan: Healthy, centre: np.ndarray, radius_mm: float) -> BrainPart:
     """The part of the brain within ``radius_mm`` of ``centre``, (3,) RAS in mm."""
     volume = scan.volume
     to_index = np.linalg.inv(volume.affine)
@@ -80,7 +80,7 @@ def ball(scan: Healthy, centre: np.ndarray, radius_mm: float) -> Region:
     offset = np.round(offset, _DECIMALS)
     distance = np.round(np.sqrt(np.square(offset).sum(axis=0)), _DECIMALS)
     inside = (distance <= radius_mm) & scan.brain[i, j, k]
-    return Region((i, j, k), offset, distance, inside)
+    return BrainPart((i, j, k), offset, distance, inside)
 
 
 def random_centre(scan: Healthy, generator: np.random.Generator) -> np.ndarray:
@@ -118,7 +118,7 @@ def look_up(scan: Healthy, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def with_values(
-    scan: Healthy, region: Region, values: np.ndarray, where: np.ndarray | None = None
+    scan: Healthy, region: BrainPart, values: np.ndarray, where: np.ndarray | None = None
 ) -> np.ndarray:
     """The scan's voxels with ``values`` put into a region, on its box, or into a part of it."""
     array = scan.volume.array.astype(np.float32, copy=True)

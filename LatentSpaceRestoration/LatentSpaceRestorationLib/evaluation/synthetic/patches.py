@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
-from .geometry import Healthy, Region, ball, look_up, with_values
+from .geometry import BrainPart, Healthy, ball, look_up, with_values
 
 
 def foreign_patch(
@@ -58,7 +58,7 @@ def poisson_patch(
 
 
 def _of_donor(
-    scan: Healthy, region: Region, centre: np.ndarray, donor: Healthy
+    scan: Healthy, region: BrainPart, centre: np.ndarray, donor: Healthy
 ) -> tuple[np.ndarray, np.ndarray]:
     """The donor's intensities on the region, its brain brought to the extent and the intensities of
     the scan's; and whether they are of its brain."""

@@ -16,7 +16,7 @@ from ...errors import InputError
 from ...io.files import reason, written_whole
 from ...io.images import scan_name
 from ..files import FIGURES, PICTURE
-from ..record import Record, finite
+from ..record import ReportRecord, finite
 from . import charts, parts, tables
 from .page import NOTICE, Strips, name, number, page, text, webp
 from .scan import REPORT
@@ -57,7 +57,7 @@ class _Scan:
 
     identity: str
     file: str
-    record: Record
+    record: ReportRecord
     failure: str
     files: dict[str, Path]
 
@@ -123,7 +123,7 @@ def _scan(folder: Path, row: Mapping[str, str]) -> _Scan:
         # Lists are whole in the file alone; where both tell a figure, the table counts.
         told = content | {k: v for k, v in told.items() if v and k != "warnings"}
     why = row.get("reason") or row.get("status") or "no score"
-    return _Scan(identity, file, Record.of(told), why if failed else "", files)
+    return _Scan(identity, file, ReportRecord.of(told), why if failed else "", files)
 
 
 def _figures(files: Mapping[str, Path]) -> dict[str, Any] | None:

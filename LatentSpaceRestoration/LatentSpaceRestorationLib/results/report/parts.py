@@ -9,7 +9,7 @@ from PIL import Image
 
 from ...preprocessing.quality import is_distrusted
 from .. import picture
-from ..record import Flagged, Record, finite
+from ..record import Flagged, ReportRecord, finite
 from ..regions import NO_PERCENTILE, score_in_words
 from .page import number, text
 from .tables import Cell, Column, table
@@ -69,7 +69,7 @@ def pane(label: str, which: int, size: int) -> str:
     return f'<div class="pane {label}" style="{style}"></div>'
 
 
-def verdict(record: Record) -> str:
+def verdict(record: ReportRecord) -> str:
     """The score and how it compares with healthy scans, as HTML."""
     if record.score is None:
         return "<p>No score is known.</p>"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import PICTURE, Extra, Result
-from ..record import Record
+from ..files import PICTURE, Extra, FileResult
+from ..record import ReportRecord
 from . import charts, parts, tables
 from .page import NOTICE, Strips, name, number, page, text, webp
 
@@ -19,7 +19,7 @@ def scan_report() -> Extra:
     return Extra((REPORT,), lambda scan, series: _write)
 
 
-def _write(result: Result, files: Mapping[str, Path]) -> None:
+def _write(result: FileResult, files: Mapping[str, Path]) -> None:
     content = scan_page(result.scan.name, result.figures, files[PICTURE])
     files[REPORT].write_text(content, encoding="utf-8")
 
@@ -35,7 +35,7 @@ def scan_page(title: str, figures: Mapping[str, Any], picture: Path) -> str:
     Returns:
         HTML that needs no other file.
     """
-    record = Record.of(figures)
+    record = ReportRecord.of(figures)
     strips = Strips()
     body = [
         f"<h1>{name(title)}</h1>",
@@ -83,14 +83,14 @@ def _planes(rows: list[Any], strips: Strips) -> str:
     )
 
 
-def _score(record: Record, title: str) -> str:
+def _score(record: ReportRecord, title: str) -> str:
     if record.score is None:
         return '<p class="dim">No score is known.</p>'
     mark = charts.Mark(record.score, f"{title}: {number(record.score)}")
     return charts.distribution(record.healthy_scores, [mark], "this scan")
 
 
-def _slices(record: Record) -> str:
+def _slices(record: ReportRecord) -> str:
     if len(record.slice_scores) < 2:
         return ""
     positions, scores = zip(*record.slice_scores, strict=True)

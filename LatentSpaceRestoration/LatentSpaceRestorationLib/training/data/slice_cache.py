@@ -27,9 +27,9 @@ from ...io.files import content_hash, write_whole
 from ...io.images import read_labels, read_mask, read_volume
 from ...model_space import CLIP, Grid
 from ...preprocessing.brain_extraction import load_networks
-from ...preprocessing.pipeline import BrainFinder, LaidScan, Preprocessing
+from ...preprocessing.pipeline import AlignedScan, BrainFinder, Preprocessing
 from ...preprocessing.resampling import resample
-from ...preprocessing.slices import Prepared, cut_like
+from ...preprocessing.slices import PreparedScan, cut_like
 from ...runtime.placement import Placement
 from ...volume import Volume, check
 from .augmentation import TISSUES
@@ -105,7 +105,7 @@ class Brains:
 
 def laid_scan(
     subject: Subject, grid: Grid, brains: Brains, atlas: np.ndarray | None, shading: int = 0
-) -> tuple[LaidScan, tuple[float, ...]]:
+) -> tuple[AlignedScan, tuple[float, ...]]:
     """A subject's scan as detection would lay it, with its own brain mask if it has one.
 
     Args:
@@ -250,7 +250,7 @@ def hashed(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _tissues(file: Path, laid: LaidScan) -> np.ndarray:
+def _tissues(file: Path, laid: AlignedScan) -> np.ndarray:
     """(slices, rows, columns) uint8 on the head's grid, the tissue that fills most of a voxel."""
     labels = read_labels(file, laid.volume, TISSUES - 1)
     affine, shape = laid.turn @ laid.volume.affine, laid.head.array.shape
@@ -267,7 +267,7 @@ def _tissues(file: Path, laid: LaidScan) -> np.ndarray:
 def _keep(
     cache: Path,
     key: str,
-    prepared: Prepared,
+    prepared: PreparedScan,
     tissues: np.ndarray | None,
     spacing: list[float],
 ) -> _Entry:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError
-from ...preprocessing.slices import Head
+from ...preprocessing.slices import ResampledScan
 
 #: Smoothness of the elastic displacement, mm.
 _ELASTIC_SIGMA_MM = 16.0
@@ -49,13 +49,13 @@ def version() -> str:
 
 
 def vary_head(
-    head: Head,
+    head: ResampledScan,
     mask: np.ndarray,
     spacing_mm: float,
     settings: VolumeAugmentation,
     seed: int,
     labels: np.ndarray | None = None,
-) -> tuple[Head, np.ndarray, np.ndarray | None]:
+) -> tuple[ResampledScan, np.ndarray, np.ndarray | None]:
     """A head and its brain, changed together.
 
     Args:

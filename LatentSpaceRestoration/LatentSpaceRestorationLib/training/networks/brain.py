@@ -23,7 +23,7 @@ from ...networks import distributed
 from ...networks.unet import UNet3D
 from ...preprocessing.brain_extraction import BrainNetworks, brain_found
 from ...preprocessing.field_of_view import measured_part
-from ...preprocessing.slices import Head, mask_to_head, to_head
+from ...preprocessing.slices import ResampledScan, mask_to_head, to_head
 from ...volume import dice
 from ..data.head_augmentation import vary
 from ..engine.loop import train
@@ -46,7 +46,7 @@ class Heads:
         sites: where each comes from; empty where it is not known.
     """
 
-    heads: list[Head]
+    heads: list[ResampledScan]
     masks: list[np.ndarray]
     sites: list[str]
 
