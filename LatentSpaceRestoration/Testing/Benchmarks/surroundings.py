@@ -34,9 +34,9 @@ import torch
 from LatentSpaceRestorationLib.bundle.bundle import digest_of_models, find_bundle, read_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.evaluation.store import key_of
 from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
 from LatentSpaceRestorationLib.io.images import read_mask, read_volume
+from LatentSpaceRestorationLib.results.provenance import key_of
 from LatentSpaceRestorationLib.volume import dice
 from surroundings_conditions import EXTRACTED, HEADS, Condition
 

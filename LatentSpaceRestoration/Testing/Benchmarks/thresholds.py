@@ -19,7 +19,7 @@ from LatentSpaceRestorationLib.evaluation import store
 from LatentSpaceRestorationLib.evaluation.metrics.histograms import Histogram
 from LatentSpaceRestorationLib.evaluation.synthetic.design import UNTOUCHED
 from LatentSpaceRestorationLib.evaluation.synthetic.families import family
-from LatentSpaceRestorationLib.methods import SHIPPED
+from LatentSpaceRestorationLib.methods.registry import SHIPPED
 
 RESULTS = Path(__file__).parent / "results"
 PERCENTILES = (98.0, 99.0, 99.3, 99.5, 99.7, 99.8, 99.9, 99.95)

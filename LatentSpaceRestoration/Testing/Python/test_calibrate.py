@@ -15,9 +15,9 @@ from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSu
 from LatentSpaceRestorationLib.calibration.normative import NormativeMap
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError, InputError
-from LatentSpaceRestorationLib.methods import MODES
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.methods.settings import ModeSettings
+from LatentSpaceRestorationLib.options import MODES
 from LatentSpaceRestorationLib.scoring.anomaly_map import anomaly_map
 from LatentSpaceRestorationLib.scoring.sample_score import peak_score
 from LatentSpaceRestorationLib.training.calibrate import (
