@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from .bundle.bundle import Bundle, find_bundle, read_bundle
-from .bundle.schema import BRAIN_BUNDLE
 from .detection import Detection, Estimate
 from .errors import BundleError
 from .estimator import Estimator, HealthyReference
@@ -50,8 +49,7 @@ class Detector:
         self._warnings = warnings
         finder = BrainFinder(brain_networks, brain_spacing_mm, lambda: model.placement)
         self._atlas = read_atlas(model.bundle)
-        shading = int(model.bundle.config.get("intensity", {}).get("shading", 0))
-        self.preprocessing = Preprocessing.of(model.grid, finder, self._atlas, shading)
+        self.preprocessing = Preprocessing.of(model.grid, finder, self._atlas, model.bundle.shading)
 
     @property
     def bundle(self) -> Bundle:
@@ -93,13 +91,13 @@ class Detector:
         chosen, warnings = choose_device(device)
         loaded = Model.load(bundle, chosen)
         try:
-            brain_folder = find_bundle(bundle.config.get("brain_model", BRAIN_BUNDLE), folders)
+            brain_folder = find_bundle(bundle.brain_model, folders)
         except BundleError:
             brain, spacing = None, 0.0  # extracted scans, and those with a mask, do without
         else:
             brain_bundle = read_bundle(brain_folder)
             brain = load_networks(brain_bundle)
-            spacing = float(brain_bundle.config["spacing_mm"])
+            spacing = brain_bundle.spacing_mm
         return cls(loaded, brain, spacing, warnings)
 
     def prepare(

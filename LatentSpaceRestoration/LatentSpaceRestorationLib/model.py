@@ -55,8 +55,7 @@ class Model:
     @property
     def grid(self) -> Grid:
         """The model's grid."""
-        rows, columns = map(int, self.bundle.config["grid"])
-        return Grid(rows, columns, float(self.bundle.config["spacing_mm"]))
+        return self.bundle.grid
 
     @property
     def placement(self) -> Placement:
@@ -66,7 +65,7 @@ class Model:
     @property
     def sites(self) -> int:
         """How many sites the healthy scans are from; 0 if that is not known."""
-        return len(self.bundle.calibration.get("sites", ()))
+        return len(self.bundle.sites)
 
     def methods(self) -> tuple[str, ...]:
         """Methods that a model of this kind can do, be it calibrated for them or not."""
@@ -76,7 +75,7 @@ class Model:
         """Modes of a method that differ in a model like this."""
         if method != "lsr":
             return ("default",)
-        return tuple(m for m in MODES if m != "pixelsnail" or "masked" in self.bundle.config)
+        return tuple(m for m in MODES if m != "pixelsnail" or self.bundle.has_network("masked"))
 
     def calibration(self, mode: str = "default", method: str = "lsr") -> ModeCalibration:
         """What healthy scans give, by a method and, of ``lsr``, in a mode.
@@ -94,15 +93,14 @@ class Model:
                 f"model {self.bundle.name} has no mode {mode!r} of {method}; choose from: "
                 f"{', '.join(self.modes(method))}"
             )
-        modes = self.bundle.calibration.get("modes", {})
         key = calibration_key(method, mode)
-        if key not in modes:
+        if key not in self.bundle.modes:
             what = f"mode {mode!r}" if method == "lsr" else f"method {method!r}"
             raise BundleError(
                 f"model {self.bundle.name} was not calibrated for {what}; "
                 "calibrate it on healthy scans"
             )
-        return ModeCalibration.from_json(modes[key])
+        return ModeCalibration.from_json(self.bundle.modes[key])
 
     def threshold_value(
         self,

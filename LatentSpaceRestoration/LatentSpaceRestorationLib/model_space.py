@@ -48,7 +48,7 @@ def normalise(array: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float, f
         InputError: if the brain has (nearly) one intensity only.
     """
     low, centre, high = np.percentile(array[mask], (25, 50, 75))
-    scale = (high - low) / 1.349
+    scale = spread_of_quartiles(low, high)
     if not scale > 1e-6 * max(abs(low), abs(high), 1e-30):
         raise InputError(
             "the brain has almost no contrast (half of its voxels share one intensity); "
@@ -75,6 +75,11 @@ def depth_index(position: np.ndarray) -> np.ndarray:
 
 
 def robust_spread(values: np.ndarray) -> float:
-    """Interquartile range over 1.349, which is the standard deviation of normal values."""
+    """Standard deviation by the quartiles, above 0: a large lesion does not move it."""
     low, high = np.percentile(values, [25.0, 75.0])
-    return max(float(high - low) / 1.349, 1e-6)
+    return max(float(spread_of_quartiles(low, high)), 1e-6)
+
+
+def spread_of_quartiles(low: float, high: float) -> float:
+    """The standard deviation of normal values with these quartiles."""
+    return (high - low) / 1.349

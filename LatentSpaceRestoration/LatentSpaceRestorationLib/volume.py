@@ -42,7 +42,17 @@ class Volume:
     @property
     def voxel_volume_ml(self) -> float:
         """Volume of one voxel in millilitres."""
-        return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
+        return voxel_ml(self.affine)
+
+
+def voxel_ml(affine: np.ndarray) -> float:
+    """Millilitres of a voxel of a grid, by its (4, 4) affine to mm."""
+    return float(abs(np.linalg.det(affine[:3, :3])) / 1000.0)
+
+
+def cube_ml(spacing_mm: float) -> float:
+    """Millilitres of a voxel of an isotropic grid."""
+    return spacing_mm**3 / 1000.0
 
 
 def positions(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:

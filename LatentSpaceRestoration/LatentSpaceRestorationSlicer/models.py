@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import slicer
@@ -42,12 +38,12 @@ def folderOf(model: str) -> Path:
 
 def thresholdPercentile(model: str, mode: str) -> float | None:
     """The healthy percentile at which a model cuts its masks; None if its files do not say."""
+    from LatentSpaceRestorationLib.bundle.bundle import summary
     from LatentSpaceRestorationLib.errors import BundleError
 
     try:
-        text = (folderOf(model) / "calibration.json").read_text(encoding="utf-8")
-        return float(json.loads(text)["modes"][mode]["threshold_percentile"])
-    except (BundleError, OSError, ValueError, KeyError, TypeError):
+        return summary(folderOf(model)).thresholds.get(mode)
+    except BundleError:
         return None
 
 
@@ -84,30 +80,25 @@ class Modalities(ModelNames):
 
 def modalities() -> dict[str, str]:
     """The kind of scan of each installed model, the default one first; empty if it does not say."""
-    from LatentSpaceRestorationLib.bundle.bundle import bundle_folders
+    from LatentSpaceRestorationLib.bundle.bundle import bundle_folders, summary
+    from LatentSpaceRestorationLib.errors import BundleError
 
     found = {DEFAULT_MODEL: ""}
     for folder in bundle_folders(searchFolders()):
-        settings = folder / "model.json"
         try:
-            kind, modality = _kindAndModality(settings, settings.stat().st_mtime_ns)
-        except (OSError, ValueError, AttributeError):
+            about = summary(folder)
+        except BundleError:
             continue
-        if kind == "anomaly" and not found.get(folder.name):
-            found[folder.name] = modality
+        if about.kind == "anomaly" and not found.get(folder.name):
+            found[folder.name] = about.modality
     return found
-
-
-@lru_cache(maxsize=256)
-def _kindAndModality(settings: Path, _changed: int) -> tuple[str, str]:
-    """Of a model, read once as long as its file stays as it is: the panel asks at every change."""
-    config = json.loads(settings.read_text(encoding="utf-8"))
-    return str(config.get("kind")), str(config.get("modality", ""))
 
 
 def isAdded(model: str) -> bool:
     """Whether a model was added by the user, and so can be removed."""
-    return _isName(model) and (userModelsFolder() / model / "model.json").is_file()
+    from LatentSpaceRestorationLib.bundle.bundle import is_bundle
+
+    return _isName(model) and is_bundle(userModelsFolder() / model)
 
 
 def addModel(folder: str | Path, replace: bool = False) -> str:
@@ -126,6 +117,7 @@ def addModel(folder: str | Path, replace: bool = False) -> str:
         OSError: it cannot be copied.
     """
     from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle
+    from LatentSpaceRestorationLib.bundle.write import copy_bundle
 
     bundle = read_bundle(find_bundle(Path(folder).expanduser()))
     name = bundle.name
@@ -141,7 +133,7 @@ def addModel(folder: str | Path, replace: bool = False) -> str:
                 name=repr(name)
             )
         )
-    if "default" not in bundle.calibration.get("modes", {}):
+    if "default" not in bundle.modes:
         raise ValueError(
             _("Model {name} was not calibrated; run lsr calibrate on it first.").format(name=name)
         )
@@ -152,16 +144,7 @@ def addModel(folder: str | Path, replace: bool = False) -> str:
                 name=name
             )
         )
-    userModelsFolder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".adding-", dir=userModelsFolder()) as parts:
-        copy = Path(parts) / name
-        copy.mkdir()
-        for file in ("model.json", *bundle.config["files"]):
-            shutil.copyfile(bundle.folder / file, copy / file)
-        read_bundle(copy)  # what was copied is what was checked
-        if replaced.exists():
-            os.replace(replaced, Path(parts) / "before")
-        os.replace(copy, replaced)
+    copy_bundle(bundle, replaced)
     return name
 
 
@@ -190,21 +173,14 @@ def describe(model: str) -> tuple[str, str]:
     figures = _(
         "{modality}, {spacing} mm, {size} MB, calibrated with {count} healthy scans"
     ).format(
-        modality=bundle.config["modality"],
-        spacing=f"{float(bundle.config['spacing_mm']):g}",
+        modality=bundle.modality,
+        spacing=f"{bundle.spacing_mm:g}",
         size=f"{bundle.size / 1e6:.1f}",
-        count=_healthyScans(bundle.calibration),
+        count=len(bundle.calibrated_on),
     )
     if isAdded(model):
         figures = _("{figures}; added by you").format(figures=figures)
     return figures, card
-
-
-def _healthyScans(calibration: dict) -> int:
-    try:
-        return len(calibration["modes"]["default"]["levels"][0]["sample_scores"])
-    except (KeyError, IndexError, TypeError):
-        return 0
 
 
 def _isName(model: str) -> bool:

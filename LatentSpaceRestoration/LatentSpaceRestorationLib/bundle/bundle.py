@@ -13,12 +13,15 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError
 from ..io.files import digest_of_file
+from ..model_space import Grid
 from .schema import (
+    BRAIN_BUNDLE,
     CALIBRATION,
     CARD,
     CONFIG,
@@ -62,6 +65,66 @@ class Bundle:
         return str(self.config["kind"])
 
     @property
+    def modality(self) -> str:
+        """Kind of scan that it is for, such as ``T1w``; empty if it does not say."""
+        return str(self.config.get("modality", ""))
+
+    @property
+    def spacing_mm(self) -> float:
+        """Of its voxels."""
+        return float(self.config["spacing_mm"])
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of its slices."""
+        rows, columns = map(int, self.config["grid"])
+        return Grid(rows, columns, self.spacing_mm)
+
+    @property
+    def shading(self) -> int:
+        """Order of the shading that is taken off a scan; 0 is none."""
+        return int(self.config.get("intensity", {}).get("shading", 0))
+
+    @property
+    def brain_model(self) -> str:
+        """The model that finds the brain for it."""
+        return str(self.config.get("brain_model", BRAIN_BUNDLE))
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Names of the scans that it was trained on."""
+        return frozenset(self.config.get("training", {}).get("subjects", ()))
+
+    @property
+    def calibrated_on(self) -> tuple[str, ...]:
+        """Names of the healthy scans that it is calibrated on."""
+        return tuple(self.calibration.get("scans", ()))
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Where those were made; empty if that is not known."""
+        return tuple(self.calibration.get("sites", ()))
+
+    @property
+    def modes(self) -> Mapping[str, Mapping[str, Any]]:
+        """Healthy figures by method, or mode of ``lsr``, as far as it is calibrated."""
+        modes: Mapping[str, Mapping[str, Any]] = self.calibration.get("modes", {})
+        return modes
+
+    def has_network(self, name: str) -> bool:
+        """Whether it has a network that not every model of its kind has."""
+        return name in self.config
+
+    def has(self, file: str) -> bool:
+        """Whether it has a file."""
+        return file in self.config["files"]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its settings, which hold those of all its files."""
+        return digest_of_file(self.folder / CONFIG)
+
+    @property
     def size(self) -> int:
         """Bytes of all listed files."""
         return sum((self.folder / file).stat().st_size for file in self.config["files"])
@@ -79,7 +142,7 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        if not file.endswith(".safetensors") or file not in self.config["files"]:
+        if not file.endswith(".safetensors") or not self.has(file):
             raise BundleError(f"model {self.name}: has no weights {file}; {_REPAIR}")
         data = _read_file(self.folder, file, self.config["files"][file])
         try:
@@ -94,6 +157,10 @@ class Bundle:
                 )
         return tensors
 
+    def weights(self, file: str) -> dict[str, Tensor]:
+        """The same as float32, whatever they were stored as."""
+        return {name: tensor.float() for name, tensor in self.tensors(file).items()}
+
     def misfit(self, error: Exception) -> BundleError:
         """The error to raise when a network cannot take the weights, from what it said."""
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -103,7 +170,7 @@ class Bundle:
 
     def card(self) -> str:
         """The model card's text; empty if the model has none."""
-        if CARD not in self.config["files"]:
+        if not self.has(CARD):
             return ""
         data = _read_file(self.folder, CARD, self.config["files"][CARD])
         return data.decode("utf-8", errors="replace")
@@ -130,7 +197,7 @@ def bundle_folders(search: Sequence[str | Path] = ()) -> list[Path]:
     for models in (*map(Path, search), default_models_folder()):
         if models.is_dir():
             for folder in models.iterdir():
-                if not folder.name.startswith(".") and (folder / CONFIG).is_file():
+                if not folder.name.startswith(".") and is_bundle(folder):
                     found.setdefault(folder.name, folder)
     return [found[name] for name in sorted(found)]
 
@@ -151,7 +218,7 @@ def find_bundle(model: str | Path, search: Sequence[str | Path] = ()) -> Path:
             return folder
     path = Path(os.path.expanduser(model))
     if os.path.isdir(path):
-        if (path / CONFIG).is_file():
+        if is_bundle(path):
             return path
         raise BundleError(f"{model}: is not a model, it has no {CONFIG}; give a model's folder")
     names = ", ".join(folder.name for folder in folders) or "none"
@@ -171,6 +238,54 @@ def list_bundles(search: Sequence[str | Path] = ()) -> list[Bundle]:
         except BundleError:
             continue
     return bundles
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a panel shows of a model before it is chosen; nothing of it is verified.
+
+    Attributes:
+        kind, modality: as of :class:`Bundle`; empty if it does not say.
+        thresholds: healthy percentile at which masks are cut, by method or mode of ``lsr``; none of
+            a model whose calibration cannot be read.
+    """
+
+    kind: str
+    modality: str
+    thresholds: Mapping[str, float]
+
+
+def summary(folder: Path) -> Summary:
+    """Look at a model's settings, without its weights; kept as long as its files are as they are.
+
+    Raises:
+        BundleError: they cannot be read.
+    """
+    return _summary(folder, *(_changed(folder / file) for file in (CONFIG, CALIBRATION)))
+
+
+@lru_cache(maxsize=256)
+def _summary(folder: Path, _config: int, calibration: int) -> Summary:
+    config = _parse(folder, CONFIG, _read_file(folder, CONFIG, None))
+    thresholds: dict[str, float] = {}
+    # A calibration that is damaged is told of when the model is run.
+    with contextlib.suppress(BundleError, AttributeError, KeyError, TypeError, ValueError):
+        if calibration:
+            modes = _parse(folder, CALIBRATION, _read_file(folder, CALIBRATION, None))["modes"]
+            thresholds = {name: float(of["threshold_percentile"]) for name, of in modes.items()}
+    return Summary(str(config.get("kind", "")), str(config.get("modality", "")), thresholds)
+
+
+def _changed(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a model; its content is not looked at."""
+    return (folder / CONFIG).is_file()
 
 
 def read_bundle(folder: str | Path) -> Bundle:
@@ -274,8 +389,6 @@ def portable(model: str | Path) -> str:
     Raises:
         BundleError: there is none.
     """
-    pass
-
     folder = find_bundle(model).resolve()
     shipped = folder.parent == default_models_folder().resolve()
     return folder.name if shipped else str(folder)

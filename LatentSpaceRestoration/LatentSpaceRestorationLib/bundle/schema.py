@@ -1,4 +1,4 @@
-"""What the settings of a model may be, so that a hostile ``model.json`` does no harm."""
+"""The format of a bundle: its files, its keys, and what a hostile ``model.json`` may not say."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ FORMAT_VERSION = 1
 CONFIG = "model.json"
 CALIBRATION = "calibration.json"
 CARD = "MODEL_CARD.md"
+#: Weights of the networks. A model of kind ``anomaly`` may have the masked prior, and one of brain
+#: extraction the network that finds where a brain is.
+VQVAE, PRIOR, MASKED = "vqvae.safetensors", "prior.safetensors", "masked.safetensors"
+VAE = "vae.safetensors"
+OUTLINE, LOCATOR = "unet.safetensors", "locator.safetensors"
+#: Mean intensities of healthy brains by place, which heads are aligned with.
+ATLAS = "atlas.safetensors"
+#: Normative values, by ``<calibration key>.<map>.<part>``.
+PLACE = "place.safetensors"
 #: What every model states, and what a model that finds anomalies states besides.
 KEYS = ("name", "kind", "licence", "files")
 _SCAN_KEYS = ("modality", "grid", "spacing_mm", "orientation", "intensity")
@@ -21,17 +30,13 @@ KIND_KEYS = {
     "brain-extraction": ("spacing_mm", "unet"),
 }
 KIND_FILES = {
-    "anomaly": ("vqvae.safetensors", "prior.safetensors"),
-    "vae": ("vae.safetensors",),
-    "brain-extraction": ("unet.safetensors",),
+    "anomaly": (VQVAE, PRIOR),
+    "vae": (VAE,),
+    "brain-extraction": (OUTLINE,),
 }
 ENDINGS = (".safetensors", ".json", ".md")
-#: The bundle's file of what is usual, by ``<calibration key>.<map>.<part>``.
-PLACE = "place.safetensors"
 #: The bundle that finds the brain.
 BRAIN_BUNDLE = "brain-extraction"
-#: File of the weights, which a model of kind ``anomaly`` may have.
-MASKED = "masked.safetensors"
 #: Parts of the settings that a network is made of.
 _NETWORKS = ("vqvae", "prior", "masked", "vae", "unet", "locator")
 #: Most rows and columns of a slice, and mm between voxels.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,6 +85,30 @@ def write_bundle(
 
 def _to_json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def copy_bundle(bundle: Bundle, folder: Path) -> Bundle:
+    """Copy a model's listed files, and no others; what was copied is verified.
+
+    Args:
+        bundle: the model.
+        folder: gets the copy, and is replaced if it is there; its name is the model's.
+
+    Raises:
+        BundleError: the model changed meanwhile.
+        OSError: it cannot be copied; what was there is left.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".lsr-", dir=folder.parent) as parts:
+        copy = Path(parts) / folder.name
+        copy.mkdir()
+        for file in (CONFIG, *bundle.config["files"]):
+            shutil.copyfile(bundle.folder / file, copy / file)
+        read_bundle(copy)
+        if folder.exists():
+            os.replace(folder, Path(parts) / "before")
+        os.replace(copy, folder)
+    return read_bundle(folder)
 
 
 def add_calibration(

@@ -75,6 +75,6 @@ def _calibrate(options: argparse.Namespace) -> int:
         device=options.device,
         report=say,
     )
-    scans = len(bundle.calibration["scans"])
+    scans = len(bundle.calibrated_on)
     say(f"calibrated on {scans} scans: {bundle.folder}")
     return 0

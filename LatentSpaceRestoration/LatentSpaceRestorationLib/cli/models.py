@@ -42,9 +42,8 @@ def _list_models(options: argparse.Namespace) -> int:
 
 
 def _model_line(bundle: Bundle) -> str:
-    modality = str(bundle.config.get("modality", ""))
     size = f"{bundle.size / 1e6:.1f} MB"
-    return f"{bundle.name:<20} {bundle.kind:<18} {modality:<6} {size:>9}  {bundle.folder}"
+    return f"{bundle.name:<20} {bundle.kind:<18} {bundle.modality:<6} {size:>9}  {bundle.folder}"
 
 
 def _show_model(options: argparse.Namespace) -> int:

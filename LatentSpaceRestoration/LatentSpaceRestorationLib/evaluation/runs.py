@@ -14,7 +14,6 @@ import numpy as np
 from ..bundle.bundle import digest_of_models
 from ..detector import Detector
 from ..errors import InputError
-from ..io.files import digest_of_file
 from ..methods.base import OpenedScan
 from ..options import DetectionOptions
 from ..results.provenance import key_of
@@ -46,7 +45,7 @@ class Candidate:
     @property
     def model_digest(self) -> str:
         """Of the model's settings, which hold the hash of each of its files."""
-        return digest_of_file(self.detector.bundle.folder / "model.json")
+        return self.detector.bundle.digest
 
     @property
     def folder(self) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..bundle import schema
 from ..bundle.bundle import Bundle
-from ..bundle.schema import MASKED
 from ..calibration.code_values import CodeValues, by_cell
 from ..errors import Cancelled
 from ..networks.layers import channels_last
@@ -58,13 +58,10 @@ class LatentModel:
         """
         try:
             vqvae = VQVAE(**bundle.config["vqvae"])
-            vqvae.load_state_dict(
-                {k: v.float() for k, v in bundle.tensors("vqvae.safetensors").items()}
-            )
+            vqvae.load_state_dict(bundle.weights(schema.VQVAE))
             kind = dict(bundle.config["prior"])
             kind.pop("kind", None)
-            tensors = {k: v.float() for k, v in bundle.tensors("prior.safetensors").items()}
-            prior = PixelSNAIL.from_tensors(tensors, **kind)
+            prior = PixelSNAIL.from_tensors(bundle.weights(schema.PRIOR), **kind)
             masked = _masked_prior(bundle)
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             raise bundle.misfit(error) from error
@@ -254,9 +251,8 @@ class LatentModel:
             reading: its codes.
             step: called with the fraction done.
         """
-        averages = Averages(prepared.slices)
-        self.decode(prepared, reading, reading.codes[:, None], averages, step)
-        return averages.mean.astype(np.float32)
+        numbers = range(len(reading.codes))
+        return np.stack(list(self._images(prepared, numbers, list(reading.codes), step)))
 
     def decode(
         self,
@@ -282,6 +278,31 @@ class LatentModel:
             for i, of_slice in enumerate(grids)
             for grid, times in zip(*np.unique(of_slice, axis=0, return_counts=True), strict=True)
         ]
+        numbers, codes = [i for i, _, _ in distinct], [grid for _, grid, _ in distinct]
+        images = self._images(prepared, numbers, codes, step, is_cancelled)
+        for (i, _, times), image in zip(distinct, images, strict=True):
+            averages.add(i, image, times)
+        changed = (grids != reading.codes[:, None]).mean(axis=1)
+        share = float(changed[reading.brain].mean()) if reading.brain.any() else 0.0
+        averages.close_group(grids.shape[1], share)
+
+    def _images(
+        self,
+        prepared: PreparedScan,
+        numbers: Sequence[int],
+        codes: Sequence[np.ndarray],
+        step: Step | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Decode grids of codes.
+
+        Args:
+            numbers: slice of each grid.
+            codes: (h, w) int64 each.
+
+        Yields:
+            (rows, columns) float32 each.
+        """
         position = _tensor(prepared.position)
 
         def report(share: float) -> None:
@@ -294,19 +315,13 @@ class LatentModel:
             decoder = self.vqvae.to(device)
 
             def some(part: slice) -> np.ndarray:
-                which = distinct[part]
-                codes = torch.from_numpy(np.stack([grid for _, grid, _ in which])).to(device)
-                places = position[[i for i, _, _ in which]].to(device)
-                return np.asarray(decoder.decode(codes, places)[:, 0].float().cpu().numpy())
+                grids = torch.from_numpy(np.stack(codes[part])).to(device)
+                places = position[list(numbers[part])].to(device)
+                return np.asarray(decoder.decode(grids, places)[:, 0].float().cpu().numpy())
 
-            return in_pieces(some, len(distinct), size, device, report)
+            return in_pieces(some, len(codes), size, device, report)
 
-        decoded = chain.from_iterable(self.placement.run("slices", images))
-        for (i, _, times), image in zip(distinct, decoded, strict=True):
-            averages.add(i, image, times)
-        changed = (grids != reading.codes[:, None]).mean(axis=1)
-        share = float(changed[reading.brain].mean()) if reading.brain.any() else 0.0
-        averages.close_group(grids.shape[1], share)
+        return chain.from_iterable(self.placement.run("slices", images))
 
 
 def _with_brain(prepared: PreparedScan, codes: Tensor) -> np.ndarray:
@@ -315,10 +330,10 @@ def _with_brain(prepared: PreparedScan, codes: Tensor) -> np.ndarray:
 
 
 def _masked_prior(bundle: Bundle) -> MaskedPrior | None:
-    if "masked" not in bundle.config:
+    if not bundle.has_network("masked"):
         return None
     prior = MaskedPrior(**bundle.config["masked"])
-    prior.load_state_dict({k: v.float() for k, v in bundle.tensors(MASKED).items()})
+    prior.load_state_dict(bundle.weights(schema.MASKED))
     return prior
 
 

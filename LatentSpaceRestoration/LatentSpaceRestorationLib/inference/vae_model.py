@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..bundle import schema
 from ..bundle.bundle import Bundle
 from ..errors import Cancelled
 from ..networks.vae import VAE, folded_vae
@@ -62,9 +63,7 @@ class VAEModel:
         """
         try:
             vae = VAE(**bundle.config["vae"])
-            vae.load_state_dict(
-                {k: v.float() for k, v in bundle.tensors("vae.safetensors").items()}
-            )
+            vae.load_state_dict(bundle.weights(schema.VAE))
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             raise bundle.misfit(error) from error
         return cls(vae, device)

@@ -16,14 +16,12 @@ from scipy.spatial.transform import Rotation
 
 from ..bundle.schema import PLACE
 from ..model_space import CELL_DEPTH_MM, CELL_VOXELS, Grid, normalise
-from ..volume import positions
+from ..volume import cube_ml, positions
 from .slices import MINIMUM_BRAIN_ML, TOP_AREA_MM2, ResampledScan
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
 
-#: The file of a bundle's atlas.
-ATLAS = "atlas.safetensors"
 
 #: A brain that would have to be turned by more, or that fits less (correlation), is left as it is.
 MOST_DEGREES = 30.0
@@ -112,7 +110,7 @@ def read_atlas(bundle: Bundle) -> np.ndarray | None:
         if alignment is None:
             return None
         return np.asarray(bundle.tensors(alignment["atlas"])["mean"].float().numpy())
-    if PLACE not in bundle.config["files"]:
+    if not bundle.has(PLACE):
         return None
     tensors = bundle.tensors(PLACE)
     means = [name for name in sorted(tensors) if name.endswith(".intensity.mean")]
@@ -139,7 +137,7 @@ def upright(
         (4, 4) mm along the head's axes -> mm to the right, the front and the top, from the middle
         between the brain's sides and its top; None if the brain fits nowhere near.
     """
-    if mask.sum() * spacing_mm**3 / 1000.0 < MINIMUM_BRAIN_ML:
+    if mask.sum() * cube_ml(spacing_mm) < MINIMUM_BRAIN_ML:
         return None
     turn = _turn(head, mask, spacing_mm, places, np.eye(3) if start is None else start)
     if turn is None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from ..bundle import schema
 from ..errors import InputError
+from ..volume import cube_ml
 from .slices import ResampledScan, crop
 
 if TYPE_CHECKING:
@@ -40,8 +42,6 @@ _MOST_LOOKS, _OFF_CENTRE = 3, 4
 #: Where a brain comes from.
 GIVEN, EXTRACTED, NETWORK = "given", "extracted scan", "network"
 _TAKEN_AS_IT_IS = "the scan is already brain-extracted and taken as it is"
-#: Weights of a bundle of brain extraction.
-OUTLINE, LOCATOR = "unet.safetensors", "locator.safetensors"
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def already_extracted(
         (slices, rows, columns) bool, holes filled, or None.
     """
     present = measured & head.inside
-    voxel_ml = spacing_mm**3 / 1000.0
+    voxel_ml = cube_ml(spacing_mm)
     if not present.any() or float(present.sum()) * voxel_ml > EXTRACTED_ML:
         return None
     mask = largest_piece(ndimage.binary_opening(present))
@@ -209,9 +209,9 @@ def load_networks(bundle: Bundle) -> BrainNetworks:
             raise bundle.misfit(error) from error
         return network.eval()
 
-    locator = load("locator", LOCATOR) if "locator" in bundle.config else None
+    locator = load("locator", schema.LOCATOR) if bundle.has_network("locator") else None
     threshold = float(bundle.config.get("probability", 0.5))
-    return BrainNetworks(load("unet", OUTLINE), locator, threshold)
+    return BrainNetworks(load("unet", schema.OUTLINE), locator, threshold)
 
 
 def brain_found(networks: BrainNetworks, head: ResampledScan, device: str = "cpu") -> np.ndarray:
@@ -316,7 +316,7 @@ def extract_brain(
             raise InputError("no brain-extraction model is installed; give a brain mask")
         return BrainMask(extracted, EXTRACTED, (_TAKEN_AS_IT_IS,))
     mask = brain_found(networks, head, device)
-    volume = float(mask.sum()) * spacing_mm**3 / 1000.0
+    volume = float(mask.sum()) * cube_ml(spacing_mm)
     if extracted is not None:
         # Part of a head, or a small one, may have no more voxels than a brain.
         cut = edge_share(extracted, head.inside) > edge_limit(spacing_mm)

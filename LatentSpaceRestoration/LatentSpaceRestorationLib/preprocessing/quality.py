@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from ..calibration.atlas import PlaceSums
 from ..model_space import DEPTH_MM
-from ..volume import Volume
+from ..volume import Volume, cube_ml
 from .brain_extraction import edge_limit, edge_share
 from .resampling import covered
 from .slices import PreparedScan
@@ -194,7 +194,7 @@ def _hounsfield(volume: Volume) -> Iterator[str]:
 
 def _size(prepared: PreparedScan, spacing_mm: float) -> Iterator[str]:
     mask = prepared.mask
-    found_ml = float(mask.sum()) * spacing_mm**3 / 1000.0 / max(1.0 - prepared.cropped, 1e-6)
+    found_ml = float(mask.sum()) * cube_ml(spacing_mm) / max(1.0 - prepared.cropped, 1e-6)
     low, high = BRAIN_ML
     if not low <= found_ml <= high:
         yield (

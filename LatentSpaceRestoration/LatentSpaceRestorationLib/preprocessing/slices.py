@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..model_space import CLIP, Grid, normalise, slice_position
-from ..volume import Volume
+from ..volume import Volume, cube_ml
 from .resampling import covered, resample, world_grid
 
 #: A slice counts as the top of the brain when the brain covers at least this much of it, in mm^2.
@@ -223,8 +223,7 @@ def prepare(
         InputError: too little brain, or no contrast in it.
     """
     mask = mask & head.inside
-    voxel_ml = grid.spacing_mm**3 / 1000.0
-    found = float(mask.sum()) * voxel_ml
+    found = float(mask.sum()) * cube_ml(grid.spacing_mm)
     if found < MINIMUM_BRAIN_ML:
         raise InputError(
             f"only {found:.0f} ml of brain found (at least {MINIMUM_BRAIN_ML:.0f} ml are needed); "

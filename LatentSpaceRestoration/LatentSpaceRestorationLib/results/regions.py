@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..preprocessing.quality import DISTRUST
-from ..volume import positions
+from ..volume import positions, voxel_ml
 
 #: What is said in place of a percentile.
 NO_PERCENTILE = f"no percentile, since {DISTRUST}"
@@ -197,8 +197,3 @@ def score_in_words(p_value: float | None, healthy_scans: int, healthy_sites: int
     if lower <= 0:
         return f"no more unusual than any of {whom} (p = {p_value:.2g})"
     return f"more unusual than {lower} of {whom} (p = {p_value:.2g})"
-
-
-def voxel_ml(affine: np.ndarray) -> float:
-    """Volume of a voxel; affine: (4, 4) IJK -> RAS in mm."""
-    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0

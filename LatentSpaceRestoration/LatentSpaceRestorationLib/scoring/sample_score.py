@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..volume import cube_ml
+
 
 def sample_score(
     values: np.ndarray,
@@ -35,5 +37,5 @@ def peak_score(values: np.ndarray, mask: np.ndarray, peak_ml: float, spacing_mm:
         spacing_mm: of the voxels.
     """
     inside = values[mask]
-    count = min(len(inside), max(1, round(peak_ml * 1000.0 / spacing_mm**3)))
+    count = min(len(inside), max(1, round(peak_ml / cube_ml(spacing_mm))))
     return float(np.partition(inside, len(inside) - count)[-count:].mean())

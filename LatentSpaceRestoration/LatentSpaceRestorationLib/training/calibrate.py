@@ -282,6 +282,6 @@ def added_to(
     if old.get("scans") != data["scans"]:
         return dict(data), dict(tensors)
     modes = {**old["modes"], **data["modes"]}
-    kept = bundle.tensors(PLACE) if PLACE in bundle.config["files"] else {}
+    kept = bundle.tensors(PLACE) if bundle.has(PLACE) else {}
     others = {k: v for k, v in kept.items() if k.split(".")[0] not in data["modes"]}
     return {**old, **data, "modes": modes}, {**others, **tensors}

@@ -7,15 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..bundle import schema
 from ..bundle.bundle import Bundle, read_bundle
 from ..bundle.card import brain_card, model_card
-from ..bundle.schema import BRAIN_BUNDLE, MASKED
 from ..bundle.write import rewrite_bundle, write_bundle
 from ..errors import BundleError
 from ..model_space import CLIP
 from ..networks.layers import fold_weight_norm
-from ..preprocessing.alignment import ATLAS
-from ..preprocessing.brain_extraction import LOCATOR, OUTLINE
 from .config import Config, as_json
 from .networks.brain import extraction_dice, load_heads
 
@@ -59,9 +57,9 @@ def ship_model(
         "scoring": asdict(config.scoring),
     }
     weights = {
-        "vqvae.safetensors": half(vqvae),
-        "prior.safetensors": half(fold_weight_norm(prior)),
-        MASKED: half(masked),
+        schema.VQVAE: half(vqvae),
+        schema.PRIOR: half(fold_weight_norm(prior)),
+        schema.MASKED: half(masked),
     }
     return _ship(shop.folder / config.model.name, own, weights, shop)
 
@@ -77,7 +75,7 @@ def ship_baseline(shop: TrainingPipeline, vae: VAE) -> Bundle:
         },
     }
     name = f"{config.model.name}-vae"
-    return _ship(shop.folder / name, own, {"vae.safetensors": half(vae)}, shop)
+    return _ship(shop.folder / name, own, {schema.VAE: half(vae)}, shop)
 
 
 def ship_brain(shop: TrainingPipeline, networks: BrainNetworks) -> Bundle:
@@ -87,7 +85,7 @@ def ship_brain(shop: TrainingPipeline, networks: BrainNetworks) -> Bundle:
     spacing = config.grid.spacing_mm
     figures = extraction_dice(networks, load_heads(tune, spacing, lambda _: None), shop.device)
     told: dict[str, Any] = {
-        "name": BRAIN_BUNDLE,
+        "name": schema.BRAIN_BUNDLE,
         "kind": "brain-extraction",
         "modality": config.model.modality,
         "spacing_mm": spacing,
@@ -104,10 +102,10 @@ def ship_brain(shop: TrainingPipeline, networks: BrainNetworks) -> Bundle:
         "metrics": {"split": "tune", "scans": len(tune), **figures},
         "licence": config.model.licence,
     }
-    weights = {OUTLINE: half(networks.outline)}
+    weights = {schema.OUTLINE: half(networks.outline)}
     if networks.locator is not None:
-        weights[LOCATOR] = half(networks.locator)
-    return write_bundle(shop.folder / BRAIN_BUNDLE, told, weights, None, brain_card(told))
+        weights[schema.LOCATOR] = half(networks.locator)
+    return write_bundle(shop.folder / schema.BRAIN_BUNDLE, told, weights, None, brain_card(told))
 
 
 def write_adapted(
@@ -138,7 +136,7 @@ def _ship(
     if shop.atlas is not None:
         import torch
 
-        weights = {**weights, ATLAS: {"mean": torch.from_numpy(shop.atlas)}}
+        weights = {**weights, schema.ATLAS: {"mean": torch.from_numpy(shop.atlas)}}
     if _has(folder, weights):
         shop.report(f"{folder} holds these weights already, and stays as it is")
         return read_bundle(folder)
@@ -167,9 +165,9 @@ def _told(
         if shop.atlas is None
         else {
             "rule": "rigid, of highest correlation with the mean of the training scans, group-wise",
-            "atlas": ATLAS,
+            "atlas": schema.ATLAS,
         },
-        "brain_model": BRAIN_BUNDLE,
+        "brain_model": schema.BRAIN_BUNDLE,
         "training": {
             "data": config.model.data,
             "population": config.model.population,

@@ -43,7 +43,7 @@ def regionsOf(result: StoredResult, smallestML: float) -> list[Region]:
 
 def summary(result: StoredResult, regions: Sequence[Region]) -> str:
     """How much is flagged beside what would be in a healthy brain, in one sentence."""
-    from LatentSpaceRestorationLib.results.regions import voxel_ml
+    from LatentSpaceRestorationLib.volume import voxel_ml
 
     record = result.record
     if record.pValue is None:

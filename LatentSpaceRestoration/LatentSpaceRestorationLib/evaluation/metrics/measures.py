@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from ...detection import Detection
-from ...results.regions import Extent, find_regions, voxel_ml
-from ...volume import dice
+from ...results.regions import Extent, find_regions
+from ...volume import dice, voxel_ml
 from .histograms import Histogram, Table
 
 #: Thresholds of the regions: so many to a factor of two.

@@ -78,12 +78,13 @@ def candidates_of(
 
 def _able(detector: Detector) -> tuple[list[str], list[str]]:
     """Methods that a model can do: calibrated ones, and others."""
-    there = detector.bundle.calibration.get("modes", {})
     names = []
     for method in detector.model.methods():
         modes = detector.model.modes(method)
         names += [method if mode == "default" else f"{method}-{mode}" for mode in modes]
-    able = [name for name in names if calibration_key(*_method_and_mode(name)) in there]
+    able = [
+        name for name in names if calibration_key(*_method_and_mode(name)) in detector.bundle.modes
+    ]
     return able, [name for name in names if name not in able]
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
+from ...model_space import spread_of_quartiles
 from ...volume import Volume, positions
 
 Box = tuple[slice, slice, slice]
@@ -33,7 +34,7 @@ class Healthy:
     def intensity(self) -> tuple[float, float]:
         """Median of the brain, and its robust standard deviation (interquartile range / 1.349)."""
         low, median, high = np.percentile(self.volume.array[self.brain], (25, 50, 75))
-        return float(median), float((high - low) / 1.349)
+        return float(median), float(spread_of_quartiles(low, high))
 
     @cached_property
     def extent(self) -> tuple[np.ndarray, np.ndarray]:

@@ -77,9 +77,7 @@ def choose(
 
 
 def _seen(detector: Detector) -> set[str]:
-    bundle = detector.bundle
-    trained = bundle.config.get("training", {}).get("subjects", ())
-    return {*trained, *bundle.calibration.get("scans", ())}
+    return {*detector.bundle.trained_on, *detector.bundle.calibrated_on}
 
 
 def brain_finder(detector: Detector) -> FindBrain:
@@ -105,13 +103,13 @@ def check_unseen(names: Sequence[str], detectors: Sequence[Detector]) -> list[st
     notes = []
     for detector in detectors:
         bundle = detector.bundle
-        known = set(names) & set(bundle.config.get("training", {}).get("subjects", ()))
+        known = set(names) & bundle.trained_on
         if known:
             raise InputError(
                 f"{_some(known)}: model {bundle.name} was trained on these subjects, which it "
                 "would do too well on; choose another split"
             )
-        known = set(names) & set(bundle.calibration.get("scans", ()))
+        known = set(names) & set(bundle.calibrated_on)
         if known:
             notes.append(f"{bundle.name} was calibrated on {_some(known)}: too kind a test")
     return notes

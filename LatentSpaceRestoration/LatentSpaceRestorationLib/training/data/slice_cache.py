@@ -99,7 +99,7 @@ class Brains:
         placement = Placement(self._device, {"brain": 1})
         if self._bundle is None:
             return BrainFinder(None, 0.0, lambda: placement)
-        spacing_mm = float(self._bundle.config["spacing_mm"])
+        spacing_mm = self._bundle.spacing_mm
         return BrainFinder(load_networks(self._bundle), spacing_mm, lambda: placement)
 
 
