@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -71,31 +70,6 @@ class Detection:
     seconds: dict[str, float]
     version: str
     healthy_sites: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures, for ``scan_anomaly.json``."""
-        return {
-            "sample_score": self.sample_score,
-            "percentile": self.percentile,
-            "p_value": self.p_value,
-            "healthy_scans": self.healthy_scans,
-            **({"healthy_sites": self.healthy_sites} if self.healthy_sites else {}),
-            "threshold": self.threshold,
-            "threshold_percentile": self.threshold_percentile,
-            "slice_scores": [
-                {"position_mm": s.position_mm, "score": s.score} for s in self.slice_scores
-            ],
-            "model": self.model,
-            "mode": self.mode,
-            "method": self.method,
-            "restorations": self.restorations,
-            "seed": self.seed,
-            "device": self.device,
-            "warnings": list(self.warnings),
-            "seconds": {step: round(s, 3) for step, s in self.seconds.items()},
-            "version": self.version,
-            "notice": "For research use. Not for diagnosis.",
-        }
 
 
 @dataclass(frozen=True)

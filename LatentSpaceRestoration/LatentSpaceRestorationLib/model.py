@@ -13,12 +13,12 @@ from .methods.registry import calibration_key, entry, kinds, of_kind
 from .model_space import Grid
 from .options import MODES, check_percentile
 from .preprocessing.slices import PreparedScan
-from .runtime.placement import Placement
 from .runtime.progress import RunControl
 
 if TYPE_CHECKING:
     from .inference.latent_model import LatentModel
     from .inference.vae_model import VAEModel
+    from .runtime.placement import Placement
 
 
 class Model:

@@ -14,6 +14,7 @@ from .. import __version__
 from ..datasets.subjects import NOTHING
 from ..io.files import written_whole
 from ..options import RunOptions
+from ..results.record import DetectionRecord
 from .inputs import CohortScan
 
 TABLE, COLUMNS = "scores.tsv", "scores.json"
@@ -61,22 +62,22 @@ class ScoreRow:
     result: str = ""
 
     @classmethod
-    def of_figures(
-        cls, scan: CohortScan, figures: Mapping[str, Any], seconds: float, result: str
+    def of_record(
+        cls, scan: CohortScan, record: DetectionRecord, seconds: float, result: str
     ) -> ScoreRow:
-        """The row of a scan that was done; ``figures`` are those of its JSON file."""
+        """The row of a scan that was done."""
         same = ("percentile", "model", "version", "method", "mode", "restorations", "seed")
         return cls(
             id=scan.name,
             file=str(scan.file),
             status=DONE,
-            score=figures["sample_score"],
-            p=figures["p_value"],
-            flagged_ml=figures["flagged_ml"],
-            warnings=tuple(figures["warnings"]),
+            score=record.sample_score,
+            p=record.p_value,
+            flagged_ml=record.flagged_ml,
+            warnings=record.warnings,
             seconds=round(seconds, 2),
             result=result,
-            **{key: figures[key] for key in (*same, "threshold_percentile", "device")},
+            **{key: getattr(record, key) for key in (*same, "threshold_percentile", "device")},
         )
 
     @classmethod

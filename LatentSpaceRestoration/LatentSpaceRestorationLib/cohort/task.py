@@ -102,9 +102,9 @@ def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None)
         name=scan.place.stem,
         series=scan.series,
     )
-    row = ScoreRow.of_figures(
+    row = ScoreRow.of_record(
         scan,
-        result.figures,
+        result.record,
         time.perf_counter() - started,
         result.files[FIGURES].relative_to(job.folder).as_posix(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -164,10 +164,7 @@ def _look(
     volume, label = made.volume_and_label
     found = candidate.detector.detect(
         made.opened(candidate.detector),
-        method=candidate.method,
-        mode=candidate.mode,
-        restorations=options.restorations,
-        seed=options.seed,
+        replace(options, method=candidate.method, mode=candidate.mode),
     )
     measured = measure(found, label, volume.affine)
     store.save(path, key, measured, draw_case(volume, found, label))

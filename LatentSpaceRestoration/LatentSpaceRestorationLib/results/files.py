@@ -17,6 +17,7 @@ from ..errors import OutputError
 from ..io.files import reason
 from ..io.images import scan_name, write_volume
 from ..volume import Volume
+from .record import DetectionRecord
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Pair
@@ -30,8 +31,6 @@ IMAGES = {
 }
 PICTURE, FIGURES = "anomaly.png", "anomaly.json"
 ENDINGS = (*IMAGES, PICTURE, FIGURES)
-#: Smaller regions are not listed, in ml.
-SMALLEST_ML = 0.2
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,20 @@ class FileResult:
         scan: the file.
         volume: the scan.
         detection: the result.
-        figures: content of the JSON file.
+        record: its figures.
         files: paths by what follows the scan's name (``anomaly.png``).
     """
 
     scan: Path
     volume: Volume
     detection: Detection
-    figures: dict[str, Any]
+    record: DetectionRecord
     files: dict[str, Path]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Content of the JSON file."""
+        return self.record.to_json(self.scan.name)
 
 
 #: Writes further files of a result, by what follows the scan's name.

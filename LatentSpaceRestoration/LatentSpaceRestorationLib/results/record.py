@@ -1,11 +1,35 @@
-"""What is known of a scan, from its JSON file; whatever is missing or garbled there is left out."""
+"""The record of a result: what the JSON file, the reports, a cohort's table and a scene know of it.
+
+A record is made of a detection, or read from what was written of one; whatever is missing or
+garbled there is None or empty.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from ..calibration.levels import ModeCalibration
+from ..detection import Detection, SliceScore
+from ..volume import voxel_ml
+from .regions import Extent, find_regions
+
+#: Smaller regions are not listed, in ml.
+SMALLEST_ML = 0.2
+_NOTICE = "For research use. Not for diagnosis."
+#: How it was made, in the order in which it is told.
+_SETTINGS = (
+    "model",
+    "mode",
+    "method",
+    "restorations",
+    "seed",
+    "device",
+    "threshold_percentile",
+    "version",
+)
 
 
 @dataclass(frozen=True)
@@ -28,63 +52,182 @@ class Flagged:
         """Such as ``-28, +4, +31``."""
         return ", ".join(f"{round(mm):+d}" for mm in self.position_mm)
 
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Flagged:
+        """What the JSON file says of a region."""
+        position = _numbers(row.get("position_mm"))
+        volume, peak, mean = (finite(row.get(key)) for key in ("volume_ml", "peak", "mean"))
+        place = str(row.get("place", ""))
+        return cls(place, position if len(position) == 3 else (), volume, peak, mean)
 
-@dataclass(frozen=True)
-class ReportRecord:
-    """The figures of a scan, as ``lsr detect`` writes them; None or empty where they are not known.
+    def to_json(self) -> dict[str, Any]:
+        """For the JSON file."""
+        return {
+            "place": self.place,
+            "position_mm": list(self.position_mm),
+            "volume_ml": self.volume_ml,
+            "peak": self.peak,
+            "mean": self.mean,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionRecord:
+    """The figures of a scan; None or empty where they are not known.
 
     Attributes:
-        score, percentile, p_value, healthy_scans, healthy_sites, threshold: as in ``Detection``.
-        healthy_scores: of the calibration scans.
-        slice_scores: (position in mm, score), from below to above.
-        flagged_ml, brain_ml: volumes.
-        regions: the highest peak first; None if they are not known.
-        warnings: lines.
-        seconds: all in all.
-        settings: how it was made, by its name in words.
+        sample_score, percentile, p_value, healthy_scans, healthy_sites, threshold,
+            threshold_percentile, slice_scores, model, mode, method, restorations, seed, device,
+            warnings, seconds, version: as in ``Detection``.
+        healthy_scores: sample scores of the calibration scans, made in the same way, ascending.
+        flagged_ml, brain_ml: volumes; None of the first where the map is not to be trusted.
+        regions: flagged regions, the highest peak first.
     """
 
-    score: float | None
-    percentile: float | None
-    p_value: float | None
-    healthy_scans: int
-    healthy_sites: int
-    threshold: float | None
-    healthy_scores: tuple[float, ...]
-    slice_scores: tuple[tuple[float, float], ...]
-    flagged_ml: float | None
-    brain_ml: float | None
-    regions: tuple[Flagged, ...] | None
-    warnings: tuple[str, ...]
-    seconds: float | None
-    settings: dict[str, str]
+    sample_score: float | None = None
+    percentile: float | None = None
+    p_value: float | None = None
+    healthy_scans: int = 0
+    healthy_sites: int = 0
+    healthy_scores: tuple[float, ...] = ()
+    threshold: float | None = None
+    threshold_percentile: float | None = None
+    slice_scores: tuple[SliceScore, ...] = ()
+    flagged_ml: float | None = None
+    brain_ml: float | None = None
+    regions: tuple[Flagged, ...] | None = None
+    model: str | None = None
+    mode: str | None = None
+    method: str | None = None
+    restorations: int | None = None
+    seed: int | None = None
+    device: str | None = None
+    version: str | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, figures: Mapping[str, Any]) -> ReportRecord:
-        """The record of the content of a JSON file."""
+    def of(cls, detection: Detection, calibration: ModeCalibration) -> DetectionRecord:
+        """The record of a detection, without its regions.
+
+        Args:
+            detection: the result.
+            calibration: of the method and mode that it was made with.
+        """
+        return cls(
+            sample_score=float(detection.sample_score),
+            percentile=detection.percentile,
+            p_value=detection.p_value,
+            healthy_scans=detection.healthy_scans,
+            healthy_sites=detection.healthy_sites,
+            healthy_scores=calibration.at(detection.restorations).sample_scores,
+            threshold=detection.threshold,
+            threshold_percentile=detection.threshold_percentile,
+            slice_scores=detection.slice_scores,
+            model=detection.model,
+            mode=detection.mode,
+            method=detection.method,
+            restorations=detection.restorations,
+            seed=detection.seed,
+            device=detection.device,
+            version=detection.version,
+            warnings=detection.warnings,
+            seconds=detection.seconds,
+        )
+
+    def with_regions(self, detection: Detection, affine: Any) -> DetectionRecord:
+        """The same with how much is flagged, and where.
+
+        Args:
+            detection: that it is the record of.
+            affine: (4, 4) voxel index -> RAS in mm, of the scan.
+        """
+        one_ml = voxel_ml(affine)
+        brain_ml = round(float((detection.brain_mask > 0).sum()) * one_ml, 3)
+        if detection.p_value is None:
+            return replace(self, brain_ml=brain_ml)
+        regions = find_regions(
+            detection.anomaly_map,
+            detection.anomaly_mask,
+            Extent.of(detection.brain_mask, affine),
+            affine,
+            SMALLEST_ML,
+        )
+        return replace(
+            self,
+            flagged_ml=round(float((detection.anomaly_mask > 0).sum()) * one_ml, 3),
+            brain_ml=brain_ml,
+            regions=tuple(
+                Flagged(
+                    region.words,
+                    tuple(round(mm, 1) for mm in region.position_mm),
+                    round(region.volume_ml, 3),
+                    float(f"{region.peak:.4g}"),
+                    float(f"{region.mean:.4g}"),
+                )
+                for region in regions
+            ),
+        )
+
+    @property
+    def total_seconds(self) -> float | None:
+        """All in all."""
+        if not self.seconds:
+            return None
+        return float(sum(s for step, s in self.seconds.items() if step != "first_score"))
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """How it was made, by its name in words."""
+        known = {key: getattr(self, key) for key in _SETTINGS}
+        return {k.replace("_", " "): str(v) for k, v in known.items() if v is not None}
+
+    def to_json(self, scan: str) -> dict[str, Any]:
+        """The content of a scan's JSON file."""
+        regions = self.regions
+        return {
+            "scan": scan,
+            "sample_score": self.sample_score,
+            "percentile": self.percentile,
+            "p_value": self.p_value,
+            "healthy_scans": self.healthy_scans,
+            **({"healthy_sites": self.healthy_sites} if self.healthy_sites else {}),
+            "threshold": self.threshold,
+            "threshold_percentile": self.threshold_percentile,
+            "slice_scores": [
+                {"position_mm": s.position_mm, "score": s.score} for s in self.slice_scores
+            ],
+            "model": self.model,
+            "mode": self.mode,
+            "method": self.method,
+            "restorations": self.restorations,
+            "seed": self.seed,
+            "device": self.device,
+            "warnings": list(self.warnings),
+            "seconds": {step: round(s, 3) for step, s in self.seconds.items()},
+            "version": self.version,
+            "notice": _NOTICE,
+            "healthy_scores": [float(f"{score:.6g}") for score in self.healthy_scores],
+            "flagged_ml": self.flagged_ml,
+            "brain_ml": self.brain_ml,
+            "regions": None if regions is None else [region.to_json() for region in regions],
+        }
+
+    @classmethod
+    def from_json(cls, figures: Mapping[str, Any]) -> DetectionRecord:
+        """The record of the content of a JSON file, or of a row of a table."""
         steps = figures.get("seconds")
-        seconds = finite(steps)
-        if isinstance(steps, Mapping):
-            seconds = sum(finite(s) or 0.0 for k, s in steps.items() if k != "first_score")
+        if not isinstance(steps, Mapping):
+            steps = {"all": steps}
         regions = figures.get("regions")
         slices = [
             (finite(row.get("position_mm")), finite(row.get("score")))
             for row in _items(figures.get("slice_scores"))
             if isinstance(row, Mapping)
         ]
-        known = (
-            "model",
-            "mode",
-            "method",
-            "restorations",
-            "seed",
-            "device",
-            "threshold_percentile",
-            "version",
-        )
         healthy = _numbers(figures.get("healthy_scores"))
         return cls(
-            score=finite(figures.get("sample_score")),
+            sample_score=finite(figures.get("sample_score")),
             percentile=finite(figures.get("percentile")),
             p_value=finite(figures.get("p_value")),
             healthy_scans=int(finite(figures.get("healthy_scans")) or len(healthy)),
@@ -92,16 +235,17 @@ class ReportRecord:
             threshold=finite(figures.get("threshold")),
             healthy_scores=healthy,
             slice_scores=tuple(
-                sorted((p, s) for p, s in slices if p is not None and s is not None)
+                SliceScore(p, s)
+                for p, s in sorted((p, s) for p, s in slices if p is not None and s is not None)
             ),
             flagged_ml=finite(figures.get("flagged_ml")),
             brain_ml=finite(figures.get("brain_ml")),
             regions=None
             if regions is None
-            else tuple(_flagged(row) for row in _items(regions) if isinstance(row, Mapping)),
+            else tuple(Flagged.from_json(r) for r in _items(regions) if isinstance(r, Mapping)),
             warnings=tuple(str(line) for line in _items(figures.get("warnings"))),
-            seconds=seconds,
-            settings={key.replace("_", " "): str(figures[key]) for key in known if key in figures},
+            seconds={k: s for k, v in steps.items() if (s := finite(v)) is not None},
+            **{key: figures[key] for key in _SETTINGS if figures.get(key) is not None},
         )
 
 
@@ -114,13 +258,6 @@ def finite(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
-
-
-def _flagged(row: Mapping[str, Any]) -> Flagged:
-    position = _numbers(row.get("position_mm"))
-    volume, peak, mean = (finite(row.get(key)) for key in ("volume_ml", "peak", "mean"))
-    place = str(row.get("place", ""))
-    return Flagged(place, position if len(position) == 3 else (), volume, peak, mean)
 
 
 def _items(value: object) -> list[Any]:

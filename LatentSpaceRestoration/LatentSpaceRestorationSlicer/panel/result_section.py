@@ -80,7 +80,7 @@ class ResultSection:
             self.layers.buildSurface()  # of the result that was shown
         self.shown = result
         hasResult = result is not None
-        warnings = () if result is None else result.record.warnings
+        warnings = () if result is None else result.record.figures.warnings
         for part in ("scoresButton", "peakButton"):
             getattr(self._ui, part).enabled = hasResult
         for part in ("scoreLabel", "distributionLabel"):
@@ -93,12 +93,12 @@ class ResultSection:
         if result is None:
             self._ui.wordsLabel.text = _("No result yet.")
             return
-        record = result.record
+        figures = result.record.figures
         self._ui.wordsLabel.text = score_plot.inWords(
-            record.pValue, record.healthyScans, record.healthySites
+            figures.p_value, figures.healthy_scans, figures.healthy_sites
         )
-        self._showScore(record.sampleScore)
-        self._distribution.showScore(record.healthyScores, record.sampleScore)
+        self._showScore(figures.sample_score)
+        self._distribution.showScore(figures.healthy_scores, figures.sample_score)
 
     def takeThreshold(self) -> None:
         """The slider was moved to where the result is cut, as far as it goes: cut nothing."""

@@ -13,51 +13,47 @@ import numpy as np
 if TYPE_CHECKING:
     from LatentSpaceRestorationLib.detection import Detection
     from LatentSpaceRestorationLib.detector import Detector
+    from LatentSpaceRestorationLib.results.record import DetectionRecord
     from LatentSpaceRestorationLib.results.regions import Extent
 
 #: Of what is written; a scene of another format is shown as a scene without results.
 _FORMAT = 1
 
 
+#: What a scene calls the figures that it keeps. They are not renamed: saved scenes have them.
+_FIGURES = {
+    "sampleScore": "sample_score",
+    "pValue": "p_value",
+    "healthyScans": "healthy_scans",
+    "healthySites": "healthy_sites",
+    "healthyScores": "healthy_scores",
+    "threshold": "threshold_percentile",
+    **{name: name for name in ("model", "mode", "method", "restorations", "seed", "device")},
+    **{name: name for name in ("version", "warnings")},
+}
+
+
 @dataclass(frozen=True)
-class Record:
+class SceneRecord:
     """The figures of a detection, and what is needed to cut its map elsewhere.
 
     Attributes:
-        sampleScore, pValue, healthyScans, healthySites: as in ``Detection``.
-        healthyScores: sample scores of the model's healthy scans, made in the same way, ascending.
+        figures: those that a scene keeps: not of slices and regions, which are nodes, and not the
+            map's value at the threshold, which is moved.
         healthyPercentiles, healthyValues: the map's distribution over healthy brain voxels.
-        threshold: healthy percentile at which the map was cut at first.
         affine: (4, 4) voxel index -> RAS that the scan was analysed in.
         brainLow, brainHigh, brainML: extent of the brain in that RAS, and its volume.
-        model, mode, method, restorations, seed, device, version: how it was made.
-        warnings: what the user should know.
-        seconds: how long it took.
         made: when, in seconds since 1970.
     """
 
-    sampleScore: float
-    pValue: float | None
-    healthyScans: int
-    healthyScores: tuple[float, ...]
+    figures: DetectionRecord
     healthyPercentiles: tuple[float, ...]
     healthyValues: tuple[float, ...]
-    threshold: float
     affine: tuple[tuple[float, ...], ...]
     brainLow: tuple[float, ...]
     brainHigh: tuple[float, ...]
     brainML: float
-    model: str
-    mode: str
-    method: str
-    restorations: int
-    seed: int
-    device: str
-    version: str
-    warnings: tuple[str, ...]
-    seconds: float
     made: float
-    healthySites: int = 0
 
     @classmethod
     def of(
@@ -66,7 +62,7 @@ class Record:
         detector: Detector,
         affine: np.ndarray,
         warnings: tuple[str, ...],
-    ) -> Record:
+    ) -> SceneRecord:
         """The record of a detection.
 
         Args:
@@ -75,35 +71,36 @@ class Record:
             affine: (4, 4) that the scan was given to it with.
             warnings: all that there are.
         """
+        from LatentSpaceRestorationLib.results.record import DetectionRecord
         from LatentSpaceRestorationLib.results.regions import Extent
 
         calibration = detector.model.calibration(detection.mode, detection.method)
-        level = calibration.at(detection.restorations)
+        voxels = calibration.at(detection.restorations).voxels
+        figures = DetectionRecord.of(detection, calibration)
         brain = Extent.of(detection.brain_mask, affine)
         return cls(
-            sampleScore=float(detection.sample_score),
-            pValue=detection.p_value,
-            healthyScans=detection.healthy_scans,
-            healthySites=detection.healthy_sites,
-            healthyScores=_floats(level.sample_scores),
-            healthyPercentiles=_floats(level.voxels.percentiles),
-            healthyValues=_floats(level.voxels.values),
-            threshold=float(detection.threshold_percentile),
+            figures=dataclasses.replace(
+                figures,
+                threshold=None,
+                slice_scores=(),
+                warnings=warnings,
+                seconds={"all": figures.total_seconds or 0.0},
+            ),
+            healthyPercentiles=_floats(voxels.percentiles),
+            healthyValues=_floats(voxels.values),
             affine=tuple(_floats(row) for row in affine),
             brainLow=_floats(brain.low_mm),
             brainHigh=_floats(brain.high_mm),
             brainML=float(brain.volume_ml),
-            model=detection.model,
-            mode=detection.mode,
-            method=detection.method,
-            restorations=detection.restorations,
-            seed=detection.seed,
-            device=detection.device,
-            version=detection.version,
-            warnings=warnings,
-            seconds=float(sum(s for step, s in detection.seconds.items() if step != "first_score")),
             made=time.time(),
         )
+
+    @property
+    def threshold(self) -> float:
+        """Healthy percentile at which the map was cut at first."""
+        percentile = self.figures.threshold_percentile
+        assert percentile is not None  # every detection has one
+        return percentile
 
     def value(self, percentile: float) -> float:
         """The map value that a percentage of healthy brain voxels stays below."""
@@ -118,19 +115,32 @@ class Record:
 
     def toText(self) -> str:
         """JSON without the signs that mean something in a scene file."""
-        text = json.dumps({"format": _FORMAT, **dataclasses.asdict(self)})
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del own["figures"]
+        kept = {name: getattr(self.figures, key) for name, key in _FIGURES.items()}
+        content = {"format": _FORMAT, **kept, "seconds": self.figures.total_seconds, **own}
+        text = json.dumps(content)
         for sign in (";", "%"):
             text = text.replace(sign, f"\\u{ord(sign):04x}")
         return text
 
     @classmethod
-    def fromText(cls, text: str) -> Record | None:
+    def fromText(cls, text: str) -> SceneRecord | None:
         """What ``toText`` gave; None if it is something else."""
+        from LatentSpaceRestorationLib.results.record import DetectionRecord
+
         try:
-            data = json.loads(text)
+            data = {name: _frozen(value) for name, value in json.loads(text).items()}
             if data.pop("format") != _FORMAT:
                 return None
-            return cls(**{name: _frozen(value) for name, value in data.items()})
+            seconds = {"all": float(data.pop("seconds"))}
+            # Scenes of before healthy scans had sites do not have their number.
+            given = {key: data.pop(name) for name, key in _FIGURES.items() if name in data}
+            if given.keys() | {"healthy_sites"} != set(_FIGURES.values()):
+                return None
+            p = given["p_value"]
+            percentile = None if p is None else 100.0 * (1.0 - p)
+            return cls(DetectionRecord(**given, percentile=percentile, seconds=seconds), **data)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 

@@ -46,7 +46,7 @@ def summary(result: StoredResult, regions: Sequence[Region]) -> str:
     from LatentSpaceRestorationLib.volume import voxel_ml
 
     record = result.record
-    if record.pValue is None:
+    if record.figures.p_value is None:
         return _("Nothing is flagged, since the map is not to be trusted.")
     flaggedML = int(np.count_nonzero(result.flagged())) * voxel_ml(np.array(record.affine))
     return _(

@@ -27,7 +27,7 @@ from .nodes import (
     writeSegment,
     writeVolume,
 )
-from .record import Record
+from .record import SceneRecord
 from .stored import StoredResult, spreadOf, store
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def writeResult(
     """
     name = inputVolume.GetName()
     warnings = (*warnings, *detection.warnings)
-    record = Record.of(detection, detector, affine, warnings)
+    record = SceneRecord.of(detection, detector, affine, warnings)
     with sceneUnchangedOnFailure():
         volume = "vtkMRMLScalarVolumeNode"
         anomalyMap = anomalyMap or addNode(volume, _("{name} anomaly map"), name)

@@ -17,7 +17,7 @@ from slicer.i18n import tr as _
 
 from . import display
 from .nodes import SEGMENT_ID, writeSegment
-from .record import Record
+from .record import SceneRecord
 
 #: Attributes of an anomaly map: its record, and the healthy percentile at which it is cut now.
 _RECORD = "LatentSpaceRestoration.Result"
@@ -34,7 +34,7 @@ class StoredResult:
     """
 
     anomalyMap: vtkMRMLScalarVolumeNode
-    record: Record
+    record: SceneRecord
 
     @property
     def inputVolume(self) -> vtkMRMLScalarVolumeNode | None:
@@ -100,13 +100,13 @@ class StoredResult:
     def flagged(self) -> np.ndarray:
         """(I, J, K) bool: the voxels at or above the threshold; none of a map not to be trusted."""
         values = self.values()
-        if self.record.pValue is None:
+        if self.record.figures.p_value is None:
             return np.zeros(values.shape, bool)
         return values >= self.threshold
 
 
 def store(
-    anomalyMap: vtkMRMLScalarVolumeNode, record: Record, **parts: vtkMRMLNode | None
+    anomalyMap: vtkMRMLScalarVolumeNode, record: SceneRecord, **parts: vtkMRMLNode | None
 ) -> StoredResult:
     """Keep a record with a map, and what belongs to it.
 
@@ -133,7 +133,7 @@ def latest(inputVolume: vtkMRMLScalarVolumeNode | None) -> StoredResult | None:
         return None
     found = []
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        record = Record.fromText(node.GetAttribute(_RECORD) or "")
+        record = SceneRecord.fromText(node.GetAttribute(_RECORD) or "")
         if record is not None:
             result = StoredResult(node, record)
             if result.inputVolume is inputVolume and result.isInScene():
@@ -175,6 +175,6 @@ def hasSurface(segmentation: vtkMRMLSegmentationNode) -> bool:
     return bool(segmentation.GetSegmentation().ContainsRepresentation(name))
 
 
-def _cut(record: Record, percentile: float) -> float:
+def _cut(record: SceneRecord, percentile: float) -> float:
     # The map is 0 outside the brain, which is never flagged.
     return max(record.value(percentile), float(np.finfo(np.float32).tiny))

@@ -185,9 +185,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     detect: Callable[..., object] = Detector.detect
 
-    def spy(self: Detector, volume, **options):  # type: ignore[no-untyped-def]
+    def spy(self: Detector, volume, *options, **others):  # type: ignore[no-untyped-def]
         seen.append(volume.name)
-        return detect(self, volume, **options)
+        return detect(self, volume, *options, **others)
 
     monkeypatch.setattr(Detector, "detect", spy)
     return seen
@@ -241,10 +241,10 @@ def test_a_run_goes_on_with_what_is_not_done(
 ) -> None:
     spy = Detector.detect
 
-    def stop_at_c(self: Detector, volume, **options):  # type: ignore[no-untyped-def]
+    def stop_at_c(self: Detector, volume, *options, **others):  # type: ignore[no-untyped-def]
         if volume.name == "c":
             raise KeyboardInterrupt
-        return spy(self, volume, **options)
+        return spy(self, volume, *options, **others)
 
     with monkeypatch.context() as patch:
         patch.setattr(Detector, "detect", stop_at_c)

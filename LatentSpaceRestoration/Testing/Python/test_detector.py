@@ -25,6 +25,7 @@ from LatentSpaceRestorationLib.networks.vqvae import VQVAE
 from LatentSpaceRestorationLib.preprocessing import quality
 from LatentSpaceRestorationLib.preprocessing.quality import is_distrusted
 from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
+from LatentSpaceRestorationLib.results.record import DetectionRecord
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ORIENTATIONS, rotation, stored_as
 from tiny_model import generated_brain
@@ -103,8 +104,11 @@ def test_figures_are_those_of_the_calibration(result: Detection, detector: Detec
     assert {"brain", "encode", "restore", "score", "undo"} <= result.seconds.keys()
 
 
-def test_figures_go_to_json_under_the_names_of_the_contract(result: Detection) -> None:
-    written = json.loads(json.dumps(result.to_json(), allow_nan=False))
+def test_figures_go_to_json_under_the_names_of_the_contract(
+    result: Detection, detector: Detector
+) -> None:
+    record = DetectionRecord.of(result, detector.model.calibration())
+    written = json.loads(json.dumps(record.to_json("scan.nii"), allow_nan=False))
     contract = {
         *("sample_score", "percentile", "p_value", "threshold", "slice_scores", "model", "mode"),
         *("method", "restorations", "seed", "device", "warnings", "seconds", "version"),
@@ -127,7 +131,7 @@ def test_a_scan_that_is_flagged_all_over_is_doubted(
     usual = ModeCalibration.from_json(detector.bundle.calibration["modes"]["default"])
     level = usual.levels[0]
     low = replace(level, voxels=replace(level.voxels, values=level.voxels.values * 1e-3))
-    monkeypatch.setattr(Detector, "calibration", lambda *_: replace(usual, levels=(low,)))
+    monkeypatch.setattr(Model, "calibration", lambda *_: replace(usual, levels=(low,)))
     found = detector.detect(scan, restorations=1)
     share = 100 * found.anomaly_mask.sum() / found.brain_mask.sum()
     (line,) = [line for line in found.warnings if "above the threshold" in line]

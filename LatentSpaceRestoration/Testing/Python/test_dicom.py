@@ -79,7 +79,7 @@ def test_a_series_is_read_as_it_lies(
 ) -> None:
     given = []
 
-    def spy(self: Detector, volume, **options: object) -> None:
+    def spy(self: Detector, volume, *options: object, **others: object) -> None:
         given.append(volume)
         raise KeyboardInterrupt
 

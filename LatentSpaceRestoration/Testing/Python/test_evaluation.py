@@ -59,9 +59,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     detect = Detector.detect
 
-    def counted(self: Detector, volume, **options):
-        made.append(options["method"])
-        return detect(self, volume, **options)
+    def counted(self: Detector, volume, options):
+        made.append(options.method)
+        return detect(self, volume, options)
 
     monkeypatch.setattr(Detector, "detect", counted)
     return made
@@ -117,10 +117,10 @@ def test_an_evaluation_that_is_interrupted_keeps_what_it_has(
     options = ("--method", "lsr", *of_families("uniform-sphere"))
     counted = Detector.detect
 
-    def interrupted(self: Detector, volume, **given):
+    def interrupted(self: Detector, volume, given):
         if len(looked_at) == 2:
             raise KeyboardInterrupt
-        return counted(self, volume, **given)
+        return counted(self, volume, given)
 
     with monkeypatch.context() as patch:
         patch.setattr(Detector, "detect", interrupted)

@@ -13,8 +13,13 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from LatentSpaceRestorationSlicer.scene import display, nodes, regions, results  # noqa: E402
-from LatentSpaceRestorationSlicer.scene import score_plot as scores  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import (  # noqa: E402
+    display,
+    nodes,
+    regions,
+    results,
+    score_plot,
+)
 from logic_case import LogicTestCase  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,
@@ -228,7 +233,7 @@ class TestResultNodes(LogicTestCase):
         self.assertGreater(surface.GetNumberOfPoints(), 0)
 
     def test_nothing_anomalous_gives_an_empty_segment(self) -> None:
-        result = self.logic.detect(self.volume, threshold=99999.0)
+        result = self.logic.detect(self.volume, threshold=99.999)
         inside = segment_ijk(result.segmentation, nodes.SEGMENT_ID, self.volume)
         self.assertEqual(inside.shape, SHAPE)
         self.assertFalse(inside.any())
@@ -276,7 +281,7 @@ class TestResultNodes(LogicTestCase):
         record = result.stored.record
         self.assertEqual(type(record).fromText(record.toText()), record)
         self.assertEqual(
-            scores.inWords(record.pValue, record.healthyScans),
+            score_plot.inWords(record.figures.p_value, record.figures.healthy_scans),
             "No percentile, since the map is not to be trusted.",
         )
         for percentile in (20.0, 10.0):
@@ -323,9 +328,9 @@ class TestResultNodes(LogicTestCase):
             (1.0, 20, "Not more unusual than any of 20 healthy scans."),
             (1.0, 0, "This model has no healthy scans to compare with."),
         ):
-            self.assertEqual(scores.inWords(p, count), words)
+            self.assertEqual(score_plot.inWords(p, count), words)
         words = "Not more unusual than any of 30 healthy scans of 2 sites."
-        self.assertEqual(scores.inWords(1.0, 30, 2), words)
+        self.assertEqual(score_plot.inWords(1.0, 30, 2), words)
 
     def test_a_percentile_as_a_count_of_voxels(self) -> None:
         for percentile, count in (
@@ -338,7 +343,7 @@ class TestResultNodes(LogicTestCase):
             (99.99, "10,000"),
         ):
             self.assertEqual(
-                scores.rarityInWords(percentile),
+                score_plot.rarityInWords(percentile),
                 f"1 voxel in {count} of a healthy brain is as high.",
             )
 

@@ -76,7 +76,7 @@ class TestEstimates(LogicTestCase):
         self.assertEqual(result.detection.restorations, 3)
         # The threshold is that of as many restorations as were made.
         self.assertEqual(self.stub.calibrations_asked[-1], ("paper", "lsr"))
-        self.assertEqual(result.stored.record.healthyScores[0], 3.0)
+        self.assertEqual(result.stored.record.figures.healthy_scores[0], 3.0)
 
 
 class TestGrowingMap(unittest.TestCase):

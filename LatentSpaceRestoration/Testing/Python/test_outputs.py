@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import nibabel
@@ -14,6 +15,7 @@ import pytest
 from conftest import Lsr, one_line, save_scan, written
 from LatentSpaceRestorationLib import __version__, estimator
 from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.options import RunOptions
 from LatentSpaceRestorationLib.preprocessing.quality import DISTRUST
 
 ENDINGS = {
@@ -89,8 +91,8 @@ def test_options_reach_the_detector(
 ) -> None:
     given: dict[str, object] = {}
 
-    def spy(self: Detector, volume: object, **options: object) -> None:
-        given.update(options)
+    def spy(self: Detector, volume: object, options: RunOptions, **others: object) -> None:
+        given.update(asdict(options), **others)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Detector, "detect", spy)

@@ -48,7 +48,7 @@ class TestSession(PanelTestCase):
         ui.detectButton.setFocus()
         press(ui.detectButton, "Key_Space")
         result = self.widget.resultSection.shown
-        self.assertEqual(result.record.restorations, 7)
+        self.assertEqual(result.record.figures.restorations, 7)
         self.assertIn("19 of 20 healthy scans", ui.wordsLabel.text)
         self.assertEqual(self.views(), {("Head", "Head anomaly map", 0.5)})
 

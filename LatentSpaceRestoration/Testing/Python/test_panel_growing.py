@@ -353,7 +353,7 @@ class TestTimeBudget(PanelTestCase):
             r"^Done in \d+\.\d s with 3 of 15 restorations \(time budget\)\.$",
         )
         # It is compared with as many restorations of the healthy scans.
-        self.assertEqual(self.widget.resultSection.shown.record.healthyScores[0], 3.0)
+        self.assertEqual(self.widget.resultSection.shown.record.figures.healthy_scores[0], 3.0)
 
     def test_enough_time(self) -> None:
         self.parameters.timeBudget = 45.0

@@ -14,7 +14,7 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 from LatentSpaceRestorationSlicer.scene import nodes, stored  # noqa: E402
-from LatentSpaceRestorationSlicer.scene.record import Record  # noqa: E402
+from LatentSpaceRestorationSlicer.scene.record import SceneRecord  # noqa: E402
 from panel_case import PanelTestCase, click, wait_for  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,
@@ -87,7 +87,7 @@ class TestSavedScene(PanelTestCase):
         self.assertNotIn(";", text)
         self.assertNotIn("%", text)
         for other in ("", "{", "[]", "{}", text.replace('"format": 1', '"format": 2')):
-            self.assertIsNone(Record.fromText(other), other[:20])
+            self.assertIsNone(SceneRecord.fromText(other), other[:20])
         node.SetAttribute("LatentSpaceRestoration.Result", "{}")
         self.assertIsNone(stored.latest(self.volume))
 

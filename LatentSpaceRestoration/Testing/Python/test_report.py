@@ -16,7 +16,7 @@ from headless import browser, opened
 from LatentSpaceRestorationLib.detect_file import detect_file
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.io.images import write_volume
-from LatentSpaceRestorationLib.results.record import ReportRecord
+from LatentSpaceRestorationLib.results.record import DetectionRecord
 from LatentSpaceRestorationLib.results.report import cohort
 from LatentSpaceRestorationLib.results.report.cohort import write_cohort_report
 from LatentSpaceRestorationLib.results.report.scan import scan_page, scan_report
@@ -262,4 +262,4 @@ def test_figures_of_any_kind_make_a_page(tmp_path: Path) -> None:
     assert "No score is known" in text
     assert "odd��" in text
     text.encode()
-    assert ReportRecord.of(odd).regions is not None
+    assert DetectionRecord.from_json(odd).regions is not None

@@ -111,7 +111,6 @@ def test_a_spent_budget_still_gives_one_restoration_and_says_so(
 ) -> None:
     found = detector.detect(scan, restorations=9, time_budget=1e-3)
     assert found.restorations == 1
-    assert found.to_json()["restorations"] == 1
     (line,) = [warning for warning in found.warnings if "budget" in warning]
     assert "0.001 s" in line
     assert "1 of 9" in line
@@ -147,7 +146,7 @@ def test_figures_are_compared_with_healthy_ones_of_as_many_restorations(
     few = Quantiles(np.array([0.0, 100.0]), np.array([0.0, 1e6]))
     levels = (HealthyLevel(1, few, (1e6,) * 20), HealthyLevel(2, few, (0.0,) * 20))
     changed = ModeCalibration(own.restore_threshold, own.slice_threshold, levels, 99.0, own.codes)
-    monkeypatch.setattr(detector, "calibration", lambda mode, method: changed)
+    monkeypatch.setattr(detector.model, "calibration", lambda mode, method: changed)
     one, two = (e.detection() for e in detector.stream(scan, restorations=2))
     assert (one.p_value, two.p_value) == (1.0, 1 / 21)
     assert one.threshold == detector.model.threshold_value(99.0, "default", 1)

@@ -16,7 +16,7 @@ from ...errors import InputError
 from ...io.files import reason, written_whole
 from ...io.images import scan_name
 from ..files import FIGURES, PICTURE
-from ..record import ReportRecord, finite
+from ..record import DetectionRecord, finite
 from . import charts, parts, tables
 from .page import NOTICE, Strips, name, number, page, text, webp
 from .scan import REPORT
@@ -57,7 +57,7 @@ class _Scan:
 
     identity: str
     file: str
-    record: ReportRecord
+    record: DetectionRecord
     failure: str
     files: dict[str, Path]
 
@@ -123,7 +123,7 @@ def _scan(folder: Path, row: Mapping[str, str]) -> _Scan:
         # Lists are whole in the file alone; where both tell a figure, the table counts.
         told = content | {k: v for k, v in told.items() if v and k != "warnings"}
     why = row.get("reason") or row.get("status") or "no score"
-    return _Scan(identity, file, ReportRecord.of(told), why if failed else "", files)
+    return _Scan(identity, file, DetectionRecord.from_json(told), why if failed else "", files)
 
 
 def _figures(files: Mapping[str, Path]) -> dict[str, Any] | None:
@@ -149,7 +149,7 @@ def _files(result: Path, names: Sequence[str]) -> dict[str, Path]:
 
 def _page(folder: Path, scans: Sequence[_Scan]) -> str:
     done = [scan for scan in scans if not scan.failure]
-    done.sort(key=lambda scan: -(scan.record.score or 0.0))
+    done.sort(key=lambda scan: -(scan.record.sample_score or 0.0))
     failed = [scan for scan in scans if scan.failure]
     strips = Strips()
     title = f"Anomalies in {folder.resolve().name}"
@@ -207,8 +207,8 @@ def _distributions(scans: Sequence[_Scan]) -> str:
         assert isinstance(healthy, tuple)
         marks = [
             charts.Mark(
-                scan.record.score or 0.0,
-                f"{scan.identity}: {number(scan.record.score)}",
+                scan.record.sample_score or 0.0,
+                f"{scan.identity}: {number(scan.record.sample_score)}",
                 f"case-{rank}" if rank <= MOST_PICTURES else "",
             )
             for rank, scan in members
@@ -245,13 +245,13 @@ def _ranking(scans: Sequence[_Scan], pictures: Sequence[str]) -> str:
                 Cell(str(rank), rank),
                 Cell(parts.pane(label, 1, _SMALL) if label else ""),
                 Cell(shown, scan.identity),
-                Cell(number(record.score), record.score),
+                Cell(number(record.sample_score), record.sample_score),
                 Cell(number(record.percentile, ".0f"), record.percentile),
                 Cell(number(record.p_value, ".2g"), record.p_value),
                 Cell(number(record.flagged_ml, ".1f"), record.flagged_ml),
                 Cell(number(count, "d"), count),
                 Cell(f'<span class="warning">⚠ {warned}</span>' if warned else "", warned),
-                Cell(number(record.seconds, ".0f"), record.seconds),
+                Cell(number(record.total_seconds, ".0f"), record.total_seconds),
             ]
         )
     return (

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ...preprocessing.quality import is_distrusted
 from .. import picture
-from ..record import Flagged, ReportRecord, finite
+from ..record import DetectionRecord, Flagged, finite
 from ..regions import NO_PERCENTILE, score_in_words
 from .page import number, text
 from .tables import Cell, Column, table
@@ -69,9 +69,9 @@ def pane(label: str, which: int, size: int) -> str:
     return f'<div class="pane {label}" style="{style}"></div>'
 
 
-def verdict(record: ReportRecord) -> str:
+def verdict(record: DetectionRecord) -> str:
     """The score and how it compares with healthy scans, as HTML."""
-    if record.score is None:
+    if record.sample_score is None:
         return "<p>No score is known.</p>"
     words = f": {text(NO_PERCENTILE)}" if is_distrusted(record.warnings) else ""
     if record.p_value is not None:
@@ -83,11 +83,11 @@ def verdict(record: ReportRecord) -> str:
         if record.brain_ml:
             share = 100.0 * record.flagged_ml / record.brain_ml
             flagged += f", {share:.2g}% of the brain"
-            healthy = finite(record.settings.get("threshold percentile"))
+            healthy = finite(record.threshold_percentile)
             if healthy is not None:
                 flagged += f" (of a healthy one, {100.0 - healthy:.2g}%)"
         flagged += "."
-    return f"<p><b>Score {number(record.score)}</b>{words}.{flagged}</p>"
+    return f"<p><b>Score {number(record.sample_score)}</b>{words}.{flagged}</p>"
 
 
 def warnings(lines: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import PICTURE, Extra, FileResult
-from ..record import ReportRecord
+from ..record import DetectionRecord
 from . import charts, parts, tables
 from .page import NOTICE, Strips, name, number, page, text, webp
 
@@ -35,7 +35,7 @@ def scan_page(title: str, figures: Mapping[str, Any], picture: Path) -> str:
     Returns:
         HTML that needs no other file.
     """
-    record = ReportRecord.of(figures)
+    record = DetectionRecord.from_json(figures)
     strips = Strips()
     body = [
         f"<h1>{name(title)}</h1>",
@@ -83,17 +83,18 @@ def _planes(rows: list[Any], strips: Strips) -> str:
     )
 
 
-def _score(record: ReportRecord, title: str) -> str:
-    if record.score is None:
+def _score(record: DetectionRecord, title: str) -> str:
+    if record.sample_score is None:
         return '<p class="dim">No score is known.</p>'
-    mark = charts.Mark(record.score, f"{title}: {number(record.score)}")
+    mark = charts.Mark(record.sample_score, f"{title}: {number(record.sample_score)}")
     return charts.distribution(record.healthy_scores, [mark], "this scan")
 
 
-def _slices(record: ReportRecord) -> str:
+def _slices(record: DetectionRecord) -> str:
     if len(record.slice_scores) < 2:
         return ""
-    positions, scores = zip(*record.slice_scores, strict=True)
+    positions = [s.position_mm for s in record.slice_scores]
+    scores = [s.score for s in record.slice_scores]
     # In the other modes slices are scored in other units than the map.
-    threshold = record.threshold if record.settings.get("mode") == "default" else None
+    threshold = record.threshold if record.mode == "default" else None
     return "<h2>Scores by slice</h2>" + charts.profile(positions, scores, threshold)
