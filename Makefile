@@ -1,6 +1,6 @@
 # Everything runs from .venv, which the first target that needs it makes. Needs Python 3.11 or later.
 #   make demo        detect a painted lesion in a real brain and draw a picture
-#   make test        lint, types and the default tests
+#   make test        lint, types, walls between rooms, and the default tests
 #   make test-slow   the tests that take minutes
 #   make fuzz        damaged files and arguments, 2000 of each kind, other ones every time
 #   make benchmark   time and memory (some 15 minutes; with BENCHMARK=--quick, a few)
@@ -36,7 +36,9 @@ benchmark: $(VENV)/.test
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PYTHONPATH=LatentSpaceRestoration $(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) build lsr-demo

@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent / "LatentSpaceRestoration" / "Resources" / "S
 import make_sample  # noqa: E402
 from LatentSpaceRestorationLib.detection import Detection  # noqa: E402
 from LatentSpaceRestorationLib.detector import Detector  # noqa: E402
-from LatentSpaceRestorationLib.evaluation.presentation.panes import PANE, PANES, draw_case  # noqa: E402
+from LatentSpaceRestorationLib.evaluation.panes import PANE, PANES, draw_case  # noqa: E402
 from LatentSpaceRestorationLib.evaluation.synthetic.families import family, put_in  # noqa: E402
 from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy  # noqa: E402
 from LatentSpaceRestorationLib.inference.latent_model import LatentModel  # noqa: E402

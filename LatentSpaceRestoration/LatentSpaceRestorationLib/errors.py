@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+#: What to think of the map of a scan that is of another kind than those that a model knows.
+DISTRUST = "the map is not to be trusted"
+
 
 class LSRError(Exception):
     """Base of every error that the user, not the programmer, can mend."""
@@ -25,3 +30,8 @@ class Cancelled(LSRError):
 
 class ConfigError(LSRError):
     """A setting of a training that cannot be used."""
+
+
+def is_distrusted(lines: Iterable[str]) -> bool:
+    """Whether a line says that a map, and not only a part of it, is not to be trusted."""
+    return any(line.endswith(f"; {DISTRUST}") for line in lines)

@@ -13,9 +13,10 @@ from .calibration.levels import ModeCalibration
 from .calibration.normative import NormativeMap
 from .calibration.quantiles import p_value
 from .detection import Detection, Estimate, SliceScore
+from .errors import is_distrusted
 from .methods.base import Evidence
 from .options import DetectionOptions
-from .preprocessing.quality import doubts_of_model, is_distrusted
+from .preprocessing.quality import doubts_of_model
 from .preprocessing.slices import PreparedScan
 from .runtime.progress import RunControl
 from .scoring.anomaly_map import MapRule, anomaly_map

@@ -15,8 +15,9 @@ from .terminal import tell
 
 if TYPE_CHECKING:
     from ..detector import Detector
+    from ..evaluation.candidates import Candidate
     from ..evaluation.metrics.figures import FigureRow
-    from ..evaluation.runs import Candidate, CaseResult
+    from ..evaluation.metrics.measures import CaseResult
     from ..evaluation.synthetic.design import Case
     from ..evaluation.synthetic.families import Family
     from ..evaluation.synthetic.sources import Source
@@ -89,7 +90,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
     families, notes = _families(options)
     detectors = _detectors(options)
-    from ..evaluation.presentation.compare import candidates_of
+    from ..evaluation.candidates import candidates_of
 
     candidates, left_out = candidates_of(detectors, options.method or [], options.compare)
     source, lines = _source(options, detectors)
@@ -229,9 +230,9 @@ def _write(
     candidates: Sequence[Candidate],
     notes: Sequence[str],
 ) -> None:
-    from ..evaluation.presentation.compare import draw_sweep
     from ..evaluation.presentation.curves import draw_curves
     from ..evaluation.presentation.page import write_page
+    from ..evaluation.presentation.sweep import draw_sweep
     from ..evaluation.presentation.tables import as_csv, as_json, as_markdown
     from ..evaluation.synthetic.design import LESION
     from ..io.files import reason

@@ -8,14 +8,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..datasets.subjects import NOTHING
 from ..io.files import written_whole
 from ..options import RunOptions
 from ..results.record import DetectionRecord
-from .inputs import CohortScan
+
+if TYPE_CHECKING:
+    from .inputs import CohortScan
 
 TABLE, COLUMNS = "scores.tsv", "scores.json"
 DONE, FAILED = "done", "failed"

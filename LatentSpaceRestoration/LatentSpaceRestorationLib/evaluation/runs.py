@@ -2,75 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..bundle.bundle import digest_of_models
-from ..detector import Detector
 from ..errors import InputError
 from ..methods.base import OpenedScan
 from ..options import DetectionOptions
 from ..results.provenance import key_of
 from ..volume import Volume
 from . import store
-from .metrics.measures import Measured, measure
-from .presentation.panes import draw_case
+from .candidates import Candidate
+from .metrics.measures import CaseResult, Measured, measure
+from .panes import draw_case
 from .synthetic.design import Case
 from .synthetic.sources import Source
 
+if TYPE_CHECKING:
+    from ..detector import Detector
+
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A method of a model, which is to be measured.
-
-    Attributes:
-        name: heading of its column, and part of file names.
-        detector: the model.
-        method, mode: of ``Detector.detect``.
-    """
-
-    name: str
-    detector: Detector
-    method: str = "lsr"
-    mode: str = "default"
-
-    @property
-    def model_digest(self) -> str:
-        """Of the model's settings, which hold the hash of each of its files."""
-        return self.detector.bundle.digest
-
-    @property
-    def folder(self) -> str:
-        """Name of the folder of its results."""
-        mark = hashlib.sha256(self.name.encode()).hexdigest()[:4]
-        plain = "".join(c if c.isalnum() or c in "-." else "-" for c in self.name)
-        return plain if plain == self.name else f"{plain}-{mark}"
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """One case and one candidate.
-
-    Attributes:
-        case, candidate: names and sizes.
-        measured: figures.
-        picture: file of the panes.
-        site: where the scan was made; empty if that is not known.
-    """
-
-    case: Case
-    candidate: str
-    measured: Measured
-    picture: Path
-    site: str = ""
 
 
 def run(

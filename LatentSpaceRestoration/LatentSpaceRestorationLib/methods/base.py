@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import numpy as np
 
-from ..calibration.code_values import CodeValues
-from ..calibration.levels import ModeCalibration
-from ..preprocessing.slices import (
-    PreparedScan,
-)
 from ..runtime.progress import RunControl
-from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import SMOOTHING_MM, masked_smooth
-from ..volume import Volume
 
 if TYPE_CHECKING:
+    from ..calibration.code_values import CodeValues
+    from ..calibration.levels import ModeCalibration
     from ..inference.latent_model import LatentModel
     from ..inference.readings import Expected, Reading
     from ..inference.vae_model import VAEModel
+    from ..preprocessing.slices import PreparedScan
+    from ..scoring.anomaly_map import MapRule
+    from ..volume import Volume
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..calibration.levels import ModeCalibration
 from ..options import MODES
-from .base import Method, Setup
+
+if TYPE_CHECKING:
+    from ..calibration.levels import ModeCalibration
+    from .base import Method, Setup
 
 #: The model that ships for each kind.
 SHIPPED = {"anomaly": "brain-t1", "vae": "brain-t1-vae"}

@@ -7,20 +7,19 @@ that the map is not to be trusted, no percentile is told and nothing is flagged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import ndimage
 
 from ..calibration.atlas import PlaceSums
+from ..errors import DISTRUST
 from ..model_space import DEPTH_MM
 from ..volume import Volume, cube_ml
 from .brain_extraction import edge_limit, edge_share
 from .resampling import covered
 from .slices import PreparedScan
 
-#: What to think of the map of a scan that is of another kind than those that a model knows.
-DISTRUST = "the map is not to be trusted"
 _AS_IT_LIES = (
     "the head could not be laid as the brains that were learned lie, and was used as it lies: a "
     "tilt may count as unusual"
@@ -233,8 +232,3 @@ def _coarse(volume: Volume, spacing_mm: float) -> Iterator[str]:
             f"voxels are up to {coarsest:.1f} mm apart, and {spacing_mm:g} mm where was learned: "
             "small anomalies do not show, and blur may count as unusual"
         )
-
-
-def is_distrusted(lines: Iterable[str]) -> bool:
-    """Whether a line says that a map, and not only a part of it, is not to be trusted."""
-    return any(line.endswith(f"; {DISTRUST}") for line in lines)

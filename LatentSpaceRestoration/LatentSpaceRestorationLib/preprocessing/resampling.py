@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
-from ..volume import Volume
+if TYPE_CHECKING:
+    from ..volume import Volume
+
 
 #: Full width at half maximum of a Gaussian, in standard deviations.
 _FWHM = 2.3548200450309493

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..preprocessing.quality import DISTRUST
+from ..errors import DISTRUST
 from ..volume import positions, voxel_ml
 
 #: What is said in place of a percentile.

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..networks.layers import GatedBlock, MaskedConv2d
-from ..networks.pixelsnail import PixelBlock, PixelSNAIL
+if TYPE_CHECKING:
+    from ..networks.layers import GatedBlock, MaskedConv2d
+    from ..networks.pixelsnail import PixelBlock, PixelSNAIL
 
 Taps = list[list[Tensor]]
 """Taps[row][column] is the (in, out) matrix of one tap of a kernel."""

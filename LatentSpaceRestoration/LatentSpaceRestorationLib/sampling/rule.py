@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..networks.pixelsnail import PixelSNAIL
 from .gumbel import gumbel_noise
+
+if TYPE_CHECKING:
+    from ..networks.pixelsnail import PixelSNAIL
 
 #: A decision compares two logits, each with its error; the rest is for errors that were not seen.
 _ROOM = 8.0

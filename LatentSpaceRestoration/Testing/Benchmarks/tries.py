@@ -34,8 +34,7 @@ from LatentSpaceRestorationLib.calibration.tail_probability import (
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.metrics.figures import MEAN, FigureRow, rows_of
 from LatentSpaceRestorationLib.evaluation.metrics.histograms import Histogram, Table
-from LatentSpaceRestorationLib.evaluation.metrics.measures import Measured, Regions
-from LatentSpaceRestorationLib.evaluation.runs import CaseResult
+from LatentSpaceRestorationLib.evaluation.metrics.measures import CaseResult, Measured, Regions
 from LatentSpaceRestorationLib.evaluation.synthetic.design import LESION, UNTOUCHED, Case, design
 from LatentSpaceRestorationLib.evaluation.synthetic.families import family
 from LatentSpaceRestorationLib.evaluation.synthetic.sources import (

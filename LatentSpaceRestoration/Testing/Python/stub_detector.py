@@ -16,9 +16,8 @@ import numpy as np
 from LatentSpaceRestorationLib.calibration.levels import HealthyLevel, ModeCalibration
 from LatentSpaceRestorationLib.calibration.quantiles import Quantiles
 from LatentSpaceRestorationLib.detection import Detection, Estimate, SliceScore
-from LatentSpaceRestorationLib.errors import Cancelled
+from LatentSpaceRestorationLib.errors import Cancelled, is_distrusted
 from LatentSpaceRestorationLib.options import DetectionOptions
-from LatentSpaceRestorationLib.preprocessing.quality import is_distrusted
 from LatentSpaceRestorationLib.volume import Volume
 
 #: By how much the map is too high, where it is not 0, while all restorations are missing.

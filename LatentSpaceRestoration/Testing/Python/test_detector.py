@@ -15,7 +15,7 @@ from LatentSpaceRestorationLib.bundle.bundle import read_bundle
 from LatentSpaceRestorationLib.calibration.levels import ModeCalibration
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.errors import Cancelled, InputError
+from LatentSpaceRestorationLib.errors import Cancelled, InputError, is_distrusted
 from LatentSpaceRestorationLib.inference import latent_model
 from LatentSpaceRestorationLib.methods.base import Known
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
@@ -23,7 +23,6 @@ from LatentSpaceRestorationLib.methods.settings import ModeSettings
 from LatentSpaceRestorationLib.model import Model
 from LatentSpaceRestorationLib.networks.vqvae import VQVAE
 from LatentSpaceRestorationLib.preprocessing import quality
-from LatentSpaceRestorationLib.preprocessing.quality import is_distrusted
 from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
 from LatentSpaceRestorationLib.results.record import DetectionRecord
 from LatentSpaceRestorationLib.volume import Volume

@@ -11,7 +11,7 @@ from conftest import Lsr, one_line, save_scan
 from LatentSpaceRestorationLib.bundle.bundle import read_bundle
 from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.presentation.compare import beta_of, candidates_of
+from LatentSpaceRestorationLib.evaluation.candidates import beta_of, candidates_of
 from LatentSpaceRestorationLib.training.calibrate import HealthyScan, calibrate, to_files
 from tiny_model import VAE_SETTINGS, generated_brain, write_tiny_vae_model
 

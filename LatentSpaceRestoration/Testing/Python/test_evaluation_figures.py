@@ -12,9 +12,8 @@ from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.evaluation import store
 from LatentSpaceRestorationLib.evaluation.metrics.figures import MEAN, FigureRow, rows_of
 from LatentSpaceRestorationLib.evaluation.metrics.histograms import Histogram, Table
-from LatentSpaceRestorationLib.evaluation.metrics.measures import Measured, measure
+from LatentSpaceRestorationLib.evaluation.metrics.measures import CaseResult, Measured, measure
 from LatentSpaceRestorationLib.evaluation.presentation.tables import as_csv, as_markdown
-from LatentSpaceRestorationLib.evaluation.runs import CaseResult
 from LatentSpaceRestorationLib.evaluation.synthetic.design import LESION, UNTOUCHED, Case, design
 from LatentSpaceRestorationLib.evaluation.synthetic.families import FAMILIES, family
 from LatentSpaceRestorationLib.methods.registry import kinds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import Lsr, one_line, save_scan, written
+from LatentSpaceRestorationLib import methods
 from LatentSpaceRestorationLib.bundle.bundle import read_bundle
 from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError, Cancelled
 from LatentSpaceRestorationLib.inference.vae_model import Piece, VAEModel
+from LatentSpaceRestorationLib.methods import registry
 from LatentSpaceRestorationLib.methods.intensity import Intensity
 from LatentSpaceRestorationLib.methods.map_restoration import MAPRestoration, total_variation
 from LatentSpaceRestorationLib.methods.nll import CodeLikelihood
@@ -412,3 +415,62 @@ def test_of_every_third_slice_what_lies_between_follows(
     assert seen == sorted({*range(0, count, 3), count - 1})
     expected = np.interp(np.arange(count), seen, np.square(seen, dtype=float))
     np.testing.assert_allclose(found[:, 1, 0], expected, rtol=1e-6)
+
+
+# A new method is one file and one line
+
+
+def test_a_method_is_added_by_a_file_and_a_line(
+    lsr: Lsr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
+) -> None:
+    """Detected, calibrated and evaluated with, by its line in the registry alone."""
+    (tmp_path / "darkness.py").write_text(
+        '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+from LatentSpaceRestorationLib.methods.base import Evidence
+from LatentSpaceRestorationLib.scoring.anomaly_map import MapRule
+
+
+@dataclass(frozen=True)
+class Darkness:
+    """How dark a voxel is."""
+
+    draws_maps: ClassVar[bool] = False
+    rule: MapRule = MapRule.of_high("darkness")
+
+    def evidence(self, context):
+        slices = context.prepared.slices
+        maps = context.smoothed({"darkness": -slices})
+        yield Evidence.of_one(maps, slices, restorations=0)
+'''
+    )
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    line = registry.Entry("darkness", "anomaly", "darkness:Darkness", "how dark it is")
+    monkeypatch.setattr(registry, "ENTRIES", [*registry.ENTRIES, line])
+    model = shutil.copytree(tiny_model, tmp_path / "tiny")
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for seed in range(5):
+        brain = generated_brain((44, 52, 8), seed=seed)
+        save_scan(scans / f"h{seed}.nii.gz", brain.array, brain.affine)
+    status, _, err = lsr("calibrate", model, scans, "--methods", "darkness", "--device", "cpu")
+    assert (status, err) == (0, "")
+
+    scan = generated_brain((44, 52, 8), seed=9)
+    dark = np.where(np.indices(scan.shape)[0] < 14, 0.3 * scan.array, scan.array)
+    file = save_scan(tmp_path / "scan.nii.gz", dark, scan.affine)
+    options = ("--model", model, "--method", "darkness", "--device", "cpu")
+    status, out, err = lsr("detect", file, "-o", tmp_path / "out", *options, "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["method"] == "darkness"
+
+    healthy = generated_brain((44, 52, 14), seed=9)
+    save_scan(tmp_path / "healthy.nii.gz", healthy.array, healthy.affine)
+    table = tmp_path / "subjects.tsv"
+    table.write_text("subject\tsplit\tt1w\nhealthy\ttune\thealthy.nii.gz\n")
+    evaluated = ("evaluate", table, "-o", tmp_path / "ev", *options)
+    family = ("--family", "pii", "--replicates", 5)
+    assert lsr(*evaluated, *family)[0] == 0
+    assert "darkness" in (tmp_path / "ev" / "table.md").read_text(encoding="utf-8")

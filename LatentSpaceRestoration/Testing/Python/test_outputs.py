@@ -15,8 +15,8 @@ import pytest
 from conftest import Lsr, one_line, save_scan, written
 from LatentSpaceRestorationLib import __version__, estimator
 from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.errors import DISTRUST
 from LatentSpaceRestorationLib.options import RunOptions
-from LatentSpaceRestorationLib.preprocessing.quality import DISTRUST
 
 ENDINGS = {
     "anomaly-map.nii.gz",

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..runs import CaseResult
 from ..synthetic.design import LESION, UNTOUCHED, Case
 from ..synthetic.families import FAMILIES
 from .histograms import Table
-from .measures import Regions
+from .measures import CaseResult, Regions
 
 #: FigureRow of the mean over all families that are neither held out nor artefacts.
 MEAN = "mean of families"

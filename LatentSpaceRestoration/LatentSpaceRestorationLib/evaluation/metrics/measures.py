@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import ndimage
 from ...detection import Detection
 from ...results.regions import Extent, find_regions
 from ...volume import dice, voxel_ml
+from ..synthetic.design import Case
 from .histograms import Histogram, Table
 
 #: Thresholds of the regions: so many to a factor of two.
@@ -129,3 +131,21 @@ def _regions(found: Detection, label: np.ndarray, one_ml: float) -> Regions:
         false.append(int((counted & ~of_lesion).sum()))
         hits.append(bool((counted & of_lesion & (inside > 0)).any()))
     return Regions(first, np.array(false, np.int64), np.array(hits, bool))
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case and one candidate.
+
+    Attributes:
+        case, candidate: names and sizes.
+        measured: figures.
+        picture: file of the panes.
+        site: where the scan was made; empty if that is not known.
+    """
+
+    case: Case
+    candidate: str
+    measured: Measured
+    picture: Path
+    site: str = ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..metrics.figures import families_of
 from ..metrics.histograms import Table
-from ..runs import CaseResult
+from ..metrics.measures import CaseResult
 from ..synthetic.design import LESION, UNTOUCHED
 
 #: More points than this are not drawn.

@@ -12,10 +12,10 @@ from pathlib import Path
 from ...results.report.page import NOTICE, Strips, page
 from ...results.report.page import text as escape
 from ..metrics.figures import FIGURES, MEAN, FigureRow, families_of
-from ..runs import CaseResult
+from ..metrics.measures import CaseResult
+from ..panes import PANE, PANES
 from ..synthetic.design import LESION, UNTOUCHED
 from ..synthetic.families import FAMILIES
-from .panes import PANE, PANES
 
 #: Methods whose maps are shown beside the first one's.
 _MORE_MAPS = 5

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..candidates import Candidate
 from ..metrics.figures import FIGURES, MEAN, Figure, FigureRow
-from ..runs import Candidate, CaseResult
+from ..metrics.measures import CaseResult
 from ..synthetic.design import LESION, UNTOUCHED
 from ..synthetic.families import FAMILIES
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...datasets.read import read_subjects
 from ...datasets.subjects import Subject
-from ...detector import Detector
 from ...errors import InputError
 from ...io.files import digest_of_file
 from ...io.images import read_mask, read_volume
@@ -20,6 +20,9 @@ from .design import LESION, UNTOUCHED, Case
 from .families import Family, family, put_in, seed_of
 from .geometry import Healthy
 from .strokes import Shape, read_shapes
+
+if TYPE_CHECKING:
+    from ...detector import Detector
 
 #: Finds the brain of a scan that has no mask: (I, J, K) bool.
 FindBrain = Callable[[Volume], np.ndarray]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...preprocessing.quality import is_distrusted
+from ...errors import is_distrusted
 from .. import picture
 from ..record import DetectionRecord, Flagged, finite
 from ..regions import NO_PERCENTILE, score_in_words

@@ -1,21 +1,52 @@
-"""Comparisons that papers made: the methods of each, and the figure of a sweep."""
+"""Which methods of which models are measured."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...detector import Detector
-from ...errors import LSRError
-from ...methods.registry import SHIPPED, calibration_key
-from ...options import MODES
-from ..metrics.figures import FIGURES, MEAN, FigureRow
-from ..runs import Candidate
+from ..errors import LSRError
+from ..methods.registry import SHIPPED, calibration_key
+from ..options import MODES
+
+if TYPE_CHECKING:
+    from ..detector import Detector
 
 #: Of ``--method``: ``lsr`` in a mode other than its default.
 PAPER = "lsr-paper"
 #: Measured if asked for by name alone: what the default was before.
 _BY_NAME = ("lsr-pixelsnail",)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method of a model, which is to be measured.
+
+    Attributes:
+        name: heading of its column, and part of file names.
+        detector: the model.
+        method, mode: of ``Detector.detect``.
+    """
+
+    name: str
+    detector: Detector
+    method: str = "lsr"
+    mode: str = "default"
+
+    @property
+    def model_digest(self) -> str:
+        """Of the model's settings, which hold the hash of each of its files."""
+        return self.detector.bundle.digest
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its results."""
+        mark = hashlib.sha256(self.name.encode()).hexdigest()[:4]
+        plain = "".join(c if c.isalnum() or c in "-." else "-" for c in self.name)
+        return plain if plain == self.name else f"{plain}-{mark}"
 
 
 def candidates_of(
@@ -117,35 +148,3 @@ def _check_betas(detectors: Sequence[Detector]) -> None:
                 f"{folders[beta]} and {folder} both have beta {beta:g}; give one of them"
             )
         folders[beta] = folder
-
-
-def draw_sweep(rows: Sequence[FigureRow], candidates: Sequence[Candidate], file: Path) -> None:
-    """Draw figures against beta, a line a method.
-
-    Args:
-        rows: of the evaluation.
-        candidates: VAEs of several beta.
-        file: PNG file to write.
-    """
-    from matplotlib.figure import Figure
-
-    whole = {r.candidate: r for r in rows if r.is_whole and r.family == MEAN}
-    if not whole:  # of one family alone no mean is made
-        whole = {r.candidate: r for r in rows if r.is_whole and "pooled_ap" in r.figures}
-    keys = ("pooled_ap", "pooled_auroc", "sample_auroc")
-    drawing = Figure(figsize=(4.0 * len(keys), 3.6), layout="constrained")
-    for panel, key in zip(drawing.subplots(1, len(keys)), keys, strict=True):
-        for method in dict.fromkeys(candidate.method for candidate in candidates):
-            points = sorted(
-                (beta_of(c.detector), whole[c.name].figures[key])
-                for c in candidates
-                if c.method == method and c.name in whole and key in whole[c.name].figures
-            )
-            x, y = [beta for beta, _ in points], [figure.value for _, figure in points]
-            below = [f.value - (f.value if f.low is None else f.low) for _, f in points]
-            above = [(f.value if f.high is None else f.high) - f.value for _, f in points]
-            panel.errorbar(x, y, yerr=[below, above], marker="o", capsize=3, label=method)
-        panel.set(xlabel="beta", title=FIGURES[key], xscale="symlog")
-        panel.grid(alpha=0.25)
-    drawing.axes[0].legend()
-    drawing.savefig(file, dpi=110)

@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.measure import find_contours
 
-from ...detection import Detection
-from ...results.picture import inferno
-from ...volume import Volume
+from ..detection import Detection
+from ..results.picture import inferno
+from ..volume import Volume
 
 #: Pixels of a side of a pane.
 PANE = 260
