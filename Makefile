@@ -29,7 +29,7 @@ test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 fuzz: $(VENV)/.test
-	LSR_FUZZ=2000 $(BIN)/python -m pytest --timeout 7200 LatentSpaceRestoration/Testing/Python/test_fuzzing.py
+	LSR_FUZZ=2000 $(BIN)/python -m pytest --timeout 7200 LatentSpaceRestoration/Testing/Python/library/test_fuzzing.py
 
 benchmark: $(VENV)/.test
 	@$(BIN)/python LatentSpaceRestoration/Testing/Benchmarks/benchmark.py $(BENCHMARK)

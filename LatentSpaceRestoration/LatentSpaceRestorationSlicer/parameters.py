@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import slicer
 from LatentSpaceRestorationLib.options import DEVICES, MODES, RunOptions
@@ -13,6 +13,9 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 
 from .models import ANY_MODALITY, DEFAULT_MODEL, Modalities, ModelNames, thresholdPercentile
 from .scene.display import COLOURS, OPACITY
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScriptedModuleNode
 
 #: Healthy percentiles that the slider offers.
 THRESHOLDS = (50.0, 99.99)
@@ -60,6 +63,12 @@ class LatentSpaceRestorationParameterNode:
     colours: Annotated[str, Choice(list(COLOURS))] = COLOURS[0]
     show3D: bool = True
     smallest: Annotated[float, WithinRange(0, 100)] = 0.2
+
+    if TYPE_CHECKING:
+        # What the decorator adds.
+        def __init__(self, node: vtkMRMLScriptedModuleNode) -> None: ...
+        def connectGui(self, gui: object) -> int: ...
+        def disconnectGui(self, tag: int | None) -> None: ...
 
 
 #: What may be chosen of each list of the panel, and what is if it was something else.

@@ -154,10 +154,8 @@ def _checkOutputs(
             raise ValueError(
                 _("{name} is an input and cannot be an output as well.").format(name=node.GetName())
             )
-    anomalyMap = outputs.anomalyMap
-    if anomalyMap is not None and anomalyMap is outputs.restoration:
+    one, isBoth = outputs.anomalyMap, outputs.anomalyMap is outputs.restoration
+    if one is not None and isBoth:
         raise ValueError(
-            _("{name} cannot hold two outputs; choose another for one.").format(
-                name=anomalyMap.GetName()
-            )
+            _("{name} cannot hold two outputs; choose another for one.").format(name=one.GetName())
         )

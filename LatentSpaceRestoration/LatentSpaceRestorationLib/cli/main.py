@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     debug = False
     try:
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
         debug = options.debug
         with quiet(debug):
             command: Callable[[argparse.Namespace], int] = options.command
@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAULT
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     shared = Parser(add_help=False)
     # Suppressed, so that a command does not undo what was said before it.
     shared.add_argument(

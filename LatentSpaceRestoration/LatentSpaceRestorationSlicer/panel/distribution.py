@@ -33,7 +33,7 @@ def places(values: Sequence[float], score: float, width: float) -> tuple[list[fl
     return [(value - low) * share for value in values], (score - low) * share
 
 
-class Distribution(qt.QObject):  # type: ignore[misc]
+class Distribution(qt.QObject):
     """Draws into a label, and again when it is shown, made wider or gets other colours.
 
     Args:

@@ -130,6 +130,8 @@ class LayersSection:
     def _show3D(self, result: StoredResult, shown: bool) -> None:
         # A surface that is not seen would only make moving the threshold slower.
         segmentation = result.segmentation
+        if segmentation is None:
+            return
         if shown:
             segmentation.CreateClosedSurfaceRepresentation()
         else:
@@ -140,8 +142,9 @@ class LayersSection:
         """Make the surface again that a cut took away, if one is wanted."""
         result = self._result
         wanted = self._shown is not None and self._shown.show3D
-        if wanted and result is not None and result.isInScene():
-            result.segmentation.CreateClosedSurfaceRepresentation()
+        segmentation = result.segmentation if wanted and result is not None else None
+        if segmentation is not None and result is not None and result.isInScene():
+            segmentation.CreateClosedSurfaceRepresentation()
 
     def onFlickerButton(self, checked: bool) -> None:
         """Alternate between the scan and its restoration, or stop at the scan."""

@@ -97,8 +97,10 @@ class ResultSection:
         self._ui.wordsLabel.text = score_plot.inWords(
             figures.p_value, figures.healthy_scans, figures.healthy_sites
         )
-        self._showScore(figures.sample_score)
-        self._distribution.showScore(figures.healthy_scores, figures.sample_score)
+        score = figures.sample_score
+        assert score is not None  # every detection has one
+        self._showScore(score)
+        self._distribution.showScore(figures.healthy_scores, score)
 
     def takeThreshold(self) -> None:
         """The slider was moved to where the result is cut, as far as it goes: cut nothing."""

@@ -91,11 +91,12 @@ class WorkerRun(Generic[News, Result]):
             while not self._done.wait(_POLL_SECONDS):
                 # Nodes and widgets may only be touched here: the thread leaves its news to be
                 # fetched.
-                if self._progress is not progress and not self.isCancelled:
-                    progress = self._progress
+                newest, told = self._progress, self._news
+                if newest is not None and newest is not progress and not self.isCancelled:
+                    progress = newest
                     showProgress(*progress)
-                if self._news is not news and not self.isCancelled:
-                    news = self._news
+                if told is not None and told is not news and not self.isCancelled:
+                    news = told
                     showNews(news)
                 slicer.app.processEvents()
                 waited = time.monotonic() - self._cancelledAt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -93,7 +94,7 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.trainingSection = TrainingSection(
             self.ui,
             lambda: self.logic.trainingPackages.ensure(),
-            lambda: folderOf(self._parameterNode.model),
+            self._modelFolder,
             self.modelSection.addTrained,
         )
         warning = panel.style().standardIcon(qt.QStyle.SP_MessageBoxWarning).pixmap(16, 16)
@@ -200,6 +201,10 @@ class LatentSpaceRestorationWidget(ScriptedLoadableModuleWidget, VTKObservationM
             parameters.model = model
             parameters.modality = ANY_MODALITY
             self.setParameterNode(parameters)
+
+    def _modelFolder(self) -> Path:
+        assert self._parameterNode is not None  # while the panel is shown
+        return folderOf(self._parameterNode.model)
 
     def setParameterNode(self, parameterNode: LatentSpaceRestorationParameterNode | None) -> None:
         """Bind the widgets to a parameter node, or to none."""

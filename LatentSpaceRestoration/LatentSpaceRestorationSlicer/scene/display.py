@@ -166,8 +166,9 @@ def takeOff(
     """
 
     def name(node: vtkMRMLVolumeNode | None) -> str | None:
-        present = node is not None and slicer.mrmlScene.IsNodePresent(node)
-        return node.GetID() if present else None
+        if node is None or not slicer.mrmlScene.IsNodePresent(node):
+            return None
+        return str(node.GetID())
 
     for layers in before:
         view = layers.view

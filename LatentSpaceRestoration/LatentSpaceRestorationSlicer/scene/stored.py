@@ -151,7 +151,7 @@ def cutAt(result: StoredResult, percentile: float, surface: bool = True) -> None
             without, it has none afterwards.
 
     Raises:
-        ValueError: not between 0 and 100.
+        ValueError: not between 0 and 100, or the segmentation was removed.
     """
     if not 0.0 < percentile < 100.0:
         raise ValueError(
@@ -159,13 +159,16 @@ def cutAt(result: StoredResult, percentile: float, surface: bool = True) -> None
                 given=f"{percentile:g}"
             )
         )
+    segmentation = result.segmentation
+    if segmentation is None:
+        raise ValueError(_("The segmentation of this result was removed; run the detection again."))
     slicer.mrmlScene.SaveStateForUndo()
     result.anomalyMap.SetAttribute(_PERCENTILE, repr(float(percentile)))
-    hadSurface = hasSurface(result.segmentation)
-    writeSegment(result.segmentation, result.flagged(), result.anomalyMap)
+    hadSurface = hasSurface(segmentation)
+    writeSegment(segmentation, result.flagged(), result.anomalyMap)
     if surface and hadSurface:
-        result.segmentation.CreateClosedSurfaceRepresentation()
-    display.showSegment(result.segmentation, SEGMENT_ID)
+        segmentation.CreateClosedSurfaceRepresentation()
+    display.showSegment(segmentation, SEGMENT_ID)
     display.showFrom(result.anomalyMap, result.threshold)
 
 

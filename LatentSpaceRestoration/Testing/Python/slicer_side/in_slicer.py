@@ -12,10 +12,13 @@ import tempfile
 import unittest
 from pathlib import Path
 
-TESTING = Path(__file__).resolve().parents[1]
+TESTING = Path(__file__).resolve().parents[2]
 #: The folder that Slicer gets as ``--additional-module-paths``.
 MODULE_FOLDER = TESTING.parent
 HOST = TESTING / "Host" / "slicer_host.py"
+# What tests share lies beside them; in Slicer nothing else says so.
+if (_support := str(TESTING / "Python" / "support")) not in sys.path:
+    sys.path.append(_support)
 
 
 def begin() -> None:

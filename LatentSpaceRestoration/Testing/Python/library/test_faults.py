@@ -142,7 +142,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 scan, out, after = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-from LatentSpaceRestorationLib.outputs import detect_file
+from LatentSpaceRestorationLib.detect_file import detect_file
 from stub_detector import StubDetector
 real, placed = os.replace, 0
 def replace(source, target):
@@ -160,7 +160,10 @@ detect_file(StubDetector(), scan, out)
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize("after", [0, 3])
 def test_a_killed_process_leaves_no_half_written_result(scan: Path, out: Path, after: int) -> None:
-    paths = (ROOT / "LatentSpaceRestoration", Path(__file__).parent)
+    paths = (
+        ROOT / "LatentSpaceRestoration",
+        ROOT / "LatentSpaceRestoration" / "Testing" / "Python" / "support",
+    )
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(scan), str(out), str(after)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},

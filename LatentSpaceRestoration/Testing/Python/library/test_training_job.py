@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from LatentSpaceRestorationLib import cli
+from LatentSpaceRestorationLib.cli.main import parser
 from LatentSpaceRestorationLib.errors import ConfigError, OutputError
 from LatentSpaceRestorationLib.training.config import read_config
 from LatentSpaceRestorationLib.training.engine.progress import TrainingProgress, progress_in
@@ -55,7 +55,7 @@ def test_what_cannot_be(tmp_path: Path) -> None:
 
 def test_the_commands_are_those_of_lsr(tmp_path: Path) -> None:
     wanted = own(tmp_path, device="cpu")
-    train, calibrate = (cli._parser().parse_args(command) for command in wanted.commands())
+    train, calibrate = (parser().parse_args(command) for command in wanted.commands())
     assert (train.config, train.work, train.device) == (wanted.settings, wanted.work, "cpu")
     assert (calibrate.model, calibrate.methods) == (str(wanted.model), ["lsr"])
 
@@ -66,7 +66,7 @@ def test_a_model_is_adapted_by_one_command_without_settings(tmp_path: Path) -> N
     assert not wanted.settings.exists()
     assert wanted.folder.is_dir()
     (command,) = wanted.commands()
-    asked = cli._parser().parse_args(command)
+    asked = parser().parse_args(command)
     assert (asked.model, asked.source, asked.device) == ("brain-t1", [wanted.scans], "cpu")
     assert asked.output / asked.name == wanted.model
     with pytest.raises(ConfigError, match="cannot be a folder's"):

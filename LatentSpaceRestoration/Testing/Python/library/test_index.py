@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 NAME = "LatentSpaceRestoration"
 #: Of the index: a checkout with all of its history.
 LARGEST_MB = 100.0

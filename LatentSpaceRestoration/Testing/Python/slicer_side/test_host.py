@@ -26,7 +26,7 @@ from standins.ui_loader import UiLoader, custom_widgets  # noqa: E402
 from standins.widgets import CTK_WIDGETS, QMRML_WIDGETS  # noqa: E402
 
 UI_FILE = in_slicer.MODULE_FOLDER / "Resources" / "UI" / "LatentSpaceRestoration.ui"
-HEADLESS = Path(__file__).with_name("run_headless.py")
+HEADLESS = Path(__file__).parents[1] / "run_headless.py"
 
 
 def host(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

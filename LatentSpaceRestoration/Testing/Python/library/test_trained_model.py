@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from LatentSpaceRestorationLib.bundle.bundle import default_models_folder, read_bundle
-from LatentSpaceRestorationLib.datasets.read import read_subjects
-from LatentSpaceRestorationLib.datasets.subjects import Subject, of_split
 from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
@@ -21,14 +18,7 @@ from LatentSpaceRestorationLib.io.images import read_volume
 from LatentSpaceRestorationLib.model import Model
 from LatentSpaceRestorationLib.runtime.placement import SIZES, Placement
 from LatentSpaceRestorationLib.sampling.restore import nll, restore
-
-DATA = Path(__file__).parents[4] / "shared" / "data" / "t1-healthy-2mm" / "subjects.tsv"
-
-
-def tune_subjects() -> list[Subject]:
-    if not DATA.is_file():
-        pytest.skip(f"needs the healthy scans of {DATA.parent.name}, which are not here")
-    return list(of_split(read_subjects(DATA), "tune"))
+from shared_data import tune_subjects
 
 
 def test_the_shipped_models_are_whole_small_and_documented() -> None:

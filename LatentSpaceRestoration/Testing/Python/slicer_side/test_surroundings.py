@@ -13,7 +13,7 @@ from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.synthetic.geometry import Healthy
 from LatentSpaceRestorationLib.io.images import read_mask, read_volume
 from LatentSpaceRestorationLib.volume import Volume
-from test_trained_model import tune_subjects
+from shared_data import tune_subjects
 
 in_slicer.begin()
 
@@ -22,7 +22,7 @@ from scene_tools import add_volume  # noqa: E402
 
 from LatentSpaceRestoration import LatentSpaceRestorationLogic  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "Benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "Benchmarks"))
 from surroundings_conditions import HEADS  # noqa: E402
 
 CONDITIONS = {c.name: c for c in HEADS}

@@ -196,7 +196,7 @@ def test_the_rarest_map_counts_by_what_is_healthy_at_that_distance_from_the_edge
     inside = prepared.mask
     np.testing.assert_allclose(got[inside], np.maximum(a, b)[inside], atol=1e-4)
     assert (got[~inside] == 0.0).all()
-    for lacks in ("rarity", "spreads"):
+    for lacks in ("tail", "spreads"):
         old = {name: replace(healthy, **{lacks: None}) for name, healthy in usual.items()}
         with pytest.raises(BundleError, match="calibrate it again"):
             anomaly_map(prepared, maps, rule, old, 2.0)

@@ -14,9 +14,9 @@ from LatentSpaceRestorationLib.preprocessing.quality import doubts
 from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan, to_head
 from LatentSpaceRestorationLib.runtime.placement import Placement
 from LatentSpaceRestorationLib.volume import Volume
+from patterned_brain import GRID, brain, prepared_of
 from scan_grids import ORIENTATIONS, rotation, stored_as
 from scipy import ndimage
-from test_fitness import GRID, brain, prepared_of
 
 FINDER = BrainFinder(None, 0.0, lambda: Placement("cpu", {"brain": 1}))
 

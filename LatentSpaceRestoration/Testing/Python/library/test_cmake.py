@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 MODULE = ROOT / "LatentSpaceRestoration"
 #: Python packages of the module.
 PACKAGES = ("LatentSpaceRestorationLib", "LatentSpaceRestorationSlicer")

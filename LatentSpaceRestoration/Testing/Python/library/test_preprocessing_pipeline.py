@@ -10,13 +10,13 @@ import pytest
 import torch
 from conftest import save_scan
 from LatentSpaceRestorationLib.bundle.bundle import Bundle, read_bundle
+from LatentSpaceRestorationLib.bundle.schema import ATLAS
 from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.datasets.subjects import Subject
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError
-from LatentSpaceRestorationLib.preprocessing.alignment import ATLAS, Places, read_atlas
-from LatentSpaceRestorationLib.preprocessing.pipeline import BrainFinder, Preprocessing
-from LatentSpaceRestorationLib.runtime.placement import Placement
+from LatentSpaceRestorationLib.preprocessing.alignment import Places, read_atlas
+from LatentSpaceRestorationLib.preprocessing.pipeline import Preprocessing
 from LatentSpaceRestorationLib.training.calibrate_bundle import calibrate_bundle
 from LatentSpaceRestorationLib.training.config import read_config
 from LatentSpaceRestorationLib.training.data import slice_cache
@@ -26,12 +26,10 @@ from LatentSpaceRestorationLib.training.data.slices import to_uint8
 from LatentSpaceRestorationLib.training.export import ship_baseline, ship_model
 from LatentSpaceRestorationLib.training.pipeline import TrainingPipeline
 from LatentSpaceRestorationLib.volume import Volume
+from patterned_brain import FINDER, GRID, brain
 from scan_grids import rotation
 from scipy import ndimage
-from test_fitness import GRID, brain
 from tiny_training import write_training
-
-FINDER = BrainFinder(None, 0.0, lambda: Placement("cpu", {"brain": 1}))
 
 
 def tilted(own: int, degrees: tuple[float, float, float]) -> Volume:

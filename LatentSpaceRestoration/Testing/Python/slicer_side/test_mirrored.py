@@ -18,7 +18,7 @@ from LatentSpaceRestorationLib.io.images import read_volume
 from LatentSpaceRestorationLib.volume import Volume
 from scan_grids import ORIENTATIONS, rotation, stored_as
 from scipy import ndimage
-from test_trained_model import tune_subjects
+from shared_data import tune_subjects
 
 #: What is done to an array, and then to be done to what was found without it.
 Change = Callable[[np.ndarray], np.ndarray]

@@ -11,9 +11,8 @@ from LatentSpaceRestorationLib.model_space import CLIP
 from LatentSpaceRestorationLib.preprocessing.pipeline import Preprocessing
 from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
 from LatentSpaceRestorationLib.volume import Volume, positions
+from patterned_brain import FINDER, GRID, brain
 from scipy import ndimage
-from test_fitness import GRID, brain
-from test_preparation import FINDER
 
 
 @pytest.fixture(scope="module")
