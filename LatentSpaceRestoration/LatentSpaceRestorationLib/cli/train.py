@@ -36,7 +36,7 @@ def add_train(train: argparse.ArgumentParser) -> None:
     )
     add = train.add_argument
     add("network", choices=NETWORKS, metavar="|".join(NETWORKS))
-    add("config", type=Path, metavar="CONFIG.toml", help="settings; see TRAINING.md")
+    add("config", type=Path, metavar="CONFIG.toml", help="settings; see docs/training.md")
     add(
         "--set",
         action="append",

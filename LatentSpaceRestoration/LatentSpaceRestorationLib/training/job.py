@@ -30,7 +30,7 @@ class TrainingJob:
     """What is asked for.
 
     Attributes:
-        scans: folder or table of healthy scans; see ``TRAINING.md`` for what it may hold.
+        scans: folder or table of healthy scans; see ``docs/training.md`` for what it may hold.
         name: of the model; letters, digits, ``-`` and ``_``.
         folder: gets the settings, checkpoints and the model.
         population: who is in the scans, in words, for the model card.

@@ -1,4 +1,4 @@
-"""What the README says that is said, is what the programs say."""
+"""What the page of messages says that is said, is what the programs say."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ FEWEST_LETTERS = 10
 
 
 def quoted() -> list[str]:
-    """Messages in the tables of "What happens if"."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.split("## What happens if")[1].split("\n## ")[0]
-    rows = [row for row in section.splitlines() if row.startswith("|")]
+    """Messages in the tables of the page."""
+    text = (ROOT / "docs" / "messages.md").read_text(encoding="utf-8")
+    rows = [row for row in text.splitlines() if row.startswith("|")]
     spans = [span for row in rows for span in re.findall(r"`([^`]+)`", row)]
     return [span for span in spans if " " in span]
 

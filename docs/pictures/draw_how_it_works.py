@@ -1,6 +1,6 @@
 """Draws how the method works, in one picture, from what the shipped model makes of the sample.
 
-Run as ``python Screenshots/draw_how_it_works.py``; it writes ``how-it-works.png`` beside itself.
+Run as ``python docs/pictures/draw_how_it_works.py``; it writes ``how-it-works.png`` beside itself.
 Needs matplotlib, of the extra ``evaluation``.
 """
 
@@ -21,7 +21,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 HERE = Path(__file__).resolve().parent
-SAMPLE = HERE.parent / "LatentSpaceRestoration" / "Resources" / "SampleData"
+SAMPLE = HERE.parents[1] / "LatentSpaceRestoration" / "Resources" / "SampleData"
 TITLES = (
     "1  a slice of the scan",
     "2  read as codes",

@@ -1,11 +1,12 @@
 """What was tried for the anomaly map of the default mode, on one yardstick: every try a row.
 
-    python tries.py SUBJECTS.tsv --work DIR [--model brain-t1] [--subjects N] [--shapes FOLDER]
+    python ablation.py SUBJECTS.tsv --work DIR [--model brain-t1] [--subjects N] [--shapes FOLDER]
                     [--lesions FOLDER]
 
 Anomalies of five families, three sizes and three contrasts are put into the scans of split `tune`;
 what is usual comes from those of split `calibrate`. The maps of every case are kept in DIR, so that
-a further try costs seconds. Writes results/tries.md and results/tries.json. Everything is in model
+a further try costs seconds. Writes results/ablation.md, and all figures into
+DIR/ablation.json. Everything is in model
 space: `lsr evaluate` measures what comes out on the scan's own grid.
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ablation_maps import ONE_SIDED, Sample, properties
 from LatentSpaceRestorationLib.bundle.bundle import find_bundle
 from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
 from LatentSpaceRestorationLib.calibration.normative import NormativeMap
@@ -51,7 +53,6 @@ from LatentSpaceRestorationLib.scoring.filters import along_edges
 from LatentSpaceRestorationLib.scoring.sample_score import peak_score
 from LatentSpaceRestorationLib.training.calibrate import THRESHOLD_PERCENTILE
 from LatentSpaceRestorationLib.volume import Volume, dice
-from properties import ONE_SIDED, Sample, properties
 
 RESULTS = Path(__file__).parent / "results"
 FAMILIES = ("uniform-sphere", "noise-sphere", "gradient-sphere", "stroke-shape", "shift")
@@ -366,7 +367,7 @@ def table(rows: Sequence[tuple[Try, list[FigureRow]]], subjects: int, model: str
         f"Synthetic anomalies in {subjects} healthy scans, each with one of every family, in sizes "
         f"and contrasts by turns; model {model}; in model space. Means over the synthetic "
         "families, and AP of pooled voxels by family; 95% intervals by bootstrap of subjects. "
-        "Made by `tries.py`.",
+        "Made by `ablation.py`.",
         "",
         "| try | pooled AP | AP per scan | AUROC of samples | Dice | healthy flagged | "
         + " | ".join(name.replace("-", " ") for name in families)
@@ -405,9 +406,9 @@ def main() -> None:
     subjects = len({case.subject for case in bench.cases if case.family != LESION})
     text = table(rows, subjects, detector.bundle.name)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "tries.md").write_text(text, encoding="utf-8")
+    (RESULTS / "ablation.md").write_text(text, encoding="utf-8")
     told = [{**asdict(one), "rows": [asdict(row) for row in found]} for one, found in rows]
-    (RESULTS / "tries.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (options.work / "ablation.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     print(text)
 
 

@@ -1,6 +1,6 @@
 """Draws what the shipped model finds and what it misses, in one picture.
 
-Run as ``python Screenshots/draw_finds.py``; it writes ``finds.png`` beside itself and prints the
+Run as ``python docs/pictures/draw_finds.py``; it writes ``finds.png`` beside itself and prints the
 figures of each case. The brain is another draw of the one that comes with the extension, and the
 anomalies are those of ``lsr evaluate``: all of it is synthetic.
 """
@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "LatentSpaceRestoration" / "Resources" / "SampleData"))
+sys.path.insert(0, str(HERE.parents[1] / "LatentSpaceRestoration" / "Resources" / "SampleData"))
 
 import make_sample  # noqa: E402
 from LatentSpaceRestorationLib.detection import Detection  # noqa: E402
