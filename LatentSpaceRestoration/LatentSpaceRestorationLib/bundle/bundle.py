@@ -225,21 +225,6 @@ def find_bundle(model: str | Path, search: Sequence[str | Path] = ()) -> Path:
     raise BundleError(f"there is no model {model}; give a model's folder or one of: {names}")
 
 
-def list_bundles(search: Sequence[str | Path] = ()) -> list[Bundle]:
-    """Every model that can be read, by name; damaged ones are left out (``read_bundle`` says why).
-
-    Args:
-        search: as for ``bundle_folders``.
-    """
-    bundles = []
-    for folder in bundle_folders(search):
-        try:
-            bundles.append(read_bundle(folder))
-        except BundleError:
-            continue
-    return bundles
-
-
 @dataclass(frozen=True)
 class Summary:
     """What a panel shows of a model before it is chosen; nothing of it is verified.

@@ -103,7 +103,7 @@ class PlaceStatistics:
         return PlaceStatistics(mean, np.sqrt(np.maximum(variance, 1e-8)).astype(np.float32))
 
     def normalise(self, values: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """(value - usual) / spread at each voxel's place.
+        """(value - mean) / spread at each voxel's place.
 
         Args:
             values: (N, rows, columns).

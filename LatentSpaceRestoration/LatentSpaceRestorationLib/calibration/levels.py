@@ -1,4 +1,4 @@
-"""What healthy scans give: thresholds, percentiles, p-values, and what is usual at each place.
+"""What healthy scans give: thresholds, percentiles, p-values, and normative values at each place.
 
 Calibration scans are healthy and were not trained on. Everything here is numpy.
 """

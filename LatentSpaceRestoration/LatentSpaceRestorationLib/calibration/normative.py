@@ -1,4 +1,4 @@
-"""What is usual of a method's maps in healthy scans, as a model bundle keeps it."""
+"""Normative values: those of a method's maps in healthy scans, as a model bundle keeps them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NormativeMap:
-    """What is usual of a map in healthy scans.
+    """Normative values of a map: those of healthy scans.
 
     Attributes:
         place: mean and spread at each place.
         tail: of distances from the usual; None where the method's rule does not ask for it.
         spreads: (n,) float32, ascending, of each healthy scan how widely its brain's voxels spread
-            about what is usual at their place, robustly; None as of ``tail``.
+            about the normative values at their place, robustly; None as of ``tail``.
     """
 
     place: PlaceStatistics
@@ -65,7 +65,7 @@ class NormativeMap:
         return robust_spread(z) / float(np.median(self.spreads))
 
     def deviation(self, values: np.ndarray, mask: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """How far each voxel is from what is usual at its place, in spreads; signed.
+        """How far each voxel is from the normative value at its place, in spreads; signed.
 
         Where a scan departs from healthy ones all over, since it comes from another scanner, its
         own spread counts in place of the usual one: what stands out of that is looked for.
@@ -80,7 +80,7 @@ class NormativeMap:
 
 
 def read_normative(bundle: Bundle, key: str) -> dict[str, NormativeMap]:
-    """What is usual of each map, left and right alike.
+    """Normative values of each map, left and right alike.
 
     Args:
         bundle: the model.

@@ -79,7 +79,7 @@ def _train(options: argparse.Namespace) -> int:
         from ..training.engine.work_lock import work_lock
         from ..training.pipeline import TrainingPipeline
 
-        shop = TrainingPipeline(
+        pipeline = TrainingPipeline(
             config,
             work,
             device,
@@ -90,8 +90,8 @@ def _train(options: argparse.Namespace) -> int:
         )
         try:
             with work_lock(work) if distributed.rank() == 0 else contextlib.nullcontext():
-                shop.begin()
-                _TRAIN[options.network](shop, distributed.rank() == 0)
+                pipeline.begin()
+                _TRAIN[options.network](pipeline, distributed.rank() == 0)
         except Cancelled as stopped:
             if distributed.rank() == 0:
                 print(f"lsr: {stopped}", file=sys.stderr, flush=True)
@@ -119,38 +119,38 @@ def _begun(network: str) -> tuple[str, ...]:
     return (own, _CHECKPOINTS["vqvae"]) if network == "prior" else (own,)
 
 
-def _train_vqvae(shop: TrainingPipeline, writes: bool) -> None:
-    shop.vqvae()
+def _train_vqvae(pipeline: TrainingPipeline, writes: bool) -> None:
+    pipeline.vqvae()
     if writes:
-        say(f"the VQ-VAE is trained: {shop.folder / 'vqvae.pt'}; now train the prior")
+        say(f"the VQ-VAE is trained: {pipeline.folder / 'vqvae.pt'}; now train the prior")
 
 
-def _train_prior(shop: TrainingPipeline, writes: bool) -> None:
-    from ..training.export import ship_model
+def _train_prior(pipeline: TrainingPipeline, writes: bool) -> None:
+    from ..training.export import export_model
 
-    vqvae = shop.vqvae()
-    prior = shop.prior(vqvae)
-    masked = shop.masked(vqvae)
+    vqvae = pipeline.vqvae()
+    prior = pipeline.prior(vqvae)
+    masked = pipeline.masked(vqvae)
     if writes:
-        folder = ship_model(shop, vqvae, prior, masked).folder
+        folder = export_model(pipeline, vqvae, prior, masked).folder
         say(f"the model is trained: {folder}; now: lsr calibrate {folder}")
 
 
-def _train_baseline(shop: TrainingPipeline, writes: bool) -> None:
-    from ..training.export import ship_baseline
+def _train_baseline(pipeline: TrainingPipeline, writes: bool) -> None:
+    from ..training.export import export_baseline
 
-    vae = shop.baseline()
+    vae = pipeline.baseline()
     if writes:
-        folder = ship_baseline(shop, vae).folder
+        folder = export_baseline(pipeline, vae).folder
         say(f"the baseline is trained: {folder}; now: lsr calibrate {folder}")
 
 
-def _train_brain(shop: TrainingPipeline, writes: bool) -> None:
-    from ..training.export import ship_brain
+def _train_brain(pipeline: TrainingPipeline, writes: bool) -> None:
+    from ..training.export import export_brain
 
-    network = shop.brain()
+    network = pipeline.brain()
     if writes:
-        bundle = ship_brain(shop, network)
+        bundle = export_brain(pipeline, network)
         figures = bundle.config["metrics"]
         say(
             f"brain extraction is trained: {bundle.folder}; Dice on {figures['scans']} scans of "

@@ -13,7 +13,7 @@ from .base import Evidence, ScanContext
 
 @dataclass(frozen=True)
 class Intensity:
-    """|z|, z the smoothed intensity less what is usual at its place, over its healthy spread there.
+    """|z|, z the smoothed intensity less the normative value at its place, over the spread there.
 
     A learned method that loses to this has learned nothing of use.
 

@@ -178,7 +178,7 @@ def paper_filter(residual: np.ndarray) -> np.ndarray:
 def feature_maps(
     prepared: PreparedScan, restored: Averages, settings: ModeSettings, spacing_mm: float
 ) -> dict[str, np.ndarray]:
-    """The maps that the anomaly map is made of, before they are compared with what is usual.
+    """The maps that the anomaly map is made of, before they are compared with normative values.
 
     The default mode smooths the *signed* difference of the scan and the mean restoration: what a
     restoration redraws in healthy tissue is darker here and brighter there and averages out, which

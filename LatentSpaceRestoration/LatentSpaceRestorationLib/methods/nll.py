@@ -13,7 +13,7 @@ from .base import Evidence, ScanContext
 
 @dataclass(frozen=True)
 class CodeLikelihood:
-    """-log p(code | codes before it), upsampled, smoothed, compared with what is usual there.
+    """-log p(code | codes before it), upsampled, smoothed, beside the normative values there.
 
     Naval Marimont and Tarroni (ISBI 2021), as a map.
 

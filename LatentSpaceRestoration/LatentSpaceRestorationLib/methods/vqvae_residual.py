@@ -15,7 +15,7 @@ from .base import Evidence, ScanContext
 
 @dataclass(frozen=True)
 class VQVAEResidual:
-    """|slice - reconstruction|, smoothed, compared with what is usual at its place.
+    """|slice - reconstruction|, smoothed, compared with the normative value at its place.
 
     Attributes:
         sigma_mm: standard deviation of the Gaussian.

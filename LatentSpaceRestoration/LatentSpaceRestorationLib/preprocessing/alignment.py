@@ -42,7 +42,7 @@ _ROOM_MM, _BELOW_TOP_MM = np.array([70.0, 88.0, 68.0]), 66.0
 
 
 @dataclass(frozen=True)
-class Places:
+class AlignmentAtlas:
     """Where brains were learned to have which intensity, less what is wide.
 
     Attributes:
@@ -54,7 +54,7 @@ class Places:
     values: tuple[np.ndarray, ...]
 
     @classmethod
-    def of(cls, atlas: np.ndarray | None, grid: Grid) -> Places | None:
+    def of(cls, atlas: np.ndarray | None, grid: Grid) -> AlignmentAtlas | None:
         """From a model's mean intensities; left and right are made alike.
 
         Args:
@@ -121,7 +121,7 @@ def upright(
     head: ResampledScan,
     mask: np.ndarray,
     spacing_mm: float,
-    places: Places,
+    places: AlignmentAtlas,
     start: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """The rigid transform that lays a head as the brains that were learned lay.
@@ -179,7 +179,11 @@ def own_axes(affine: np.ndarray) -> np.ndarray:
 
 
 def _turn(
-    head: ResampledScan, mask: np.ndarray, spacing_mm: float, places: Places, start: np.ndarray
+    head: ResampledScan,
+    mask: np.ndarray,
+    spacing_mm: float,
+    places: AlignmentAtlas,
+    start: np.ndarray,
 ) -> np.ndarray | None:
     """(3, 3) rotation, to upright: the one of the highest correlation, by Gauss and Newton."""
     values = np.where(mask, normalise(head.array, mask)[0], 0.0)

@@ -17,7 +17,7 @@ from scipy import ndimage
 from ..errors import InputError
 from ..model_space import Grid
 from ..volume import Volume
-from .alignment import Places, own_axes, upright
+from .alignment import AlignmentAtlas, own_axes, upright
 from .brain_extraction import (
     EXTRACTED,
     EXTRACTED_ML,
@@ -197,13 +197,13 @@ class Preprocessing:
     Attributes:
         grid: the model's.
         finder: finds the brain.
-        places: the atlas that heads are aligned with; None takes them as they lie.
+        atlas: the atlas that heads are aligned with; None takes them as they lie.
         shading: how to tell what shades a scan; None takes intensities as they are.
     """
 
     grid: Grid
     finder: BrainFinder
-    places: Places | None = None
+    atlas: AlignmentAtlas | None = None
     shading: Shading | None = None
 
     @classmethod
@@ -211,7 +211,7 @@ class Preprocessing:
         cls, grid: Grid, finder: BrainFinder, atlas: np.ndarray | None, shading: int = 0
     ) -> Preprocessing:
         """By an atlas, from :func:`alignment.read_atlas`, and the order of the shading."""
-        return cls(grid, finder, Places.of(atlas, grid), Shading.of(atlas, grid, shading))
+        return cls(grid, finder, AlignmentAtlas.of(atlas, grid), Shading.of(atlas, grid, shading))
 
     def __call__(
         self, volume: Volume, brain_mask: np.ndarray | None = None
@@ -234,7 +234,7 @@ class Preprocessing:
         # Up to the slices all is done along the scan's own axes, where it is the same, voxel by
         # voxel, however it lies by its header.
         own = np.eye(4)
-        if self.places is not None:
+        if self.atlas is not None:
             own[:3, :3] = own_axes(volume.affine)
         part = measured_part(volume)
         along = replace(part, volume=_moved(part.volume, own))
@@ -251,9 +251,9 @@ class Preprocessing:
             scan = _continued(along, 3.0 * spacing)
             head = to_head(scan, spacing)
         pose = None
-        if self.places is not None:
+        if self.atlas is not None:
             brain = found.mask & head.inside
-            pose = upright(head, brain, spacing, self.places, own[:3, :3])
+            pose = upright(head, brain, spacing, self.atlas, own[:3, :3])
         turn = np.linalg.inv(own) if pose is None else pose
         mask = found.mask
         if pose is not None or not np.array_equal(own, np.eye(4)):
@@ -264,7 +264,7 @@ class Preprocessing:
             else:
                 mask = mask_to_head(native, laid, turned)
             head = turned
-        is_aligned = None if self.places is None else pose is not None
+        is_aligned = None if self.atlas is None else pose is not None
         turn = turn @ own
         return AlignedScan(
             volume, part, self.grid, head, mask, found, turn, is_aligned, native, self.shading

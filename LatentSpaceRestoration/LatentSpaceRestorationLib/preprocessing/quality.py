@@ -79,7 +79,7 @@ def doubts_of_model(
     Args:
         unlikely: share of the brain's codes that are unlikely, and the same of healthy scans; None
             where that is not known.
-        error: mean over the brain of the reconstruction error, less what is usual at the place,
+        error: mean over the brain of the reconstruction error, less the normative value there,
             in healthy standard deviations there; None where that is not known.
         width: how many times as widely as those of the middle healthy scan its values spread about
             what is usual at their place; None where that is not known.

@@ -104,20 +104,6 @@ class PreparedScan:
         """Slices and brain with left and right exchanged; the way back is not that of a scan."""
         return replace(self, slices=_flipped(self.slices), mask=_flipped(self.mask))
 
-    def to_native(self, array: np.ndarray, *, order: int = 1, fill: float = 0.0) -> np.ndarray:
-        """Bring (N, rows, columns) values in model space to the scan's own grid.
-
-        Returns:
-            float32 array of the native shape; ``fill`` where the model saw nothing.
-        """
-        return resample(
-            Volume(array, self.affine),
-            self.native_shape,
-            self.native_affine,
-            order=order,
-            fill=fill,
-        )
-
     def brain_to_native(self, *arrays: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """Bring the brain, and values in it, to the scan's own grid.
 

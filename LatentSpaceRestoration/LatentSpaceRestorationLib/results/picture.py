@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.measure import find_contours
 
 from ..volume import Volume
-from .regions import Place, most_anomalous_place, score_in_words
+from .regions import MostAnomalousPlace, most_anomalous_place, score_in_words
 
 if TYPE_CHECKING:
     from ..detection import Detection
@@ -141,7 +141,7 @@ def inferno(values: np.ndarray) -> np.ndarray:
     return (_INFERNO[below] * (1.0 - share) + _INFERNO[below + 1] * share).round().astype(np.uint8)
 
 
-def _view(volume: Volume, detection: Detection, place: Place) -> _View:
+def _view(volume: Volume, detection: Detection, place: MostAnomalousPlace) -> _View:
     orientation = io_orientation(volume.affine)
     spacing = np.empty(3)
     index = np.empty(3, int)
@@ -242,7 +242,11 @@ def _centred(pane: Image.Image) -> Image.Image:
 
 
 def _write_header(
-    pen: ImageDraw.ImageDraw, width: int, title: str, detection: Detection, place: Place
+    pen: ImageDraw.ImageDraw,
+    width: int,
+    title: str,
+    detection: Detection,
+    place: MostAnomalousPlace,
 ) -> None:
     right = width - _MARGIN
     score = f"Score {detection.sample_score:.3g}"

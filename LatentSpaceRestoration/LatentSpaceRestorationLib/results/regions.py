@@ -63,7 +63,7 @@ class Region:
     Attributes:
         index: (i, j, k) of the voxel where the map is highest.
         position_mm: that voxel's (R, A, S).
-        words: where it lies in the brain, as in :class:`Place`.
+        words: where it lies in the brain, as in :class:`MostAnomalousPlace`.
         volume_ml: of the region.
         peak, mean: of the map in it.
     """
@@ -77,7 +77,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Place:
+class MostAnomalousPlace:
     """Where the anomaly is greatest.
 
     Attributes:
@@ -145,7 +145,7 @@ def find_regions(
 
 def most_anomalous_place(
     anomaly_map: np.ndarray, anomaly_mask: np.ndarray, brain_mask: np.ndarray, affine: np.ndarray
-) -> Place:
+) -> MostAnomalousPlace:
     """Where the map is highest over some millimetres, and how much is flagged around it.
 
     Not the middle of the largest region: in a scan that differs everywhere a little, regions grow
@@ -171,7 +171,7 @@ def most_anomalous_place(
     i, j, k = voxel.tolist()
     x, y, z = position.tolist()
     words = Extent.of(brain_mask, affine).words(position)
-    return Place((i, j, k), (x, y, z), words, volume_ml)
+    return MostAnomalousPlace((i, j, k), (x, y, z), words, volume_ml)
 
 
 def score_in_words(p_value: float | None, healthy_scans: int, healthy_sites: int = 0) -> str:

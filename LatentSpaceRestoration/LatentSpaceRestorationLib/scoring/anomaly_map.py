@@ -21,7 +21,7 @@ class MapRule:
     """How the anomaly map and the sample score come from the maps of a method.
 
     A map with statistics of its place is taken in units of the healthy spread: z, the value less
-    what is usual at its place, over the spread there; |z| counts, or, if only high values are
+    the normative value at its place, over the spread there; |z| counts, or, if only high values are
     unusual, log(1 + exp(z)), which is about z where it is high, and never negative. A map without
     statistics counts as it is.
 
@@ -66,7 +66,7 @@ def anomaly_map(
         prepared: the scan in model space.
         maps: of a method, (N, H, W) each.
         rule: of the method.
-        normative: what is usual, by map; maps that are left out of it count as they are.
+        normative: values of healthy scans, by map; maps that are left out of it count as they are.
         spacing_mm: of the voxels.
 
     Returns:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..model import Model
     from ..preprocessing.slices import PreparedScan
 
-#: What is usual, by map; empty for the paper mode.
+#: Normative values, by map; empty for the paper mode.
 NormativeMaps = Mapping[str, NormativeMap]
 #: By method, or mode of ``lsr``.
 Modes = dict[str, tuple[ModeCalibration, NormativeMaps]]
@@ -145,20 +145,20 @@ def healthy_levels(
     seed: int = 0,
     report: Report = print,
 ) -> tuple[tuple[HealthyLevel, ...], NormativeMaps]:
-    """Voxel distribution, sample scores and what is usual of a method.
+    """Voxel distribution, sample scores and normative values of a method.
 
     A scan's own values never take part in what it is compared with, so that its score is what a new
     healthy scan would get. Distributions are kept for each number of restorations that the method
-    tells of; what is usual is so with all of them.
+    tells of; normative values are of all of them together.
 
     Args:
         model: the networks.
         scans, restorations, seed, report: as for :func:`calibrate`.
         way: the method.
-        use_places: whether its maps are compared with what is usual at each place.
+        use_places: whether its maps are compared with the normative values at each place.
 
     Returns:
-        levels, and what is usual over all scans; nothing if that is not used.
+        levels, and normative values of all scans; nothing if those are not used.
     """
     found: list[list[Evidence]] = []
     sums: list[dict[str, PlaceSums]] = []
@@ -198,7 +198,7 @@ def _normative(
     rule: MapRule,
     spacing_mm: float,
 ) -> tuple[list[dict[str, NormativeMap]], dict[str, NormativeMap]]:
-    """What is usual for each scan by all others, and by all of them for a new one."""
+    """Normative values for each scan by all others, and by all of them for a new one."""
     total = {name: reduce(add, (s[name] for s in sums)) for name in sums[0]}
     places = [
         {n: PlaceStatistics.from_sums(total[n] - own[n]).symmetric() for n in total} for own in sums
@@ -252,7 +252,7 @@ def to_files(
     Args:
         scans: site of each healthy scan, by name; empty if that is not known.
         codes: distribution of the codes' NLL; None for a model without codes.
-        modes: figures and what is usual by method, or mode of ``lsr``.
+        modes: figures and normative values by method, or mode of ``lsr``.
     """
     data: dict[str, Any] = {"scans": sorted(scans)}
     if sites := sorted(set(scans.values()) - {""}):

@@ -37,14 +37,14 @@ def half(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def ship_model(
-    shop: TrainingPipeline, vqvae: VQVAE, prior: PixelSNAIL, masked: MaskedPrior
+def export_model(
+    pipeline: TrainingPipeline, vqvae: VQVAE, prior: PixelSNAIL, masked: MaskedPrior
 ) -> Bundle:
     """Write the anomaly model into the folder of work; it is not calibrated yet.
 
     A bundle of the same weights that is there already stays as it is, with its calibration.
     """
-    config = shop.config
+    config = pipeline.config
     own = {
         "kind": "anomaly",
         "vqvae": asdict(config.vqvae.network),
@@ -61,12 +61,12 @@ def ship_model(
         schema.PRIOR: half(fold_weight_norm(prior)),
         schema.MASKED: half(masked),
     }
-    return _ship(shop.folder / config.model.name, own, weights, shop)
+    return _export(pipeline.folder / config.model.name, own, weights, pipeline)
 
 
-def ship_baseline(shop: TrainingPipeline, vae: VAE) -> Bundle:
-    """Write the VAE into the folder of work; as :func:`ship_model`."""
-    config = shop.config
+def export_baseline(pipeline: TrainingPipeline, vae: VAE) -> Bundle:
+    """Write the VAE into the folder of work; as :func:`export_model`."""
+    config = pipeline.config
     own = {
         "kind": "vae",
         "vae": {
@@ -75,15 +75,15 @@ def ship_baseline(shop: TrainingPipeline, vae: VAE) -> Bundle:
         },
     }
     name = f"{config.model.name}-vae"
-    return _ship(shop.folder / name, own, {schema.VAE: half(vae)}, shop)
+    return _export(pipeline.folder / name, own, {schema.VAE: half(vae)}, pipeline)
 
 
-def ship_brain(shop: TrainingPipeline, networks: BrainNetworks) -> Bundle:
+def export_brain(pipeline: TrainingPipeline, networks: BrainNetworks) -> Bundle:
     """Write the brain-extraction bundle into the folder of work, with its figures."""
-    config = shop.config
-    tune = [subject for subject in shop.subjects if subject.split == "tune"]
+    config = pipeline.config
+    tune = [subject for subject in pipeline.subjects if subject.split == "tune"]
     spacing = config.grid.spacing_mm
-    figures = extraction_dice(networks, load_heads(tune, spacing, lambda _: None), shop.device)
+    figures = extraction_dice(networks, load_heads(tune, spacing, lambda _: None), pipeline.device)
     told: dict[str, Any] = {
         "name": schema.BRAIN_BUNDLE,
         "kind": "brain-extraction",
@@ -95,8 +95,8 @@ def ship_brain(shop: TrainingPipeline, networks: BrainNetworks) -> Bundle:
         "training": {
             "data": config.model.data,
             "population": config.model.population,
-            "subjects": [s.name for s in shop.subjects if s.split == "train"],
-            "sites": sorted({s.site for s in shop.subjects if s.split == "train" and s.site}),
+            "subjects": [s.name for s in pipeline.subjects if s.split == "train"],
+            "sites": sorted({s.site for s in pipeline.subjects if s.split == "train" and s.site}),
             "config": as_json(config),
         },
         "metrics": {"split": "tune", "scans": len(tune), **figures},
@@ -105,7 +105,9 @@ def ship_brain(shop: TrainingPipeline, networks: BrainNetworks) -> Bundle:
     weights = {schema.OUTLINE: half(networks.outline)}
     if networks.locator is not None:
         weights[schema.LOCATOR] = half(networks.locator)
-    return write_bundle(shop.folder / schema.BRAIN_BUNDLE, told, weights, None, brain_card(told))
+    return write_bundle(
+        pipeline.folder / schema.BRAIN_BUNDLE, told, weights, None, brain_card(told)
+    )
 
 
 def write_adapted(
@@ -126,28 +128,28 @@ def is_adapted(folder: Path, bundle: Bundle) -> bool:
         return False
 
 
-def _ship(
+def _export(
     folder: Path,
     own: dict[str, Any],
     weights: dict[str, dict[str, Tensor]],
-    shop: TrainingPipeline,
+    pipeline: TrainingPipeline,
 ) -> Bundle:
-    config = _told(shop.config, folder.name, own, shop)
-    if shop.atlas is not None:
+    config = _told(pipeline.config, folder.name, own, pipeline)
+    if pipeline.atlas is not None:
         import torch
 
-        weights = {**weights, schema.ATLAS: {"mean": torch.from_numpy(shop.atlas)}}
+        weights = {**weights, schema.ATLAS: {"mean": torch.from_numpy(pipeline.atlas)}}
     if _has(folder, weights):
-        shop.report(f"{folder} holds these weights already, and stays as it is")
+        pipeline.report(f"{folder} holds these weights already, and stays as it is")
         return read_bundle(folder)
     return write_bundle(folder, config, weights, None, model_card(config, {}))
 
 
 def _told(
-    config: Config, name: str, own: Mapping[str, Any], shop: TrainingPipeline
+    config: Config, name: str, own: Mapping[str, Any], pipeline: TrainingPipeline
 ) -> dict[str, Any]:
     """Settings of an anomaly model, for ``model.json``; nothing is measured yet."""
-    train = shop.prepared("train")
+    train = pipeline.prepared("train")
     return {
         "name": name,
         **own,
@@ -159,10 +161,10 @@ def _told(
         "intensity": {
             "rule": "(value - median) / (interquartile range / 1.349) of the brain",
             "clip": CLIP,
-            "shading": 0 if shop.atlas is None else config.alignment.shading,
+            "shading": 0 if pipeline.atlas is None else config.alignment.shading,
         },
         "alignment": None
-        if shop.atlas is None
+        if pipeline.atlas is None
         else {
             "rule": "rigid, of highest correlation with the mean of the training scans, group-wise",
             "atlas": schema.ATLAS,
@@ -172,7 +174,7 @@ def _told(
             "data": config.model.data,
             "population": config.model.population,
             "subjects": list(train.scans),
-            "people": sorted({s.owner for s in shop.subjects if s.name in train.scans}),
+            "people": sorted({s.owner for s in pipeline.subjects if s.name in train.scans}),
             "sha256": list(train.scans.values()),
             "left_out": list(train.left_out),  # names alone: reasons name folders
             "config": as_json(config),

@@ -24,7 +24,7 @@ from ...datasets.subjects import Subject
 from ...errors import InputError
 from ...io.files import content_hash, write_whole
 from ...model_space import CLIP, Grid
-from ...preprocessing.alignment import Places
+from ...preprocessing.alignment import AlignmentAtlas
 from .slice_cache import VERSION, Brains, Report, hashed, laid_scan
 
 #: The mean no longer moves when it changes by less than this share of its own spread over places.
@@ -70,7 +70,7 @@ def make_atlas(
         np.save(buffer, mean, allow_pickle=False)
         write_whole(file, buffer.getbuffer())
     mean = np.load(file, allow_pickle=False)
-    return mean if Places.of(mean, grid) is not None else None
+    return mean if AlignmentAtlas.of(mean, grid) is not None else None
 
 
 def _group_mean(
@@ -104,7 +104,7 @@ def _group_mean(
             if change < STILL:
                 return new
         mean = new
-        if Places.of(mean, grid) is None:
+        if AlignmentAtlas.of(mean, grid) is None:
             break  # there is nothing to align with
     assert mean is not None
     return mean

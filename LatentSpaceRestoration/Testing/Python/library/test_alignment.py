@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
-from LatentSpaceRestorationLib.preprocessing.alignment import Places, own_axes, upright
+from LatentSpaceRestorationLib.preprocessing.alignment import AlignmentAtlas, own_axes, upright
 from LatentSpaceRestorationLib.preprocessing.pipeline import BrainFinder, Preprocessing
 from LatentSpaceRestorationLib.preprocessing.quality import doubts
 from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan, to_head
 from LatentSpaceRestorationLib.runtime.placement import Placement
 from LatentSpaceRestorationLib.volume import Volume
+from native_grid import to_native
 from patterned_brain import GRID, brain, prepared_of
 from scan_grids import ORIENTATIONS, rotation, stored_as
 from scipy import ndimage
@@ -22,19 +23,19 @@ FINDER = BrainFinder(None, 0.0, lambda: Placement("cpu", {"brain": 1}))
 
 
 @pytest.fixture(scope="module")
-def places() -> Places:
+def places() -> AlignmentAtlas:
     """Of four other brains."""
     sums = []
     for own in range(2, 6):
         p = prepared_of(brain(own))
         sums.append(PlaceSums.of(p.slices, p.mask, p.position))
     usual = PlaceStatistics.from_sums(sums[0] + sums[1] + sums[2] + sums[3]).mean
-    found = Places.of(usual, GRID)
+    found = AlignmentAtlas.of(usual, GRID)
     assert found is not None
     return found
 
 
-def prepared(scan: Volume, places: Places | None) -> PreparedScan:
+def prepared(scan: Volume, places: AlignmentAtlas | None) -> PreparedScan:
     return Preprocessing(GRID, FINDER, places)(scan, scan.array > 20.0)[0]
 
 
@@ -55,7 +56,7 @@ def tilted(scan: Volume, degrees: float) -> Volume:
 
 @pytest.mark.parametrize("degrees", [(3.0, -3.0, 5.0), (-12.0, 8.0, 20.0)])
 def test_what_the_header_says_of_how_it_lies_does_not_matter(
-    places: Places, degrees: tuple[float, float, float]
+    places: AlignmentAtlas, degrees: tuple[float, float, float]
 ) -> None:
     scan = brain()
     expected, found = prepared(scan, places), prepared(moved(scan, degrees), places)
@@ -66,7 +67,7 @@ def test_what_the_header_says_of_how_it_lies_does_not_matter(
     assert prepared(moved(scan, degrees), None).slices.shape != expected.slices.shape
 
 
-def test_neither_does_the_order_of_axes(places: Places) -> None:
+def test_neither_does_the_order_of_axes(places: AlignmentAtlas) -> None:
     scan = brain()
     expected = prepared(scan, places)
     for number in (7, 29, 40):
@@ -74,7 +75,7 @@ def test_neither_does_the_order_of_axes(places: Places) -> None:
         np.testing.assert_allclose(found.slices, expected.slices, atol=1e-4)
 
 
-def test_a_mirror_image_gives_mirrored_slices(places: Places) -> None:
+def test_a_mirror_image_gives_mirrored_slices(places: AlignmentAtlas) -> None:
     scan = brain()
     scan.array[:12] *= 0.8  # the sides differ
     expected = prepared(scan, places)
@@ -83,7 +84,7 @@ def test_a_mirror_image_gives_mirrored_slices(places: Places) -> None:
     np.testing.assert_array_equal(found.mask, expected.mirrored().mask)
 
 
-def test_a_head_that_nods_is_set_upright(places: Places) -> None:
+def test_a_head_that_nods_is_set_upright(places: AlignmentAtlas) -> None:
     def pitch(scan: Volume) -> float:
         head = to_head(scan, GRID.spacing_mm)
         pose = upright(head, head.array > 20.0, GRID.spacing_mm, places)
@@ -96,11 +97,11 @@ def test_a_head_that_nods_is_set_upright(places: Places) -> None:
         assert pitch(tilted(brain(), degrees)) - straight == pytest.approx(degrees, abs=1.5)
 
 
-def test_what_is_found_goes_back_to_its_place(places: Places) -> None:
+def test_what_is_found_goes_back_to_its_place(places: AlignmentAtlas) -> None:
     scan = moved(tilted(brain(), 8.0), (5.0, -9.0, 4.0))
     mask = scan.array > 20.0
     found = Preprocessing(GRID, FINDER, places)(scan, mask)[0]
-    back = found.to_native(found.slices * found.scale + found.centre)
+    back = to_native(found, found.slices * found.scale + found.centre)
     assert back.shape == scan.shape
     inner = ndimage.binary_erosion(mask, iterations=3)
 
@@ -115,7 +116,7 @@ def test_what_is_found_goes_back_to_its_place(places: Places) -> None:
         assert alike((shift[0], shift[1], shift[2])) < there - 0.01
 
 
-def test_what_fits_nowhere_is_left_as_it_lies(places: Places) -> None:
+def test_what_fits_nowhere_is_left_as_it_lies(places: AlignmentAtlas) -> None:
     scan = moved(brain(), (4.0, 5.0, 6.0))
     noise = np.random.default_rng(0).normal(100.0, 9.0, scan.shape).astype(np.float32)
     scan = replace(scan, array=np.where(scan.array > 20.0, noise, 0.0).astype(np.float32))
@@ -125,8 +126,8 @@ def test_what_fits_nowhere_is_left_as_it_lies(places: Places) -> None:
     assert found.is_aligned is False
     assert expected.is_aligned is None
     assert any("as it lies" in line for line in doubts(scan, found, GRID.spacing_mm, None))
-    assert Places.of(np.full((31, 13, 10), 0.5, np.float32), GRID) is None
-    assert Places.of(None, GRID) is None
+    assert AlignmentAtlas.of(np.full((31, 13, 10), 0.5, np.float32), GRID) is None
+    assert AlignmentAtlas.of(None, GRID) is None
 
 
 def test_the_axes_of_an_oblique_scan() -> None:

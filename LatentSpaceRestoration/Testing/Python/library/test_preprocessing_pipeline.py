@@ -15,7 +15,7 @@ from LatentSpaceRestorationLib.bundle.write import write_bundle
 from LatentSpaceRestorationLib.datasets.subjects import Subject
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import BundleError
-from LatentSpaceRestorationLib.preprocessing.alignment import Places, read_atlas
+from LatentSpaceRestorationLib.preprocessing.alignment import AlignmentAtlas, read_atlas
 from LatentSpaceRestorationLib.preprocessing.pipeline import Preprocessing
 from LatentSpaceRestorationLib.training.calibrate_bundle import calibrate_bundle
 from LatentSpaceRestorationLib.training.config import read_config
@@ -23,7 +23,7 @@ from LatentSpaceRestorationLib.training.data import slice_cache
 from LatentSpaceRestorationLib.training.data.atlas import make_atlas
 from LatentSpaceRestorationLib.training.data.slice_cache import Brains, prepare_set
 from LatentSpaceRestorationLib.training.data.slices import to_uint8
-from LatentSpaceRestorationLib.training.export import ship_baseline, ship_model
+from LatentSpaceRestorationLib.training.export import export_baseline, export_model
 from LatentSpaceRestorationLib.training.pipeline import TrainingPipeline
 from LatentSpaceRestorationLib.volume import Volume
 from patterned_brain import FINDER, GRID, brain
@@ -130,11 +130,11 @@ def test_a_bundle_states_how_heads_are_laid_and_nothing_else_decides(
 def test_a_second_calibration_writes_the_same_bytes(tmp_path: Path) -> None:
     """And so it does for both kinds of models, trained from the same few scans."""
     settings = read_config(write_training(tmp_path, people=11))
-    shop = TrainingPipeline(settings, tmp_path / "tiny", report=lambda _: None)
-    shop.begin()
-    vqvae = shop.vqvae()
-    model = ship_model(shop, vqvae, shop.prior(vqvae), shop.masked(vqvae))
-    baseline = ship_baseline(shop, shop.baseline())
+    pipeline = TrainingPipeline(settings, tmp_path / "tiny", report=lambda _: None)
+    pipeline.begin()
+    vqvae = pipeline.vqvae()
+    model = export_model(pipeline, vqvae, pipeline.prior(vqvae), pipeline.masked(vqvae))
+    baseline = export_baseline(pipeline, pipeline.baseline())
     assert model.config["alignment"] == baseline.config["alignment"]
     assert model.config["brain_model"] == "brain-extraction"
     for bundle, methods in ((model, ("lsr", "nll")), (baseline, ("vae",))):
@@ -157,7 +157,7 @@ def test_a_second_calibration_writes_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [0.0, -50.0, -32768.0, 32767.0])
 def test_what_lies_around_a_brain_changes_nothing(value: float, atlas: np.ndarray) -> None:
-    preprocessing = Preprocessing(GRID, FINDER, Places.of(atlas, GRID))
+    preprocessing = Preprocessing(GRID, FINDER, AlignmentAtlas.of(atlas, GRID))
     scan = brain(9)
     mask = scan.array > 20.0
     expected, _ = preprocessing(scan)
@@ -188,7 +188,9 @@ def test_an_extracted_brain_comes_back_whole_with_its_dark_rim(
     rim = mask & ~ndimage.binary_erosion(mask)
     values = np.where(rim, 0.02 * scan.array, scan.array)  # darker than all that is in the brain
     values = np.where(mask, values, np.float32(value))
-    prepared, _ = Preprocessing(GRID, FINDER, Places.of(atlas, GRID))(replace(scan, array=values))
+    prepared, _ = Preprocessing(GRID, FINDER, AlignmentAtlas.of(atlas, GRID))(
+        replace(scan, array=values)
+    )
     found, _ = prepared.brain_to_native()
     assert 2.0 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.995
 

@@ -11,6 +11,7 @@ from LatentSpaceRestorationLib.model_space import CLIP
 from LatentSpaceRestorationLib.preprocessing.pipeline import Preprocessing
 from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
 from LatentSpaceRestorationLib.volume import Volume, positions
+from native_grid import to_native
 from patterned_brain import FINDER, GRID, brain
 from scipy import ndimage
 
@@ -78,9 +79,9 @@ def test_what_does_not_belong_there_stays_and_intensities_come_back(atlas: np.nd
         there = ill.slices - healthy.slices
         kept[order] = float(np.sort(there[healthy.mask & ill.mask])[-50:].mean())
         back = ill.to_intensity(ill.slices)
-        native = ill.to_native(back)
+        native = to_native(ill, back)
         inside = ndimage.binary_erosion(mask, iterations=2)
-        inside &= ill.to_native((np.abs(ill.slices) < CLIP).astype(np.float32)) > 0.99
+        inside &= to_native(ill, (np.abs(ill.slices) < CLIP).astype(np.float32)) > 0.99
         given = (shaded(lesion, *field) if order else lesion).array
         relative = np.abs(native - given)[inside] / given[inside]
         assert np.median(relative) < 0.05

@@ -10,6 +10,7 @@ from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.model_space import CLIP, DEPTH_MM, Grid, normalise, slice_position
 from LatentSpaceRestorationLib.preprocessing.slices import ResampledScan, prepare, to_head
 from LatentSpaceRestorationLib.volume import Volume
+from native_grid import to_native
 from phantoms import SMALL, little_brain, native_intensities, prepared_with
 from scan_grids import ORIENTATIONS, ScanGrid, scan_grids, stored_as
 
@@ -46,7 +47,7 @@ def test_a_voxel_comes_back_where_it_was(
     before = prepared_with(scan, mask)
     after = prepared_with(Volume(changed, grid.affine), mask)
     assert before.cropped == 0.0
-    difference = after.to_native(native_intensities(after) - native_intensities(before))
+    difference = to_native(after, native_intensities(after) - native_intensities(before))
     assert difference.shape == grid.shape
     weight = np.where(np.abs(difference) > 0.03 * np.abs(difference).max(), difference, 0.0)
     found = np.tensordot(weight, grid.positions(), axes=3) / weight.sum()
@@ -62,7 +63,7 @@ def test_a_lesion_of_the_native_scan_keeps_its_outline() -> None:
     after = prepared_with(changed, mask)
     before = prepared_with(scan, mask)
     difference = native_intensities(after) - native_intensities(before)
-    found = after.to_native(difference) > 7.5
+    found = to_native(after, difference) > 7.5
     assert 2.0 * (found & lesion).sum() / (found.sum() + lesion.sum()) > 0.9
 
 
@@ -85,9 +86,9 @@ def test_a_scan_at_the_models_spacing_gives_the_same_slices_however_it_is_stored
         np.testing.assert_array_equal(got.position, expected.position)
         np.testing.assert_allclose(got.position_mm, expected.position_mm, atol=1e-6)
         np.testing.assert_allclose(got.affine, expected.affine, atol=1e-6)
-        back = got.to_native(got.slices)
+        back = to_native(got, got.slices)
         np.testing.assert_array_equal(
-            back, stored_as(Volume(expected.to_native(expected.slices), affine), orientation).array
+            back, stored_as(Volume(to_native(expected, expected.slices), affine), orientation).array
         )
 
 
@@ -104,7 +105,7 @@ def test_a_map_of_ones_comes_back_as_ones_in_the_brain(grid: ScanGrid, seed: int
     np.testing.assert_allclose(hundreds, 100.0 * brain, atol=1e-2)
     assert 2.0 * (brain & mask).sum() / (brain.sum() + mask.sum()) > 0.85
     # Only a box is resampled; nothing of the brain lies outside it.
-    whole = prepared.to_native(prepared.mask.astype(np.float32)) >= 0.5
+    whole = to_native(prepared, prepared.mask.astype(np.float32)) >= 0.5
     np.testing.assert_array_equal(brain, whole)
 
 
@@ -201,7 +202,7 @@ def test_the_share_of_the_brain_outside_the_field_of_view_is_told() -> None:
     volume, head = box_head(mask)
     prepared = prepare(volume, head, mask, SMALL)
     assert prepared.cropped == pytest.approx(1.0 - 44 / 56)
-    assert prepared.to_native(prepared.slices).shape == volume.shape
+    assert to_native(prepared, prepared.slices).shape == volume.shape
 
 
 def test_brain_outside_the_scans_own_field_of_view_does_not_count() -> None:

@@ -18,6 +18,7 @@ from LatentSpaceRestorationLib.io.images import read_volume
 from LatentSpaceRestorationLib.model import Model
 from LatentSpaceRestorationLib.runtime.placement import SIZES, Placement
 from LatentSpaceRestorationLib.sampling.restore import nll, restore
+from native_grid import to_native
 from shared_data import tune_subjects
 
 
@@ -141,7 +142,7 @@ def test_brain_extraction_overlaps_the_given_masks() -> None:
         assert subject.mask is not None
         given = read_volume(subject.mask).array > 0
         prepared, _ = detector.prepare(scan)
-        found = prepared.to_native(prepared.mask.astype(np.float32)) >= 0.5
+        found = to_native(prepared, prepared.mask.astype(np.float32)) >= 0.5
         scores.append(2.0 * (found & given).sum() / (found.sum() + given.sum()))
     assert np.median(scores) >= 0.97
     assert min(scores) >= 0.94
