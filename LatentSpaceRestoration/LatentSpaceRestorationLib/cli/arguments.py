@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..errors import LSRError
-from ..methods.registry import SHIPPED, names, shipped_model
+from ..methods.registry import ENTRIES, SHIPPED, names, shipped_model
 from ..options import DetectionOptions, RunOptions, described
 
 #: Exit statuses. ``UNUSABLE_INPUT`` is that where a scan could not be used and the others were.
@@ -36,10 +36,8 @@ def add_options(
             models = f"{SHIPPED['anomaly']}, or for the methods of a VAE {SHIPPED['vae']}"
             settings |= {"default": None, "help": f"default: {models}"}
         elif name == "method":
-            settings |= {
-                "choices": names(),
-                "help": f"one of {', '.join(names())}; default: %(default)s",
-            }
+            known = ", ".join(f"{entry.name} ({entry.label})" for entry in ENTRIES)
+            settings |= {"choices": names(), "help": f"one of {known}; default: %(default)s"}
         elif how.choices is not None:
             settings["choices"] = how.choices
         else:

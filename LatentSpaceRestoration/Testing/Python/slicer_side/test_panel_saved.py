@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import unittest
 from pathlib import Path
@@ -90,6 +91,35 @@ class TestSavedScene(PanelTestCase):
             self.assertIsNone(SceneRecord.fromText(other), other[:20])
         node.SetAttribute("LatentSpaceRestoration.Result", "{}")
         self.assertIsNone(stored.latest(self.volume))
+
+
+class TestRecordsOfBefore(unittest.TestCase):
+    """What earlier versions wrote into scenes."""
+
+    def test_a_record_without_sites_is_read_as_it_was(self) -> None:
+        text = (
+            '{"format": 1, "sampleScore": 3.5, "pValue": 0.25, "healthyScans": 3, "healthyScores": '
+            '[1.0, 2.0, 4.0], "healthyPercentiles": [0.0, 100.0], "healthyValues": [0.0, 8.0], '
+            '"threshold": 99.0, "affine": [[-1.0, 0.0, 0.0, 5.0], [0.0, -1.0, 0.0, 6.0], '
+            '[0.0, 0.0, 1.0, -7.0], [0.0, 0.0, 0.0, 1.0]], "brainLow": [-4.0, -5.0, -6.0], '
+            '"brainHigh": [4.0, 5.0, 6.0], "brainML": 1200.0, "model": "brain-t1", "mode": '
+            '"default", "method": "lsr", "restorations": 15, "seed": 7, "device": "cpu", '
+            '"version": "0.1.0", "warnings": ["a line"], "seconds": 12.5, "made": 1.5}'
+        )
+        record = SceneRecord.fromText(text)
+        assert record is not None
+        figures = record.figures
+        self.assertEqual(
+            (figures.sample_score, figures.p_value, figures.percentile), (3.5, 0.25, 75)
+        )
+        self.assertEqual((figures.healthy_scans, figures.healthy_sites), (3, 0))
+        self.assertEqual((record.threshold, record.value(50.0)), (99.0, 4.0))
+        self.assertEqual(
+            (figures.seed, figures.warnings, figures.total_seconds), (7, ("a line",), 12.5)
+        )
+        written = json.loads(record.toText())
+        self.assertEqual(written.pop("healthySites"), 0)
+        self.assertEqual(written, json.loads(text))
 
 
 class TestTwoScans(PanelTestCase):
