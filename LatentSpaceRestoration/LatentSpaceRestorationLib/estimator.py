@@ -11,7 +11,7 @@ import numpy as np
 from . import __version__
 from .calibration.levels import ModeCalibration
 from .calibration.normative import NormativeMap
-from .calibration.quantiles import p_value
+from .calibration.p_value import p_value
 from .detection import Detection, Estimate, SliceScore
 from .errors import is_distrusted
 from .methods.base import Evidence

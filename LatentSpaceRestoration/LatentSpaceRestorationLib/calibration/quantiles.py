@@ -1,4 +1,4 @@
-"""Quantiles of healthy values, and how often a healthy scan has a score as high."""
+"""Quantiles of healthy values: map values and likelihoods by percentile."""
 
 from __future__ import annotations
 
@@ -45,12 +45,3 @@ class Quantiles:
     def value(self, percentile: float) -> float:
         """The value below which ``percentile`` (0 to 100) of the samples lie."""
         return float(np.interp(percentile, self.percentiles, self.values))
-
-
-def p_value(score: float, healthy: Sequence[float]) -> float:
-    """Chance that a healthy scan scores as high: (1 + #{healthy >= score}) / (1 + n).
-
-    With n healthy scans it is never below 1 / (n + 1): that many scans can prove no more.
-    """
-    above = int(np.count_nonzero(np.asarray(healthy, float) >= score))
-    return (1.0 + above) / (1.0 + len(healthy))

@@ -13,7 +13,7 @@ from ..datasets.read import read_subjects
 from ..datasets.subjects import Subject
 from ..errors import InputError
 from ..io.images import ENDINGS, scan_name
-from ..io.itk import series_in
+from ..io.nrrd_dicom import series_in
 from .names import ResultPlace, places, tell_apart
 
 _TABLES = (".tsv", ".csv", ".txt")

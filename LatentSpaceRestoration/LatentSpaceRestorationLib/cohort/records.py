@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..io.files import digest_of_file, reason
-from ..io.itk import series_in
+from ..io.nrrd_dicom import series_in
 from ..results.files import named_files
 from .inputs import CohortScan
 from .scores import DONE, ScoreRow, write_text

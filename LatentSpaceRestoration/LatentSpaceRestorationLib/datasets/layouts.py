@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..io.images import ENDINGS, scan_name
-from ..io.itk import is_dicom
+from ..io.nrrd_dicom import is_dicom
 from .subjects import SPLITS, Subject
 
 #: Endings of images; the second file of a pair is not one of them.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError, LSRError
-from .itk import series_files
+from .nrrd_dicom import series_files
 
 if TYPE_CHECKING:
     from pydicom import Dataset

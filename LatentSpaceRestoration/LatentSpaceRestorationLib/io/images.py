@@ -19,8 +19,8 @@ from nibabel.spatialimages import SpatialImage
 from ..errors import InputError
 from ..volume import Volume, check
 from .files import reason, written_whole
-from .itk import ENDINGS as ITK_ENDINGS
-from .itk import is_dicom, is_itk, read_itk
+from .nrrd_dicom import ENDINGS as ITK_ENDINGS
+from .nrrd_dicom import is_dicom, is_itk, read_itk
 
 #: Endings that are taken off a file's name to get the scan's name, longest first.
 ENDINGS = (

@@ -27,7 +27,7 @@ from ablation_maps import ONE_SIDED, Sample, properties
 from LatentSpaceRestorationLib.bundle.bundle import find_bundle
 from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
 from LatentSpaceRestorationLib.calibration.normative import NormativeMap
-from LatentSpaceRestorationLib.calibration.quantiles import p_value
+from LatentSpaceRestorationLib.calibration.p_value import p_value
 from LatentSpaceRestorationLib.calibration.tail_probability import (
     TailCounts,
     TailProbability,

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.calibration.atlas import PlaceStatistics, PlaceSums
 from LatentSpaceRestorationLib.calibration.levels import HealthyLevel, ModeCalibration
-from LatentSpaceRestorationLib.calibration.quantiles import PERCENTILES, Quantiles, p_value
+from LatentSpaceRestorationLib.calibration.p_value import p_value
+from LatentSpaceRestorationLib.calibration.quantiles import PERCENTILES, Quantiles
 from LatentSpaceRestorationLib.errors import BundleError
 
 few = settings(max_examples=50, deadline=None, derandomize=True)
