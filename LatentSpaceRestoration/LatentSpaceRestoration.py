@@ -14,6 +14,8 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 
+#: Where the documentation lies: that of pyproject.toml, once the repository has an address.
+HOMEPAGE = ""
 #: The panel and its parameters are written in what Python 3.10 has; Slicer 5.8 has 3.9.
 _IS_TOO_OLD = sys.version_info < (3, 10)
 if not _IS_TOO_OLD:
@@ -50,6 +52,9 @@ class LatentSpaceRestoration(ScriptedLoadableModule):
             " its restoration differ, the anomaly map is high. For research use. Not for diagnosis."
             " Needs Slicer 5.10 or later."
         )
+        if HOMEPAGE:
+            documentation = _("Documentation")
+            parent.helpText += f' <a href="{HOMEPAGE}#readme">{documentation}</a>.'
         parent.acknowledgementText = _(
             "Method: Naval Marimont and Tarroni, Anomaly detection through latent space restoration"
             " using vector-quantized variational autoencoders, ISBI 2021."

@@ -77,9 +77,13 @@ def test_the_address_is_the_same_all_over() -> None:
 
 
 def test_the_repository_has_an_address() -> None:
+    entry_file = (ROOT / NAME / f"{NAME}.py").read_text(encoding="utf-8")
+    (linked,) = re.findall(r'^HOMEPAGE = "(.*)"$', entry_file, re.MULTILINE)
     if "/OWNER/" in address():
+        assert linked == "", "a link that leads nowhere"
         pytest.skip("it has none yet: pyproject.toml says what to replace when it has")
     assert address().startswith("https://")
+    assert linked == address()
 
 
 def test_a_checkout_is_small_enough_with_its_history(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
+import time
 import unittest
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +17,7 @@ in_slicer.begin()
 
 import slicer  # noqa: E402
 from LatentSpaceRestorationLib.detection import Estimate  # noqa: E402
+from LatentSpaceRestorationSlicer.panel import running  # noqa: E402
 from LatentSpaceRestorationSlicer.panel.preview import GrowingMap  # noqa: E402
 from LatentSpaceRestorationSlicer.panel.running import WorkerRun  # noqa: E402
 from logic_case import LogicTestCase  # noqa: E402
@@ -194,6 +198,48 @@ class TestWorkerRun(unittest.TestCase):
         with self.assertRaisesRegex(RuntimeError, "no view"):
             self.run_and_wait(work, show)
         self.assertTrue(stopped.wait(10.0))
+
+    @unittest.skipUnless(in_slicer.on_host() and sys.platform != "win32", "of the stand-in host")
+    def test_work_that_nobody_waits_for_goes_on_while_slicer_idles(self) -> None:
+        """Its event loop holds what Python threads share; without a turn, they stand still."""
+        steps, over = [0], threading.Event()
+
+        def work() -> None:
+            while not over.is_set():
+                steps[0] += 1
+                time.sleep(0.0)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        alone, given = 0, 0
+        try:
+            alone = idle(0.4, steps)
+            running.letComeToItsEnd(thread)
+            given = idle(0.4, steps)
+        finally:
+            over.set()
+            idle_until(lambda: not running._ending)
+        self.assertGreater(given, 5 * max(alone, 1))
+
+
+def idle(seconds: float, steps: list[int]) -> int:
+    """Slicer's event loop without events: its own code waits, and holds the interpreter's lock.
+
+    Returns:
+        how many steps a thread made meanwhile.
+    """
+    before, end = steps[0], time.monotonic() + seconds
+    idle_until(lambda: time.monotonic() > end)
+    return steps[0] - before
+
+
+def idle_until(is_over: Callable[[], bool]) -> None:
+    """The same until something is so."""
+    # Of PyDLL, calls keep the lock, as those of Slicer's event loop do.
+    usleep = ctypes.PyDLL(None).usleep
+    while not is_over():
+        slicer.app.processEvents()
+        usleep(10_000)
 
 
 if __name__ == "__main__":
