@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from .options import DetectionOptions
 from .results.files import Extra, FileResult, named_files, write_result
 from .results.record import DetectionRecord
 from .runtime.progress import IsCancelled, Progress
+
+#: Bytes, in every file system of use.
+_LONGEST_NAME = 255
 
 
 def detect_file(
@@ -48,6 +52,8 @@ def detect_file(
         OutputError: the results cannot be written.
         Cancelled: ``is_cancelled`` said so.
     """
+    files = named_files(name or scan_name(scan), folder, extras)
+    _refuse_long(scan, files)
     writers = [extra.prepare(Path(scan), series) for extra in extras]
     volume, geometry = read_volume(scan, series=series), read_geometry(scan)
     mask = None if brain_mask is None else read_mask(brain_mask, volume)
@@ -65,7 +71,16 @@ def detect_file(
         raise InputError(f"{scan}: {error}") from error
     calibration = detector.model.calibration(detection.mode, detection.method)
     record = DetectionRecord.of(detection, calibration).with_regions(detection, volume.affine)
-    files = named_files(name or scan_name(scan), folder, extras)
     result = FileResult(Path(scan), volume, detection, record, files)
     write_result(result, Path(folder), geometry, writers)
     return result
+
+
+def _refuse_long(scan: str | Path, files: Mapping[str, Path]) -> None:
+    """Refuse, before there is work, names of results that no file can have."""
+    longest = max(len(os.fsencode(file.name)) for file in files.values())
+    if longest > _LONGEST_NAME:
+        raise InputError(
+            f"{scan}: its results would have names of up to {longest} bytes, and a file's name has "
+            f"{_LONGEST_NAME} at most; rename the scan"
+        )

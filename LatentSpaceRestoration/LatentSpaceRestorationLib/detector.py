@@ -123,7 +123,7 @@ class Detector:
         """
         prepared, laid = self.prepare(volume, brain_mask)
         unfit = doubts(laid.part.volume, prepared, self.grid.spacing_mm, self._atlas)
-        warnings = [*unfit, *laid.found.warnings]
+        warnings = [*volume.notes, *unfit, *laid.found.warnings]
         if prepared.cropped > 0.01:
             warnings.append(
                 f"{100 * prepared.cropped:.0f}% of the brain lies outside the model's field of "

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+#: Where a header leaves orientation out.
+SIDE_UNKNOWN = (
+    "the file does not say how the head lies in it: left and right, and all other directions, are "
+    "those that are usual in its format, and may be wrong"
+)
 #: What to think of the map of a scan that is of another kind than those that a model knows.
 DISTRUST = "the map is not to be trusted"
 

@@ -22,11 +22,13 @@ class Volume:
         array: (I, J, K) voxel values.
         affine: (4, 4) float64, voxel index (i, j, k) -> RAS position in mm (NIfTI convention).
         name: what to call the scan in messages and results.
+        notes: what its file leaves in doubt, for the result.
     """
 
     array: np.ndarray
     affine: np.ndarray
     name: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,8 +81,7 @@ def check(volume: Volume) -> None:
     shape = " x ".join(str(n) for n in array.shape)
     if array.ndim != 3 or min(array.shape) < 2:
         raise InputError(f"{shape} voxels are not a volume; give a whole 3-D scan")
-    finite = np.isfinite(volume.affine).all()
-    if not finite or abs(np.linalg.det(volume.affine[:3, :3])) < 1e-9:
+    if not np.isfinite(volume.affine).all() or _is_singular(volume):
         raise InputError("the affine cannot be inverted; mend the header")
     if array.dtype.kind not in "biuf":
         raise InputError("the voxels are not real numbers; give a scan with one real value a voxel")
@@ -107,3 +108,9 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     a, b = np.asarray(one) > 0, np.asarray(other) > 0
     both = int(a.sum()) + int(b.sum())
     return 2.0 * int((a & b).sum()) / both if both else 0.0
+
+
+def _is_singular(volume: Volume) -> bool:
+    """Whether the axes of a grid span no space, be it of millimetres or of metres."""
+    extent = float(volume.spacing.prod())
+    return not extent > 0 or volume.voxel_volume_ml * 1000.0 < 1e-6 * extent

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..io.files import printable
 from .arguments import UNUSABLE_INPUT, add_options, options_of
 from .terminal import complain, progress_line
 
@@ -25,6 +26,13 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
     add("scans", nargs="+", metavar="SCAN", help="T1-weighted scan, or folder of a DICOM series")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="made if it is missing")
     add("--brain-mask", metavar="FILE", help="brain on the scan's grid, instead of finding it")
+    add(
+        "--series",
+        default="",
+        metavar="UID",
+        help="of scans that are folders of DICOM series: the SeriesInstanceUID of the one to look "
+        "at; default: that of the most slices which is no localizer",
+    )
     add_options(detect)
     add("--json", action="store_true", help="print each result's figures, one JSON object a line")
     _add_extras(detect)
@@ -60,6 +68,7 @@ def _detect(options: argparse.Namespace) -> int:
                         estimate=None if line is None else line.estimate,
                         progress=line,
                         is_cancelled=is_cancelled,
+                        series=options.series,
                         extras=extras,
                     )
             except InputError as error:
@@ -92,12 +101,16 @@ def in_words(result: FileResult) -> str:
         else "nothing, as the note says"
     )
     lines = [
-        f"{result.scan}",
+        printable(result.scan),
         f"  score {found.sample_score:.4g}: {compared}",
         f"  most anomalous: {place.words}; RAS {place.position()}",
         f"  flagged: {amount}",
-        f"  picture: {result.files['anomaly.png']}",
-        *(f"  also: {file}" for ending, file in result.files.items() if ending not in ENDINGS),
+        f"  picture: {printable(result.files['anomaly.png'])}",
+        *(
+            f"  also: {printable(file)}"
+            for ending, file in result.files.items()
+            if ending not in ENDINGS
+        ),
         *(f"  note: {warning}" for warning in found.warnings),
     ]
     return "\n".join(lines)

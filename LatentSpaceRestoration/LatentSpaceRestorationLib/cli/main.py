@@ -22,7 +22,7 @@ from .detect import add_detect
 from .evaluate import add_evaluate
 from .models import add_models
 from .mood import add_mood
-from .terminal import Parser, complain, quiet
+from .terminal import Parser, any_text, complain, quiet
 from .train import add_train
 
 
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     debug = False
+    any_text()
     try:
         options = parser().parse_args(arguments)
         debug = options.debug

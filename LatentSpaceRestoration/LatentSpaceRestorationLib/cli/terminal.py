@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import sys
 import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
+from ..io.files import printable
 from .arguments import UNUSABLE_ARGUMENTS
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class ProgressLine:
         self._name, self._score = name, ""
 
     def __call__(self, fraction: float, message: str) -> None:
-        line = f"\r\x1b[K{self._name}: {fraction:4.0%}  {message}{self._score}"
+        line = f"\r\x1b[K{printable(self._name)}: {fraction:4.0%}  {message}{self._score}"
         print(line, end="", file=sys.stderr, flush=True)
 
     def estimate(self, estimate: Estimate) -> None:
@@ -47,6 +49,13 @@ def progress_line(name: str) -> Iterator[ProgressLine | None]:
         yield ProgressLine(name)
     finally:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def any_text() -> None:
+    """Let names that the terminal has no letters for be printed, escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -76,4 +85,4 @@ def complain(message: str, debug: bool) -> None:
     """A line on what went wrong; with ``debug`` the traceback before it."""
     if debug and sys.exc_info()[0] is not None:
         traceback.print_exc()
-    print(f"lsr: error: {message}", file=sys.stderr, flush=True)
+    print(f"lsr: error: {printable(message)}", file=sys.stderr, flush=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from ..datasets.read import read_subjects
 from ..datasets.subjects import Subject
 from ..errors import InputError
-from ..io.images import ENDINGS, scan_name
-from ..io.nrrd_dicom import series_in
+from ..io.dicom_series import series_in
+from ..io.images import ENDINGS, files_beside, scan_name
 from .names import ResultPlace, places, tell_apart
 
 _TABLES = (".tsv", ".csv", ".txt")
@@ -80,10 +80,25 @@ def _scans_of(given: str, with_masks: bool) -> Iterator[CohortScan]:
         matches = sorted(glob.glob(str(path), recursive=True))
         if not matches:
             raise InputError(f"{given}: nothing fits this pattern; check it")
+        # What belongs to an image that fits as well is none itself.
+        with_others = {
+            os.path.realpath(file)
+            for match in matches
+            if not match.lower().endswith((".img", ".img.gz"))
+            for file in _beside(match)
+        }
         for match in matches:
-            yield from _scans_at(Path(match), given, with_masks)
+            if os.path.realpath(match) not in with_others:
+                yield from _scans_at(Path(match), given, with_masks)
     else:
         yield from _scans_at(path, given, with_masks)
+
+
+def _beside(match: str) -> list[Path]:
+    try:
+        return files_beside(match) if os.path.isfile(match) else []
+    except InputError:  # reading the image will say so
+        return []
 
 
 def _scans_at(path: Path, given: str, with_masks: bool) -> Iterator[CohortScan]:
@@ -100,7 +115,10 @@ def _scans_at(path: Path, given: str, with_masks: bool) -> Iterator[CohortScan]:
 
 def _scans_of_subject(subject: Subject, with_mask: bool) -> Iterator[CohortScan]:
     mask = subject.mask.absolute() if subject.mask and with_mask else None
-    scan = CohortScan(subject.name, subject.scan.absolute(), mask=mask)
+    scan = CohortScan(subject.name, subject.scan.absolute(), subject.series, mask)
+    if subject.series:
+        yield scan
+        return
     series = series_in(scan.file) if scan.file.is_dir() else []
     if len(series) < 2:
         yield scan

@@ -6,24 +6,25 @@ only if it was made of the same bytes with the same settings, model and program.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError, OutputError
+from ..io.dicom_series import series_in
 from ..io.files import digest_of_file, reason
-from ..io.nrrd_dicom import series_in
+from ..io.images import files_beside
 from ..results.files import named_files
-from .inputs import CohortScan
 from .scores import DONE, ScoreRow, write_text
+
+if TYPE_CHECKING:
+    from .inputs import CohortScan
 
 #: Hidden, so that no BIDS tool takes it for data.
 _FOLDER = ".cohort"
-#: Images whose voxels lie in another file.
-_HEADERS = (".hdr", ".nhdr", ".mhd")
 
 
 def key_of(scan: CohortScan, made_with: str) -> str:
@@ -40,7 +41,9 @@ def key_of(scan: CohortScan, made_with: str) -> str:
     try:
         for file in _files(scan):
             digest.update(digest_of_file(file).encode())
-        digest.update(digest_of_file(scan.mask).encode() if scan.mask else b"-")
+        for file in [] if scan.mask is None else [scan.mask, *files_beside(scan.mask)]:
+            digest.update(digest_of_file(file).encode())
+        digest.update(b"" if scan.mask else b"-")
     except FileNotFoundError as error:
         raise InputError(f"{error.filename}: there is no such file; check the path") from error
     except OSError as error:
@@ -65,7 +68,7 @@ def save(folder: Path, scan: CohortScan, row: ScoreRow, key: str = "") -> None:
         raise OutputError(
             f"{file.parent}: cannot be made ({reason(error)}); choose another folder"
         ) from error
-    write_text(file, json.dumps({"key": key, "row": asdict(row)}, ensure_ascii=False) + "\n")
+    write_text(file, json.dumps({"key": key, "row": asdict(row)}) + "\n")
 
 
 def is_recorded(folder: Path, scan: CohortScan) -> bool:
@@ -113,6 +116,4 @@ def _files(scan: CohortScan) -> list[Path]:
         if not files:
             raise InputError(f"{scan.file}: the DICOM series {scan.series} is gone")
         return list(map(Path, files))
-    if scan.file.name.lower().endswith(_HEADERS):
-        return sorted(scan.file.parent.glob(f"{glob.escape(scan.file.stem)}.*"))
-    return [scan.file]
+    return [scan.file, *files_beside(scan.file)]

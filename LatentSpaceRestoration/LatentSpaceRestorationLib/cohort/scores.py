@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..datasets.subjects import NOTHING
-from ..io.files import written_whole
+from ..io.files import printable, written_whole
 from ..options import RunOptions
 from ..results.record import DetectionRecord
 
@@ -179,4 +179,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, tuple):
         value = " | ".join(value)
     text = "" if value is None else repr(value) if isinstance(value, float) else str(value)
-    return " ".join(text.split()) or NOTHING
+    return printable(" ".join(text.split())) or NOTHING

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..io.dicom_series import is_dicom
+from ..io.files import read_text
 from ..io.images import ENDINGS, scan_name
-from ..io.nrrd_dicom import is_dicom
-from .subjects import SPLITS, Subject
+from .subjects import NOTHING, SPLITS, Subject
 
 #: Endings of images; the second file of a pair is not one of them.
 _IMAGES = tuple(ending for ending in ENDINGS if not ending.startswith(".img"))
+#: A T1-weighted scan of a BIDS data set.
+_T1W = re.compile(r"[^.].*_T1w\.nii(\.gz)?", re.IGNORECASE)
 #: What is written after a scan's name in the name of its mask.
 _MASK = re.compile(r"(?P<scan>.+?)[-_.](brain[-_]?)?mask", re.IGNORECASE)
 _LESION = re.compile(r"(?P<scan>.+?)[-_.](lesions?([-_]?mask)?|label|seg)", re.IGNORECASE)
 
 
-def read_folder(folder: Path) -> list[Subject]:
-    """The scans of a folder, whatever its layout; see :func:`datasets.read_subjects`.
+def read_folder(
+    folder: Path, strict: bool = True, report: Callable[[str], None] | None = None
+) -> list[Subject]:
+    """The scans of a folder, whatever its layout.
+
+    Args:
+        folder: of the scans.
+        strict, report: as of :func:`read.read_subjects`.
 
     Raises:
         InputError: there is nothing that looks like a scan.
     """
     if (folder / "dataset_description.json").is_file():
-        subjects = _bids(folder)
+        subjects = _bids(folder, strict, report or (lambda _: None))
         wanted = "sub-*/anat/*_T1w.nii.gz, as of a BIDS data set"
     elif (folder / "toy").is_dir() and (folder / "toy_label").is_dir():
         subjects = _mood(folder)
@@ -41,13 +51,13 @@ def read_folder(folder: Path) -> list[Subject]:
     return subjects
 
 
-def _bids(folder: Path) -> list[Subject]:
+def _bids(folder: Path, strict: bool, report: Callable[[str], None]) -> list[Subject]:
     """T1-weighted scans of a BIDS data set; a person is a ``sub-`` label, whatever the sessions."""
-    splits = _participants(folder / "participants.tsv")
+    splits = _participants(folder / "participants.tsv", strict, report)
     derived = [file for file in _walk(folder / "derivatives") if _is_image(file)]
     subjects = []
-    for pattern in ("sub-*/anat/*_T1w.nii*", "sub-*/ses-*/anat/*_T1w.nii*"):
-        for scan in sorted(folder.glob(pattern)):
+    for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
+        for scan in _t1w(sorted(folder.glob(pattern)), report):
             person = scan.relative_to(folder).parts[0]
             name = scan_name(scan).removesuffix("_T1w")
             subjects.append(
@@ -63,14 +73,43 @@ def _bids(folder: Path) -> list[Subject]:
     return sorted(subjects, key=lambda subject: subject.name)
 
 
-def _participants(table: Path) -> dict[str, str]:
-    """Sets by person, if the participants' table has a column of them."""
+def _t1w(folders: Sequence[Path], report: Callable[[str], None]) -> Iterator[Path]:
+    """T1-weighted scans, each once: what was left over beside them is not one."""
+    for folder in folders:
+        found: dict[str, Path] = {}
+        # The compressed file comes behind the other of its name, and takes its place.
+        for file in sorted(_walk(folder), key=lambda p: p.name):
+            if _T1W.fullmatch(file.name):
+                if scan_name(file) in found:
+                    report(f"{file}: is there as .nii and .nii.gz; the compressed one is taken")
+                found[scan_name(file)] = file
+        yield from found.values()
+
+
+def _participants(table: Path, strict: bool, report: Callable[[str], None]) -> dict[str, str]:
+    """Sets by person, if the participants' table has a column of them.
+
+    A column ``split`` may mean something else: one without a set that is known is left alone, and
+    so is any where no sets are asked for.
+    """
     if not table.is_file():
         return {}
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    named = {row.get("participant_id") or "": row.get("split") or "" for row in rows}
-    wrong = {split for split in named.values() if split and split not in SPLITS}
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(table), newline=""), delimiter="\t"))
+    except (OSError, csv.Error) as error:
+        report(f"{table}: cannot be read ({error}), and is left alone")
+        return {}
+
+    def cell(row: dict[str, str], column: str) -> str:
+        value = row.get(column) or ""
+        return "" if value == NOTHING else value
+
+    named = {cell(row, "participant_id"): cell(row, "split") for row in rows}
+    values = set(named.values()) - {""}
+    wrong = values - set(SPLITS)
+    if wrong and (not strict or wrong == values):
+        report(f"{table}: its column split has {min(wrong)!r}, no set that is known; left alone")
+        return {}
     if wrong:
         raise InputError(f"{table}: has split {min(wrong)!r}; use one of {SPLITS}")
     return named

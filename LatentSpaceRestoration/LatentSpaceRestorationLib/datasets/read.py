@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
+from .layouts import read_folder
 from .splits import Splits, share_out
 from .subjects import Subject, read_table
 
@@ -40,7 +41,7 @@ def read_subjects(
             person in two sets.
         OutputError: the draw cannot be kept.
     """
-    subjects = [subject for source in sources for subject in _read(Path(source), strict)]
+    subjects = [s for source in sources for s in _read(Path(source), strict, report)]
     if len(sources) > 1:
         subjects = [s if s.site else replace(s, site=s.scan.parent.name) for s in subjects]
     named = " and ".join(str(source) for source in sources)
@@ -50,10 +51,10 @@ def read_subjects(
     return subjects
 
 
-def _read(source: Path, strict: bool) -> list[Subject]:
-    from . import layouts
-
-    return layouts.read_folder(source) if source.is_dir() else read_table(source, strict)
+def _read(source: Path, strict: bool, report: Callable[[str], None] | None) -> list[Subject]:
+    if source.is_dir():
+        return read_folder(source, strict, report)
+    return read_table(source, strict)
 
 
 def _check(source: str, subjects: list[Subject]) -> None:

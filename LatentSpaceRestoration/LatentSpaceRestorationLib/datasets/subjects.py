@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, OutputError
-from ..io.files import reason, written_whole
+from ..io.files import read_text, reason, written_whole
 
 #: What stands where a table has no value, as BIDS writes it.
 NOTHING = "n/a"
@@ -33,6 +33,8 @@ class Subject:
         person: whose scan it is, where people have several; empty if that is ``name``.
         site: where it was made, as the source names it; empty if it does not.
         tissue: map of up to eight tissues, from 1, on the scan's grid; None if there is none.
+        series: SeriesInstanceUID of the one that is meant in a folder of several DICOM series;
+            empty does not say.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Subject:
     person: str = ""
     site: str = ""
     tissue: Path | None = None
+    series: str = ""
 
     @property
     def owner(self) -> str:
@@ -77,7 +80,8 @@ def read_table(table: Path, strict: bool = True) -> list[Subject]:
         session = row.get("session") or ""
         own = f"{name}_{session}" if session else name
         person, site = name if session else "", row.get("site") or ""
-        subjects.append(Subject(own, split, image, mask, lesion, person, site, tissue))
+        series = row.get("series") or ""
+        subjects.append(Subject(own, split, image, mask, lesion, person, site, tissue, series))
     if not subjects:
         raise InputError(f"{table}: names no subjects; give it a row for each scan")
     return subjects
@@ -86,16 +90,18 @@ def read_table(table: Path, strict: bool = True) -> list[Subject]:
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     delimiter = TABLES.get(table.suffix.lower(), "\t")
     try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter=delimiter)
-            columns = set(reader.fieldnames or ())
-            rows = [{k: "" if v == NOTHING else v for k, v in row.items()} for row in reader]
+        text = read_text(table)
+        if "\0" in text:
+            raise InputError(f"{table}: is not a table; give a tab-separated text file")
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        columns = set(reader.fieldnames or ())
+        rows = [{k: "" if v == NOTHING else v for k, v in row.items()} for row in reader]
     except OSError as error:
         raise InputError(
             f"{table}: cannot be read ({error.strerror}); give a folder of scans or a subjects "
             "table"
         ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise InputError(f"{table}: is not a table; give a tab-separated text file") from error
     missing = {"subject", "t1w"} - columns
     if missing:
@@ -103,7 +109,8 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
             f"{table}: lacks the column(s) {', '.join(sorted(missing))}; "
             "give a tab-separated table with columns subject, split, t1w and brainmask"
         )
-    return list(enumerate(rows, start=2))
+    # Programs leave rows of empty cells behind.
+    return [(n, row) for n, row in enumerate(rows, start=2) if any(row.values())]
 
 
 def write_table(file: Path, subjects: Iterable[Subject]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError, LSRError
-from .nrrd_dicom import series_files
+from .dicom_series import chosen
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -25,6 +25,9 @@ _EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("StudyID", "AccessionNumber", "ReferringPhysicianName"),
 )
+
+#: What PatientSex may be; archives have other words as well, which say that it is not known.
+_SEXES = ("M", "F", "O", "")
 
 
 def check_extra() -> None:
@@ -57,13 +60,16 @@ def read_headers(folder: Path, series: str = "") -> list[Dataset]:
         )
     try:
         headers: list[Dataset] = [
-            dcmread(file, stop_before_pixels=True) for file in series_files(folder, series)
+            dcmread(one.file, stop_before_pixels=True) for one in chosen(folder, series)[0]
         ]
     except (OSError, InvalidDicomError) as error:
         raise InputError(
             f"{folder}: a header of the series cannot be read; copy or export it again"
         ) from error
     for header in headers:
+        _as_unicode(header)
+        if str(header.get("PatientSex") or "") not in _SEXES:
+            header.PatientSex = ""
         for keyword in _EMPTY:
             if keyword not in header:
                 setattr(header, keyword, "")
@@ -74,6 +80,15 @@ def read_headers(folder: Path, series: str = "") -> list[Dataset]:
                     "refer to; leave out --dicom"
                 )
     return headers
+
+
+def _as_unicode(header: Dataset) -> None:
+    """Texts as UTF-8, whatever they were in: character sets that are mixed, or not stated."""
+    try:
+        header.decode()
+    except (LookupError, UnicodeError):
+        return
+    header.SpecificCharacterSet = "ISO_IR 192"
 
 
 def affine_of(headers: Sequence[Dataset]) -> np.ndarray:

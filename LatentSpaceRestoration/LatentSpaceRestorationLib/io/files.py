@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError, OutputError
+
+#: Byte-order marks, and what they begin.
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 @contextmanager
@@ -42,14 +45,19 @@ def reason(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def content_hash(path: Path) -> str:
+def content_hash(path: Path, further: Sequence[Path] = ()) -> str:
     """SHA-256 of a file's bytes, or of those of all files of a folder.
+
+    Args:
+        path: file or folder.
+        further: files that are read with it, such as the voxels beside a header.
 
     Raises:
         InputError: it cannot be read.
     """
     digest = hashlib.sha256()
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    files += further
     try:
         for file in files:
             with file.open("rb") as stream:
@@ -86,3 +94,28 @@ def digest_of_file(path: Path) -> str:
         return hashlib.sha256(" ".join(map(digest_of_file, files)).encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_text(file: Path) -> str:
+    """The text of a file of whatever program: with or without a byte-order mark, UTF-16, Latin-1.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    data = file.read_bytes()
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            return data.decode(encoding, "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def printable(name: object) -> str:
+    """A name on one line that any terminal and file can take: what is no text is escaped.
+
+    Names of files are bytes; those that are no UTF-8 become such as ``\\udcfc``, and line feeds
+    ``\\n``.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))

@@ -18,14 +18,15 @@ from nibabel.spatialimages import SpatialImage
 
 from ..errors import InputError
 from ..volume import Volume, check
+from . import nrrd
+from .dicom_series import is_dicom, read_series
 from .files import reason, written_whole
-from .nrrd_dicom import ENDINGS as ITK_ENDINGS
-from .nrrd_dicom import is_dicom, is_itk, read_itk
+from .nifti import mismatch, notes_of, open_image
 
 #: Endings that are taken off a file's name to get the scan's name, longest first.
 ENDINGS = (
     *(".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
-    *ITK_ENDINGS,
+    *nrrd.ENDINGS,
 )
 
 #: No scan has more; 4 GB of float32.
@@ -141,10 +142,29 @@ def read_geometry(path: str | Path) -> Nifti1Pair | None:
     Raises:
         InputError: naming the file, if it is missing or not an image.
     """
-    if is_itk(Path(path)):
+    if os.path.isdir(path) or _is_nrrd(path):
         return None
     image = _open(path)
     return image if isinstance(image, Nifti1Pair) else None
+
+
+def files_beside(path: str | Path) -> list[Path]:
+    """The files that are read with an image: the other half of a pair, the voxels of a header.
+
+    Raises:
+        InputError: a header names a file that is not there.
+    """
+    file = Path(path)
+    if _is_nrrd(file) and file.is_file():
+        return nrrd.data_files(file)
+    for half, other in (("hdr", "img"), ("img", "hdr")):
+        for ending in (f".{half}", f".{half}.gz"):
+            if file.name.lower().endswith(ending):
+                stem = file.name[: -len(ending)]
+                beside = {p.name.lower(): p for p in file.parent.iterdir()} if file.exists() else {}
+                names = (f"{stem}.{other}".lower(), f"{stem}.{other}.gz".lower())
+                return [beside[name] for name in names if name in beside][:1]
+    return []
 
 
 def write_volume(path: str | Path, volume: Volume, *, like: Nifti1Pair | None = None) -> None:
@@ -168,8 +188,10 @@ def write_volume(path: str | Path, volume: Volume, *, like: Nifti1Pair | None = 
 
 
 def _read(path: str | Path, series: str = "") -> Volume:
-    if is_itk(Path(path)) and (os.path.isfile(path) or os.path.isdir(path)):
-        return read_itk(Path(path), scan_name(path), series)
+    if os.path.isdir(path):
+        return read_series(Path(path), scan_name(path), series)
+    if _is_nrrd(path) and os.path.isfile(path):
+        return nrrd.read_nrrd(Path(path), scan_name(path))
     image = _open(path)
     shape = tuple(int(n) for n in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
@@ -196,8 +218,24 @@ def _read(path: str | Path, series: str = "") -> Volume:
         raise InputError(
             f"{path}: the image is damaged or cut short ({reason(error)}); copy or export it again"
         ) from error
+    _refuse_beyond_float32(path, image, array)
     affine = np.array(image.affine, dtype=np.float64)
-    return Volume(np.ascontiguousarray(array), affine, scan_name(path))
+    return Volume(np.ascontiguousarray(array), affine, scan_name(path), notes_of(Path(path), image))
+
+
+def _refuse_beyond_float32(path: str | Path, image: SpatialImage, array: np.ndarray) -> None:
+    if np.isfinite(array).all():
+        return
+    stated = np.asarray(image.dataobj, np.float64)
+    if np.isfinite(stated).all():
+        raise InputError(
+            f"{path}: voxels reach {np.abs(stated).max():.3g}, more than is computed with "
+            "(3.4e+38); scale the scan down"
+        )
+
+
+def _is_nrrd(path: str | Path) -> bool:
+    return Path(path).name.lower().endswith(nrrd.ENDINGS)
 
 
 def _open(path: str | Path) -> SpatialImage:
@@ -211,10 +249,14 @@ def _open(path: str | Path) -> SpatialImage:
     if not file.is_file():  # a pipe would be waited for, a device read without end
         raise InputError(f"{path}: is not a file; give an image file")
     try:
-        image = nibabel.load(file)
+        image = open_image(file)
+    except InputError:
+        raise
     except PermissionError as error:
         raise InputError(f"{path}: may not be read; check the file's permissions") from error
     except Exception as error:  # each of nibabel's readers has its own ways to fail
+        if why := mismatch(file):
+            raise InputError(f"{path}: {why}") from error
         wanted = "the folder of its series" if is_dicom(file) else "a NIfTI file (.nii or .nii.gz)"
         raise InputError(f"{path}: is not an image that can be read; give {wanted}") from error
     if not isinstance(image, SpatialImage):

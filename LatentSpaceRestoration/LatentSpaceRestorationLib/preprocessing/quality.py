@@ -26,6 +26,9 @@ _AS_IT_LIES = (
 )
 #: Air in CT, in Hounsfield units, and the share of a scan's voxels that are at least that dark.
 _AIR_HU, _AIR_SHARE = (-1100.0, -800.0), 0.01
+#: Where the median of a brain lies in CT, with room for blood and for what a mask takes in, and
+#: how far its tissues are apart at most.
+_BRAIN_HU, _BRAIN_SPREAD_HU = (-50.0, 150.0), 80.0
 #: Brains of adults: ml, and mm from side to side, back to front and bottom to top, with room.
 BRAIN_ML = (700.0, 2200.0)
 BRAIN_MM = {"wide": (105.0, 175.0), "long": (130.0, 220.0), "high": (90.0, 185.0)}
@@ -60,7 +63,7 @@ def doubts(
     unlike = () if atlas is None else _unlike(prepared, atlas, bool(size), bool(edge))
     as_it_lies = () if prepared.is_aligned is not False else (_AS_IT_LIES,)
     coarse = _coarse(volume, spacing_mm)
-    return (*_hounsfield(volume), *unlike, *size, *edge, *coarse, *as_it_lies)
+    return (*_hounsfield(volume, prepared), *unlike, *size, *edge, *coarse, *as_it_lies)
 
 
 def doubts_of_model(
@@ -181,9 +184,13 @@ def _unlike(prepared: PreparedScan, atlas: np.ndarray, odd_size: bool, cut: bool
         )
 
 
-def _hounsfield(volume: Volume) -> Iterator[str]:
+def _hounsfield(volume: Volume, prepared: PreparedScan) -> Iterator[str]:
+    """CT: there is air as in CT, and a brain as in CT, whose tissues differ by little."""
     low, high = _AIR_HU
     array = volume.array
+    low_brain, high_brain = _BRAIN_HU
+    if not (low_brain <= prepared.centre <= high_brain and prepared.scale <= _BRAIN_SPREAD_HU):
+        return
     if array.min() < high and np.mean((array >= low) & (array <= high)) >= _AIR_SHARE:
         yield (
             f"intensities reach down to {array.min():.0f}, as in CT: give a T1-weighted MRI; "

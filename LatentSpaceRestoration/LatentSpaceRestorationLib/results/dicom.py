@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from highdicom.seg import Segmentation
     from pydicom import Dataset
 
+    from ..detection import Detection
+
 MASK, MAP = "anomaly-mask.dcm", "anomaly-map.dcm"
 _MANUFACTURER = "Latent Space Restoration"
 _NOTICE = "Research use, not for diagnosis"
 #: As the panel outlines what is flagged.
 _COLOUR = (64, 224, 255)
+#: What highdicom and pydicom raise of values that do not fit.
+_UNUSABLE = (AttributeError, KeyError, LookupError, TypeError, ValueError)
 
 
 def dicom_objects() -> Extra:
@@ -40,9 +44,31 @@ def dicom_objects() -> Extra:
 
     def prepare(scan: Path, series: str) -> Any:
         headers = read_headers(scan, series)
+        _try(scan, headers)
         return lambda result, files: _write(headers, result, files)
 
     return Extra((MASK, MAP), prepare)
+
+
+def _try(scan: Path, headers: Sequence[Dataset]) -> None:
+    """Refuse, before anything is computed, headers that results cannot refer to.
+
+    Raises:
+        InputError: naming the scan and what is wrong with them.
+    """
+    nothing = np.zeros((1, int(headers[0].Rows), int(headers[0].Columns)), np.float32)
+    try:
+        _segmentation(headers[:1], nothing > 0, {}, "")
+        _parametric_map(headers[:1], nothing, "")
+    except _UNUSABLE as error:
+        raise _cannot_refer(scan, error) from error
+
+
+def _cannot_refer(scan: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{scan}: results in DICOM cannot refer to its headers "
+        f"({' '.join(str(error).split())}); leave out --dicom"
+    )
 
 
 def _write(headers: Sequence[Dataset], result: FileResult, files: Mapping[str, Path]) -> None:
@@ -57,11 +83,8 @@ def _write(headers: Sequence[Dataset], result: FileResult, files: Mapping[str, P
     try:
         segmentation(headers, result).save_as(files[MASK])
         parametric_map(headers, result).save_as(files[MAP])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{result.scan}: results in DICOM cannot refer to its headers "
-            f"({' '.join(str(error).split())}); leave out --dicom"
-        ) from error
+    except _UNUSABLE as error:
+        raise _cannot_refer(result.scan, error) from error
 
 
 def segmentation(headers: Sequence[Dataset], result: FileResult) -> Segmentation:
@@ -71,6 +94,13 @@ def segmentation(headers: Sequence[Dataset], result: FileResult) -> Segmentation
         headers: of the scan's slices, in order.
         result: on them, (column, row, slice).
     """
+    found = result.detection
+    return _segmentation(headers, _frames(found.anomaly_mask > 0), _told(found), found.model)
+
+
+def _segmentation(
+    headers: Sequence[Dataset], frames: np.ndarray, told: Mapping[str, str], model: str
+) -> Segmentation:
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
     from highdicom.seg import Segmentation as Sop
@@ -83,20 +113,20 @@ def segmentation(headers: Sequence[Dataset], result: FileResult) -> Segmentation
         # As in the panel: of the types that viewers list, the one for what has no name yet.
         segmented_property_type=codes.SCT.Mass,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=_algorithm(result),
+        algorithm_identification=_algorithm(told),
         anatomic_regions=[codes.SCT.Brain],
         display_color=CIELabColor.from_rgb(*_COLOUR),
     )
     return Sop(
         source_images=headers,
-        pixel_array=_frames(result.detection.anomaly_mask > 0),
+        pixel_array=frames,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[segment],
         # An empty slice says that nothing is there; a missing one would not.
         omit_empty_frames=False,
         content_label="ANOMALY",
         content_description=f"Anomaly mask. {_NOTICE}",
-        **_series(result, 901, "Anomaly mask"),
+        **_series(model, 901, "Anomaly mask"),
     )
 
 
@@ -107,12 +137,16 @@ def parametric_map(headers: Sequence[Dataset], result: FileResult) -> Parametric
         headers: of the scan's slices, in order.
         result: on them, (column, row, slice).
     """
+    found = result.detection
+    return _parametric_map(headers, _frames(found.anomaly_map.astype(np.float32)), found.model)
+
+
+def _parametric_map(headers: Sequence[Dataset], frames: np.ndarray, model: str) -> ParametricMap:
     from highdicom import ContentQualificationValues, VOILUTTransformation
     from highdicom.pm import ParametricMap as Sop
     from highdicom.pm import RealWorldValueMapping
     from pydicom.sr.codedict import codes
 
-    frames = _frames(result.detection.anomaly_map.astype(np.float32))
     top = max(float(frames.max()), 1e-6)
     meaning = RealWorldValueMapping(
         lut_label="ANOMALY",
@@ -131,13 +165,13 @@ def parametric_map(headers: Sequence[Dataset], result: FileResult) -> Parametric
         content_label="ANOMALY",
         content_description=f"Anomaly map. {_NOTICE}",
         content_qualification=ContentQualificationValues.RESEARCH,
-        **_series(result, 902, "Anomaly map"),
+        **_series(model, 902, "Anomaly map"),
     )
     sop.BodyPartExamined = "BRAIN"
     return sop
 
 
-def _series(result: FileResult, number: int, description: str) -> dict[str, Any]:
+def _series(model: str, number: int, description: str) -> dict[str, Any]:
     """A new series of one instance, and what made it. Software has a version for a serial number.
 
     Every run has UIDs of its own: two instances of one UID must not differ.
@@ -150,7 +184,7 @@ def _series(result: FileResult, number: int, description: str) -> dict[str, Any]
         "sop_instance_uid": UID(),
         "instance_number": 1,
         "manufacturer": _MANUFACTURER,
-        "manufacturer_model_name": result.detection.model,
+        "manufacturer_model_name": model,
         "software_versions": __version__,
         "device_serial_number": __version__,
         "series_description": f"{description}. {_NOTICE}",
@@ -162,22 +196,26 @@ def _frames(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(2, 1, 0))
 
 
-def _algorithm(result: FileResult) -> AlgorithmIdentificationSequence:
+def _algorithm(told: Mapping[str, str]) -> AlgorithmIdentificationSequence:
     from highdicom import AlgorithmIdentificationSequence
     from pydicom.sr.codedict import codes
 
-    found = result.detection
     return AlgorithmIdentificationSequence(
         name=_MANUFACTURER,
         family=codes.DCM.ArtificialIntelligence,
-        version=found.version,
-        parameters={
-            "model": found.model,
-            "mode": found.mode,
-            "method": found.method,
-            "restorations": str(found.restorations),
-            "seed": str(found.seed),
-            "threshold": f"{found.threshold:.6g}",
-            "threshold percentile": f"{found.threshold_percentile:g}",
-        },
+        version=__version__,
+        parameters=dict(told),
     )
+
+
+def _told(found: Detection) -> dict[str, str]:
+    """How it was made."""
+    return {
+        "model": found.model,
+        "mode": found.mode,
+        "method": found.method,
+        "restorations": str(found.restorations),
+        "seed": str(found.seed),
+        "threshold": f"{found.threshold:.6g}",
+        "threshold percentile": f"{found.threshold_percentile:g}",
+    }

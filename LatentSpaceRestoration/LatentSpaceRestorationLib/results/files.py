@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..detection import Detection
-from ..errors import OutputError
-from ..io.files import reason
+from ..errors import InputError, OutputError
+from ..io.files import printable, reason
 from ..io.images import scan_name, write_volume
 from ..volume import Volume
 from .record import DetectionRecord
@@ -151,7 +151,7 @@ def write_result(
 
     scan, volume, detection = result.scan, result.volume, result.detection
     files, figures = result.files, result.figures
-    picture = draw(volume, detection, scan.name)
+    picture = draw(volume, detection, printable(scan.name))
     text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,11 +161,19 @@ def write_result(
                 image = Volume(array(detection), volume.affine, volume.name)
                 write_volume(new[ending], image, like=geometry)
             picture.save(new[PICTURE])
-            new[FIGURES].write_text(text, encoding="utf-8")
+            # What is no text becomes an escape, as JSON has it.
+            new[FIGURES].write_text(text, encoding="utf-8", errors="backslashreplace")
+            refused = None
             for write in writers:
-                write(result, new)
+                try:
+                    write(result, new)
+                except InputError as error:  # the others are kept in any case
+                    refused = error
+            there = [(new[ending], file) for ending, file in files.items() if new[ending].exists()]
             with _uninterrupted():
-                _move([(new[ending], file) for ending, file in files.items()], Path(parts))
+                _move(there, Path(parts))
+        if refused is not None:
+            raise refused
     except (OSError, OutputError) as error:
         # The other one names a hidden file.
         cause = error.__cause__ if isinstance(error, OutputError) and error.__cause__ else error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
+from ..io.files import read_text
 from ..methods.settings import ModeSettings
 from ..model_space import Grid
 from .data.augmentation import Augmentation
@@ -229,10 +230,10 @@ def read_config(file: Path, changes: Iterable[str] = ()) -> Config:
             another type or out of range.
     """
     try:
-        told = tomllib.loads(file.read_text(encoding="utf-8"))
+        told = tomllib.loads(read_text(file))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: is not TOML ({error}); mend it") from error
     config = _merged(Config(), told, str(file))
     data = config.data

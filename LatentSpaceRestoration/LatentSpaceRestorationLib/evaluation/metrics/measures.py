@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -12,8 +12,10 @@ from scipy import ndimage
 from ...detection import Detection
 from ...results.regions import Extent, find_regions
 from ...volume import dice, voxel_ml
-from ..synthetic.design import Case
 from .histograms import Histogram, Table
+
+if TYPE_CHECKING:
+    from ..synthetic.design import Case
 
 #: Thresholds of the regions: so many to a factor of two.
 STEPS_PER_OCTAVE = 12

@@ -87,7 +87,7 @@ def write_cohort_report(run_folder: str | Path) -> Path:
     content = _page(folder, [_scan(folder, row) for row in _rows(folder / SCORES)])
     target = folder / PAGE
     with written_whole(target, "make room") as beside:
-        beside.write_text(content, encoding="utf-8")
+        beside.write_text(content, encoding="utf-8", errors="backslashreplace")
     return target
 
 

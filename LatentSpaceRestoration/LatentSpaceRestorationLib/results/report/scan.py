@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...io.files import printable
 from ..files import PICTURE, Extra, FileResult
 from ..record import DetectionRecord
 from . import charts, parts, tables
@@ -20,8 +21,8 @@ def scan_report() -> Extra:
 
 
 def _write(result: FileResult, files: Mapping[str, Path]) -> None:
-    content = scan_page(result.scan.name, result.figures, files[PICTURE])
-    files[REPORT].write_text(content, encoding="utf-8")
+    content = scan_page(printable(result.scan.name), result.figures, files[PICTURE])
+    files[REPORT].write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def scan_page(title: str, figures: Mapping[str, Any], picture: Path) -> str:

@@ -24,7 +24,7 @@ from ...bundle.schema import BRAIN_BUNDLE
 from ...datasets.subjects import Subject
 from ...errors import BundleError, InputError
 from ...io.files import content_hash, write_whole
-from ...io.images import read_labels, read_mask, read_volume
+from ...io.images import files_beside, read_labels, read_mask, read_volume
 from ...model_space import CLIP, Grid
 from ...preprocessing.brain_extraction import load_networks
 from ...preprocessing.pipeline import AlignedScan, BrainFinder, Preprocessing
@@ -121,7 +121,7 @@ def laid_scan(
     Raises:
         InputError: it cannot be used.
     """
-    volume = read_volume(subject.scan)
+    volume = read_volume(subject.scan, series=subject.series)
     check(volume)
     mask = None if subject.mask is None else read_mask(subject.mask, volume)
     finder = brains.finder if mask is None else _NO_FINDER
@@ -174,7 +174,7 @@ def prepare_set(
     count = Counter(subject.site for subject in subjects)
     for subject in progress(subjects):
         try:
-            digest = content_hash(subject.scan)
+            digest = content_hash(subject.scan, files_beside(subject.scan))
             made = _entries(subject, digest, grid, cache, brains, atlas, shading, augmentation)
         except InputError as error:
             left_out[subject.name] = str(error)

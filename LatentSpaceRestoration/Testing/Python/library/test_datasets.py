@@ -137,7 +137,7 @@ def test_bids_people_whatever_their_sessions(tmp_path: Path) -> None:
     assert first.split == ""
     (tmp_path / "participants.tsv").write_text("participant_id\tsplit\nsub-01\ttune\n")
     assert [s.split for s in read_subjects(tmp_path)] == ["tune", "tune", ""]
-    (tmp_path / "participants.tsv").write_text("participant_id\tsplit\nsub-01\tno\n")
+    (tmp_path / "participants.tsv").write_text("participant_id\tsplit\nsub-01\ttune\nsub-02\tno\n")
     with pytest.raises(InputError, match="split 'no'"):
         read_subjects(tmp_path)
 

@@ -88,13 +88,15 @@ def _with(array: np.ndarray, value: float) -> np.ndarray:
         pytest.param(lambda a: a * 0 + 4, "every voxel is 4", id="constant"),
         pytest.param(lambda a: _with(a, np.nan), "1 of 210 voxels are NaN", id="nan"),
         pytest.param(lambda a: _with(a, np.inf), "infinite", id="infinite"),
-        pytest.param(lambda a: _with(a, 1e300).astype(float), "infinite", id="overflow"),
+        pytest.param(
+            lambda a: _with(a, 1e300).astype(float), "more than is computed with", id="overflow"
+        ),
         pytest.param(lambda a: a.astype(np.complex64), "complex", id="complex"),
         pytest.param(lambda a: _colours(a.shape), "colours", id="rgb"),
     ],
 )
 def test_read_refuses(tmp_path: Path, noise: np.ndarray, change, said: str) -> None:
-    array = noise.astype(np.float64) if said == "infinite" else noise
+    array = noise.astype(np.float64) if "more than" in said else noise
     path = save_scan(tmp_path / "scan.nii.gz", change(array))
     _refused(path, said)
 

@@ -1,0 +1,368 @@
+"""DICOM series of a folder: which there are, which is read, and where their slices lie.
+
+SimpleITK gives the pixels of each file and its header; where slices lie, and that they make a
+volume at all, is settled here, from positions and orientations alone (DICOM PS3.3 C.7.6.2):
+thickness and stated spacing are no positions. A regular grid is represented exactly, be it sheared,
+as that of a tilted gantry is; one that is not regular is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..volume import Volume
+from .nrrd import TO_RAS, simple_itk, to_volume
+
+#: Where the letters DICM stand in a DICOM file.
+_DICOM_AT = 128
+#: Places of slices may differ from even ones by this share of their distance: positions in headers
+#: are rounded, and a missing slice makes it a whole.
+_UNEVEN = 0.05
+#: Slices of one scan are parallel up to rounding; those that differ by more than the second are of
+#: another scan, such as a scout. Cosines' differences.
+_PARALLEL, _ANOTHER = 1e-3, 0.1
+_AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+_TAGS = {
+    "position": "0020|0032",
+    "orientation": "0020|0037",
+    "spacing": "0028|0030",
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """A DICOM series of a folder.
+
+    Attributes:
+        uid: its SeriesInstanceUID.
+        number: its SeriesNumber; empty if it has none.
+        files: in the order that their names or headers suggest.
+    """
+
+    uid: str
+    number: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The header of one file.
+
+    Attributes:
+        file: its path.
+        uid: its SOPInstanceUID.
+        shape: rows and columns.
+        frames: how many images it has.
+        position: (3,) LPS mm of the first pixel; None if it does not say.
+        orientation: (6,) cosines along a row and down a column; None if it does not say.
+        spacing: (2,) mm between rows, and between columns; None if it does not say.
+        echo: which of several echoes; empty if it does not say.
+        kind: of its ImageType, in capital letters.
+        description: of the series.
+    """
+
+    file: str
+    uid: str
+    shape: tuple[int, int]
+    frames: int
+    position: np.ndarray | None
+    orientation: np.ndarray | None
+    spacing: np.ndarray | None
+    echo: str
+    kind: str
+    description: str
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file says that it is DICOM, which one of a series is that this module reads."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(_DICOM_AT)
+            return stream.read(4) == b"DICM"
+    except OSError:
+        return False
+
+
+def series_in(folder: Path) -> list[Series]:
+    """The DICOM series whose files lie in a folder, by number; those of folders in it do not count.
+
+    Raises:
+        InputError: SimpleITK is missing.
+    """
+    itk = simple_itk(folder)
+    reader = itk.ImageSeriesReader()
+    found = []
+    for uid in reader.GetGDCMSeriesIDs(os.fspath(folder)):
+        files = tuple(reader.GetGDCMSeriesFileNames(os.fspath(folder), uid))
+        found.append(Series(uid, _tag(_header(itk, files[0]), "0020|0011"), files))
+    return sorted(found, key=lambda one: (len(one.number), one.number, one.uid))
+
+
+def read_series(folder: Path, name: str, wanted: str = "") -> Volume:
+    """Read a series of a folder.
+
+    Args:
+        folder: that its files lie in.
+        name: of the volume.
+        wanted: UID of the series; empty takes that of the most slices which is no localizer.
+
+    Returns:
+        (I, J, K) float32 voxels, in the numbers that slope and intercept of each slice say, with
+        notes on what was chosen and on what the headers leave unsaid.
+
+    Raises:
+        InputError: naming the folder, if SimpleITK is missing, there is no such series, its slices
+            do not say where they lie, or make no regular grid.
+    """
+    slices, notes = chosen(folder, wanted)
+    itk = simple_itk(folder)
+    try:
+        if slices[0].frames > 1 or len(slices) == 1:
+            return to_volume(folder, itk.ReadImage(slices[0].file), name, notes)
+        affine = affine_of(folder, slices)
+        array = np.stack([_pixels(folder, itk, one) for one in slices], axis=2)
+    except (RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"{folder}: is damaged, or not an image that can be read; copy or export it again"
+        ) from error
+    return Volume(array, affine, name, notes)
+
+
+def chosen(folder: Path, wanted: str = "") -> tuple[list[Slice], tuple[str, ...]]:
+    """The files that :func:`read_series` reads, in the order of the slices, and notes on that.
+
+    Args and errors are those of :func:`read_series`.
+    """
+    itk = simple_itk(folder)
+    there = {one.uid: one for one in series_in(folder)}
+    if (wanted and wanted not in there) or not there:
+        what = f"the DICOM series {wanted}" if wanted else "a DICOM series"
+        raise InputError(
+            f"{folder}: is a folder without {what}; give an image file, or a folder of a series"
+        )
+    uids = [wanted] if wanted else list(there)
+    slices = {uid: [_slice(itk, file) for file in there[uid].files] for uid in uids}
+    uid = max(uids, key=lambda one: _weight(slices[one]))
+    notes = []
+    if len(uids) > 1:
+        own = _words(there[uid], slices[uid])
+        others = ", ".join(_words(there[u], slices[u]) for u in uids if u != uid)
+        notes.append(
+            f"the folder holds {len(uids)} DICOM series: {own} was taken; also there: {others}"
+        )
+    found, more = _of_one_scan(folder, slices[uid])
+    return found, (*notes, *more)
+
+
+def affine_of(folder: Path, slices: Sequence[Slice]) -> np.ndarray:
+    """Where the slices of a series say that their voxels lie.
+
+    Args:
+        folder: for messages.
+        slices: of one scan, in order; at least two.
+
+    Returns:
+        (4, 4) index (column, row, slice) -> RAS in mm.
+
+    Raises:
+        InputError: they are not evenly spaced, or shifted against each other.
+    """
+    places = np.array([one.position for one in slices])
+    steps = np.arange(len(slices))[:, None]
+    step = (places[-1] - places[0]) / (len(slices) - 1)
+    first = places[0]
+    off = places - (first + steps * step)
+    across, down = np.array(slices[0].orientation).reshape(2, 3)
+    normal = np.cross(across, down)
+    gap = abs(float(step @ normal))
+    along = off @ normal
+    if np.abs(along).max() > _UNEVEN * gap:
+        raise InputError(
+            f"{folder}: the slices of the series are not evenly spaced, or some are missing; "
+            "export it again"
+        )
+    between_rows, between_columns = np.array(slices[0].spacing)
+    if np.linalg.norm(off - along[:, None] * normal, axis=1).max() > 0.25 * between_columns:
+        raise InputError(
+            f"{folder}: the slices of the series are shifted against each other unevenly; export "
+            "it again"
+        )
+    affine = np.eye(4)
+    affine[:3, 0] = TO_RAS @ across * between_columns
+    affine[:3, 1] = TO_RAS @ down * between_rows
+    affine[:3, 2] = TO_RAS @ step
+    affine[:3, 3] = TO_RAS @ first
+    return affine
+
+
+def _of_one_scan(folder: Path, slices: list[Slice]) -> tuple[list[Slice], tuple[str, ...]]:
+    """The slices of the largest scan in a series, in order, and what else was in it."""
+    notes = []
+    once = {one.uid or one.file: one for one in slices}
+    if len(once) < len(slices):
+        copies = len(slices) - len(once)
+        what = (
+            "a file of the series is a copy of another"
+            if copies == 1
+            else (f"{copies} files of the series are copies of others")
+        )
+        notes.append(f"{what}, and counted once")
+    slices = list(once.values())
+    volumes = [one for one in slices if one.frames > 1]
+    if volumes or len(slices) == 1:
+        return [max(volumes or slices, key=lambda one: one.frames)], tuple(notes)
+    turned = [one for one in slices if one.orientation is not None]
+    if not turned:
+        notes.append(
+            "the slices do not say how they are turned (ImageOrientationPatient): axial is assumed,"
+            " and left and right may be wrong"
+        )
+        turned = [replace(one, orientation=np.array(_AXIAL)) for one in slices]
+    groups: list[list[Slice]] = []
+    for one in turned:
+        for group in groups:
+            if _alike(group[0], one):
+                group.append(one)
+                break
+        else:
+            groups.append([one])
+    groups.sort(key=lambda group: (-len(group), group[0].echo))
+    taken = groups[0]
+    _refuse_turned(folder, groups)
+    left = len(slices) - len(taken)
+    if left:
+        echo = f" echo {taken[0].echo}," if taken[0].echo else ""
+        notes.append(
+            f"the series holds more than one scan:{echo} {len(taken)} of its {len(slices)} images "
+            "were taken"
+        )
+    return _in_order(folder, taken), tuple(notes)
+
+
+def _in_order(folder: Path, slices: list[Slice]) -> list[Slice]:
+    if any(one.position is None or one.spacing is None for one in slices):
+        raise InputError(
+            f"{folder}: the slices do not say where they lie (ImagePositionPatient, PixelSpacing); "
+            "export the series again"
+        )
+    across, down = np.array(slices[0].orientation).reshape(2, 3)
+    normal = np.cross(across, down)
+    height = np.array([float(np.asarray(one.position) @ normal) for one in slices])
+    order = np.argsort(height, kind="stable")
+    gaps = np.diff(height[order])
+    if len(gaps) and gaps.min() <= 0.01 * max(float(np.median(gaps)), 1e-3):
+        raise InputError(
+            f"{folder}: several slices of the series lie at the same place (ImagePositionPatient); "
+            "export its scans one by one"
+        )
+    return [slices[number] for number in order]
+
+
+def _refuse_turned(folder: Path, groups: Sequence[Sequence[Slice]]) -> None:
+    """Refuse slices that are turned a little against each other: they are of one scan."""
+    first = groups[0][0]
+    for group in groups[1:]:
+        difference = np.abs(np.array(group[0].orientation) - np.array(first.orientation)).max()
+        if group[0].shape == first.shape and _PARALLEL < difference < _ANOTHER:
+            raise InputError(
+                f"{folder}: the slices of the series are not parallel to each other; export the "
+                "parts of one orientation one by one"
+            )
+
+
+def _alike(one: Slice, other: Slice) -> bool:
+    """Whether two slices can be of one scan."""
+    turn = np.abs(np.array(one.orientation) - np.array(other.orientation)).max()
+    spacing = (
+        np.ones(2)
+        if one.spacing is None or other.spacing is None
+        else (one.spacing / other.spacing)
+    )
+    return (
+        one.shape == other.shape
+        and bool(turn <= _PARALLEL)
+        and one.echo == other.echo
+        and bool(np.allclose(spacing, 1.0, rtol=1e-3))
+    )
+
+
+def _weight(slices: Sequence[Slice]) -> tuple[bool, bool, int]:
+    """By which a series is chosen: no localizer, nothing derived, the most slices."""
+    kind = slices[0].kind
+    is_scout = "LOCALIZER" in kind or "SCOUT" in kind
+    return not is_scout, "DERIVED" not in kind, sum(one.frames for one in slices)
+
+
+def _words(series: Series, slices: Sequence[Slice]) -> str:
+    count = sum(one.frames for one in slices)
+    number = f" {series.number}" if series.number else ""
+    described = f" ({slices[0].description})" if slices[0].description else ""
+    return f"series{number}{described} of {count} images"
+
+
+def _pixels(folder: Path, itk: Any, one: Slice) -> np.ndarray:
+    """(columns, rows) float32, as slope and intercept of this file have them."""
+    image = itk.ReadImage(one.file)
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{folder}: gives several numbers a voxel; give one real value a voxel")
+    array = np.asarray(itk.GetArrayViewFromImage(image), np.float32)
+    return array.reshape(array.shape[-2:]).T
+
+
+def _slice(itk: Any, file: str) -> Slice:
+    header = _header(itk, file)
+    size = (_whole(_tag(header, "0028|0010")), _whole(_tag(header, "0028|0011")))
+    found = {name: _numbers(_tag(header, tag)) for name, tag in _TAGS.items()}
+    orientation = found["orientation"]
+    if orientation is not None and (len(orientation) != 6 or not orientation.any()):
+        orientation = None
+    position, spacing = found["position"], found["spacing"]
+    return Slice(
+        file,
+        _tag(header, "0008|0018"),
+        size,
+        max(_whole(_tag(header, "0028|0008")), 1),
+        position if position is not None and len(position) == 3 else None,
+        orientation,
+        spacing if spacing is not None and len(spacing) == 2 and (spacing > 0).all() else None,
+        _tag(header, "0018|0086") or _tag(header, "0018|0081"),
+        _tag(header, "0008|0008").upper(),
+        _tag(header, "0008|103e"),
+    )
+
+
+def _header(itk: Any, file: str) -> Any:
+    reader = itk.ImageFileReader()
+    reader.SetFileName(file)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return None
+    return reader
+
+
+def _tag(header: Any, tag: str) -> str:
+    """The text of a tag; empty where there is none."""
+    if header is None or not header.HasMetaDataKey(tag):
+        return ""
+    text = str(header.GetMetaData(tag)).encode("utf-8", "replace").decode("utf-8", "replace")
+    return " ".join(text.replace("\0", " ").split())
+
+
+def _numbers(text: str) -> np.ndarray | None:
+    try:
+        numbers = np.array([float(part) for part in text.split("\\")])
+    except ValueError:
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isdigit() else 0
