@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,12 @@ _EMPTY = (
 
 #: What PatientSex may be; archives have other words as well, which say that it is not known.
 _SEXES = ("M", "F", "O", "")
+#: Signs that older archives have in dates and times, and what is left of one without.
+_FORMS = {
+    "StudyDate": (".-/ ", r"(\d{8})?"),
+    "PatientBirthDate": (".-/ ", r"(\d{8})?"),
+    "StudyTime": (":", r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?"),
+}
 
 
 def check_extra() -> None:
@@ -68,8 +75,7 @@ def read_headers(folder: Path, series: str = "") -> list[Dataset]:
         ) from error
     for header in headers:
         _as_unicode(header)
-        if str(header.get("PatientSex") or "") not in _SEXES:
-            header.PatientSex = ""
+        _mend_values(header)
         for keyword in _EMPTY:
             if keyword not in header:
                 setattr(header, keyword, "")
@@ -89,6 +95,17 @@ def _as_unicode(header: Dataset) -> None:
     except (LookupError, UnicodeError):
         return
     header.SpecificCharacterSet = "ISO_IR 192"
+
+
+def _mend_values(header: Dataset) -> None:
+    """Values as the standard has them; of those that mean nothing there, none."""
+    if str(header.get("PatientSex") or "") not in _SEXES:
+        header.PatientSex = ""
+    for keyword, (dropped, form) in _FORMS.items():
+        text = str(header.get(keyword) or "")
+        value = text.translate({ord(sign): None for sign in dropped})
+        if (text and value != text) or not re.fullmatch(form, value):
+            setattr(header, keyword, value if re.fullmatch(form, value) else "")
 
 
 def affine_of(headers: Sequence[Dataset]) -> np.ndarray:

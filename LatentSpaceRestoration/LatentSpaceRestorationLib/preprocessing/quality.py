@@ -43,6 +43,8 @@ TURNED = 0.05
 UNLIKELY, ERROR = 2.3, 1.0
 #: How many times as widely as those of the middle healthy scan a known scan's values may spread.
 WIDE = 1.8
+#: So many times what nearly all voxels stay below are no tissue, and no vessel.
+_SPIKE = 10.0
 #: What is wider than this, in places by depth, row and column, does not count: bias fields.
 _WIDE = (3.0, 2.0, 2.0)
 _FEWEST_PLACES = 50
@@ -62,8 +64,11 @@ def doubts(
     size, edge = (*_size(prepared, spacing_mm),), (*_edge(volume, prepared, spacing_mm),)
     unlike = () if atlas is None else _unlike(prepared, atlas, bool(size), bool(edge))
     as_it_lies = () if prepared.is_aligned is not False else (_AS_IT_LIES,)
-    coarse = _coarse(volume, spacing_mm)
-    return (*_hounsfield(volume, prepared), *unlike, *size, *edge, *coarse, *as_it_lies)
+    coarse, spikes = _coarse(volume, spacing_mm), _spikes(volume)
+    return (
+        *(*_hounsfield(volume, prepared), *unlike, *size, *edge),
+        *(*coarse, *spikes, *as_it_lies),
+    )
 
 
 def doubts_of_model(
@@ -230,6 +235,22 @@ def _edge(volume: Volume, prepared: PreparedScan, spacing_mm: float) -> Iterator
             f"the scan ends within the brain ({100 * share:.0f}% of its surface lies at the edge): "
             f"give a scan of the whole head; near the edge {DISTRUST}"
         )
+
+
+def _spikes(volume: Volume) -> Iterator[str]:
+    """A few voxels that outshine all others by far: smoothing spreads them over others."""
+    array = volume.array
+    darkest = array.min()
+    above = array[array > darkest]
+    most = float(np.percentile(above, 99.9)) if len(above) else 0.0
+    # From the darkest on, so that an offset does not matter.
+    if not array.max() - darkest > _SPIKE * (most - darkest):
+        return
+    count = int(np.count_nonzero(array - darkest > _SPIKE * (most - darkest)))
+    yield (
+        f"{count} voxels reach {array.max():.3g}, where 999 of 1000 stay below {most:.3g}: what "
+        "lies around them may count as unusual; cut them off"
+    )
 
 
 def _coarse(volume: Volume, spacing_mm: float) -> Iterator[str]:

@@ -236,3 +236,39 @@ def test_one_line_where_highdicom_is_missing(
     status, _, err = detect(series, "--dicom")
     assert status == 2
     assert "highdicom is missing; install latent-space-restoration[dicom]" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("tags", "patient"),
+    [
+        (
+            {
+                "SpecificCharacterSet": ["", "ISO 2022 IR 87"],
+                "PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう",
+            },
+            "Yamada^Tarou=山田^太郎=やまだ^たろう",
+        ),
+        ({"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jürgen"}, "Müller^Jürgen"),
+        ({"PatientSex": "U", "StudyTime": "10:11:12", "StudyDate": "2020.01.02"}, "Doe^Jane"),
+    ],
+)
+def test_values_that_archives_hold_are_no_reason_not_to_write(
+    detect: Lsr, tmp_path: Path, tags: dict[str, object], patient: str
+) -> None:
+    from pydicom import config
+
+    brain = generated_brain((38, 34, 38), oblique())
+    stored = np.where(brain.array > 0, np.round(brain.array), 0).astype(np.int16)
+    before = config.settings.writing_validation_mode
+    config.settings.writing_validation_mode = config.IGNORE
+    try:
+        write_series(tmp_path / "exam", stored, brain.affine, tags=tags)
+    finally:
+        config.settings.writing_validation_mode = before
+    status, _, err = detect(tmp_path / "exam", "--dicom")
+    assert (status, err) == (0, "")
+    for name in ("mask", "map"):
+        header = dcmread(tmp_path / "out" / f"exam_anomaly-{name}.dcm")
+        assert str(header.PatientName) == patient
+        assert header.PatientSex in ("F", "")
+        assert header.StudyTime in ("101112", "", None)

@@ -80,8 +80,22 @@ def test_air_as_in_ct() -> None:
     line = said(Volume(np.where(scan.array > 0, scan.array, -1000.0), scan.affine))
     assert "as in CT" in line
     assert "not to be trusted" in line
+    # A T1-weighted scan in which air is -1000 is none: its tissues are far apart.
+    wide = Volume(10.0 * scan.array - 1000.0, scan.affine)
+    prepared = prepared_of(scan)
+    far = replace(prepared, centre=10.0 * prepared.centre - 1000.0, scale=10.0 * prepared.scale)
+    assert said(wide, prepared=far) == ""
     # A scan that was standardised has negative values, too.
     assert said(Volume(scan.array - 100.0, scan.affine), prepared=prepared_of(scan)) == ""
+
+
+def test_a_few_voxels_that_outshine_all_others() -> None:
+    scan = brain()
+    array = scan.array.copy()
+    array[20:22, 20, 20] = 1e6
+    line = said(Volume(array, scan.affine), prepared=prepared_of(scan))
+    assert line.startswith("2 voxels reach 1e+06, where 999 of 1000 stay below ")
+    assert said(Volume(scan.array * 3.0, scan.affine), prepared=prepared_of(scan)) == ""
 
 
 def test_a_brain_of_which_half_is_missing() -> None:
