@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from LatentSpaceRestorationLib import cli
 from LatentSpaceRestorationLib.bundle.bundle import Bundle, read_bundle
 from LatentSpaceRestorationLib.calibration.levels import ModeCalibration
+from LatentSpaceRestorationLib.datasets.read import read_subjects
 from LatentSpaceRestorationLib.errors import BundleError, InputError
 from LatentSpaceRestorationLib.io.images import read_volume
 
@@ -196,6 +197,90 @@ def test_calibrations(content: Any) -> None:
             ModeCalibration.from_json(entry)
         except BundleError as error:
             one_line_of(error)
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A DICOM series of four slices."""
+    pytest.importorskip("SimpleITK")
+    pytest.importorskip("pydicom")
+    from dicom_files import write_series
+
+    folder = tmp_path_factory.mktemp("series")
+    stored = np.random.default_rng(0).integers(0, 900, (6, 5, 4)).astype(np.int16)
+    write_series(folder, stored, np.diag([-2.0, -2.0, 3.0, 1.0]))
+    return sorted(folder.iterdir())
+
+
+#: Tags of where slices lie, how many images they have, and how their numbers are to be read.
+keywords = st.sampled_from(
+    ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "Rows"]
+    + ["RescaleIntercept", "NumberOfFrames", "EchoNumbers", "ImageType", "SeriesNumber"]
+    + ["PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation"]
+)
+odd_values = st.one_of(
+    st.none(),
+    st.floats(allow_nan=False, allow_infinity=False).map(lambda x: f"{x:.6g}"),
+    st.lists(st.integers(-9, 9).map(str), max_size=7),
+    st.integers(0, 65535),
+    st.text(max_size=8),
+)
+
+
+@tries(40)
+@given(st.lists(st.tuples(st.integers(0, 3), keywords, odd_values), max_size=4), changes, ends)
+def test_headers_of_dicom_series(
+    slices: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    tags: list[tuple[int, str, Any]],
+    where: list[tuple[float, int]],
+    end: float | None,
+) -> None:
+    from pydicom import config, dcmread
+
+    folder = tmp_path_factory.getbasetemp() / "fuzzed-series"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(slices[0].parent, folder)
+    config.settings.writing_validation_mode = config.IGNORE
+    for number, keyword, value in tags:
+        file = folder / slices[number].name
+        with contextlib.suppress(Exception):  # what pydicom does not write is no file
+            header = dcmread(file)
+            setattr(header, keyword, value)
+            header.save_as(file)
+    if len(tags) < 2:
+        file = folder / slices[0].name
+        file.write_bytes(changed(file.read_bytes(), where, end, 1400))
+    try:
+        found = read_volume(folder)
+    except InputError as error:
+        refused(error, folder)
+        return
+    assert np.isfinite(found.array).all()
+    assert np.isfinite(found.affine).all()
+
+
+@tries(100)
+@given(st.binary(max_size=200), changes, ends)
+def test_tables_of_subjects(
+    tmp_path_factory: pytest.TempPathFactory,
+    tail: bytes,
+    where: list[tuple[float, int]],
+    end: float | None,
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "fuzzed-bids"
+    (folder / "sub-01" / "anat").mkdir(parents=True, exist_ok=True)
+    (folder / "sub-01" / "anat" / "sub-01_T1w.nii.gz").write_bytes(b"")
+    (folder / "dataset_description.json").write_bytes(tail)
+    good = b"subject\tparticipant_id\tt1w\tsplit\tsession\n1\tsub-01\ta.nii\ttrain\tn/a\n"
+    for name in ("participants.tsv", "table.tsv", "table.csv"):
+        (folder / name).write_bytes(changed(good, where, end, 60) + tail)
+    for source in (folder, folder / "table.tsv", folder / "table.csv"):
+        for strict in (False, True):
+            try:
+                read_subjects(source, strict=strict)
+            except InputError as error:
+                one_line_of(error)
 
 
 words = st.one_of(
