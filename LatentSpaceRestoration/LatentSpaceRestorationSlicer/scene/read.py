@@ -7,11 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 import vtk
-from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTransformNode,
+)
 from slicer.i18n import tr as _
 
 #: How far a parent transform's axes may be from orthonormal and still count as rigid.
 _RIGID_TOLERANCE = 1e-3
+#: Positions of a grid transform that differ by less from even ones, in mm, are even.
+_EVEN_MM = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ def readScan(
             )
         )
     ijkToRAS = _ijkToRAS(volume)
-    toWorld = _rigidToWorld(volume)
+    toWorld = _toWorld(volume, ijkToRAS)
     warnings: tuple[str, ...] = ()
     if toWorld is None:
         toWorld = np.eye(4)
@@ -96,19 +103,48 @@ def _ijkToRAS(volume: vtkMRMLScalarVolumeNode) -> np.ndarray:
     return np.array(slicer.util.arrayFromVTKMatrix(matrix), dtype=np.float64)
 
 
-def _rigidToWorld(volume: vtkMRMLScalarVolumeNode) -> np.ndarray | None:
-    """(4, 4) RAS of the volume -> RAS of the world, or None if that is not a rigid transform."""
+def _toWorld(volume: vtkMRMLScalarVolumeNode, ijkToRAS: np.ndarray) -> np.ndarray | None:
+    """(4, 4) RAS of the volume -> RAS of the world: of a rigid transform, or of a tilted gantry.
+
+    None if it is neither: a map that bends is that of a registration, and one that scales too.
+    """
     transform = volume.GetParentTransformNode()
     if transform is None:
         return np.eye(4)
     if not transform.IsTransformToWorldLinear():
-        return None
+        return _shearToWorld(volume, transform, ijkToRAS)
     matrix = vtk.vtkMatrix4x4()
     transform.GetMatrixTransformToWorld(matrix)
     toWorld = np.array(slicer.util.arrayFromVTKMatrix(matrix), dtype=np.float64)
     axes = toWorld[:3, :3]
     isRigid = np.allclose(axes.T @ axes, np.eye(3), atol=_RIGID_TOLERANCE)
     return toWorld if isRigid and np.linalg.det(axes) > 0 else None
+
+
+def _shearToWorld(
+    volume: vtkMRMLScalarVolumeNode, transform: vtkMRMLTransformNode, ijkToRAS: np.ndarray
+) -> np.ndarray | None:
+    """What a grid transform does to the volume, if it is to shift its slices evenly.
+
+    Slicer reads a series of a tilted gantry on a grid without tilt, and puts the tilt into a grid
+    transform over it ("acquisition transform").
+    """
+    general = vtk.vtkGeneralTransform()
+    transform.GetTransformToWorld(general)
+    ends = [np.linspace(0, n - 1, 3) for n in volume.GetImageData().GetDimensions()]
+    points = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 3)
+    points = points @ ijkToRAS[:3, :3].T + ijkToRAS[:3, 3]
+    moved = np.array([general.TransformPoint(*point) for point in points])
+    given = np.column_stack([points, np.ones(len(points))])
+    fitted, *_rest = np.linalg.lstsq(given, moved, rcond=None)
+    if np.abs(given @ fitted - moved).max() > _EVEN_MM:
+        return None
+    toWorld = np.eye(4)
+    toWorld[:3] = fitted.T
+    # Slices stay in their planes: no axis in them is turned or stretched.
+    inPlane = ijkToRAS[:3, :2]
+    stays = np.allclose(toWorld[:3, :3] @ inPlane, inPlane, atol=1e-3)
+    return toWorld if stays and np.linalg.det(toWorld[:3, :3]) > 0.5 else None
 
 
 def _readMask(

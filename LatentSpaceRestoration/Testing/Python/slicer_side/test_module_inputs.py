@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unittest
+from typing import Any
 from unittest import mock
 
 import in_slicer
@@ -11,6 +12,7 @@ import numpy as np
 in_slicer.begin()
 
 import slicer  # noqa: E402
+import vtk  # noqa: E402
 from LatentSpaceRestorationLib.errors import Cancelled, InputError  # noqa: E402
 from LatentSpaceRestorationSlicer.scene import display, results  # noqa: E402
 from logic_case import LogicTestCase  # noqa: E402
@@ -101,6 +103,48 @@ class TestBrainMask(LogicTestCase):
             self.logic.detect(self.volume, brainMask=self.volume)
         slicer.mrmlScene.RemoveNode(empty)
         self.assertEqual(node_ids(), before)
+
+
+class TestTiltedSeries(LogicTestCase):
+    """A series of a tilted gantry as Slicer reads it: straight, under a grid transform."""
+
+    def under(self, displacement: Any) -> Any:
+        """A volume under a grid transform of two corners each way; its RAS in mm is displaced."""
+        volume = add_volume(scan(), np.eye(4), "Tilted")
+        grid = vtk.vtkImageData()
+        extent = np.array(volume.GetImageData().GetDimensions(), float)
+        grid.SetDimensions(2, 2, 2)
+        grid.SetSpacing(*(extent + 2.0))
+        grid.SetOrigin(-1.0, -1.0, -1.0)
+        grid.AllocateScalars(vtk.VTK_DOUBLE, 3)
+        for k in range(2):
+            for j in range(2):
+                for i in range(2):
+                    place = np.array([i, j, k]) * (extent + 2.0) - 1.0
+                    for axis, by in enumerate(displacement(place)):
+                        grid.SetScalarComponentFromDouble(i, j, k, axis, float(by))
+        moves = slicer.vtkOrientedGridTransform()
+        moves.SetDisplacementGridData(grid)
+        moves.SetInterpolationModeToLinear()
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "acquisition")
+        node.SetAndObserveTransformToParent(moves)
+        volume.SetAndObserveTransformNodeID(node.GetID())
+        return volume
+
+    def test_slices_that_are_shifted_evenly_are_taken_as_they_lie(self) -> None:
+        volume = self.under(lambda place: (0.0, 0.25 * place[2], 0.0))
+        result = self.logic.detect(volume)
+        sheared = np.eye(4)
+        sheared[1, 2] = 0.25
+        np.testing.assert_allclose(self.stub.asked[-1].volume.affine, sheared, atol=1e-3)
+        self.assertEqual(result.warnings, ())
+        self.assertEqual(result.anomalyMap.GetTransformNodeID(), volume.GetTransformNodeID())
+
+    def test_a_grid_that_bends_is_left_out_with_a_note(self) -> None:
+        volume = self.under(lambda place: (0.5 * place[0] * place[2] / 10.0, 0.0, 0.0))
+        result = self.logic.detect(volume)
+        np.testing.assert_allclose(self.stub.asked[-1].volume.affine, np.eye(4))
+        self.assertIn("bends, scales or mirrors", result.warnings[0])
 
 
 class TestFailing(LogicTestCase):
