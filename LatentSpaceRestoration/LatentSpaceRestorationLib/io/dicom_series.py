@@ -37,26 +37,13 @@ _TAGS = {
 
 
 @dataclass(frozen=True)
-class Series:
-    """A DICOM series of a folder.
-
-    Attributes:
-        uid: its SeriesInstanceUID.
-        number: its SeriesNumber; empty if it has none.
-        files: in the order that their names or headers suggest.
-    """
-
-    uid: str
-    number: str
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Slice:
     """The header of one file.
 
     Attributes:
         file: its path.
+        series: the SeriesInstanceUID.
+        number: the SeriesNumber; empty if it has none.
         uid: its SOPInstanceUID.
         shape: rows and columns.
         frames: how many images it has.
@@ -69,6 +56,8 @@ class Slice:
     """
 
     file: str
+    series: str
+    number: str
     uid: str
     shape: tuple[int, int]
     frames: int
@@ -78,6 +67,29 @@ class Slice:
     echo: str
     kind: str
     description: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """A DICOM series of a folder.
+
+    Attributes:
+        uid: its SeriesInstanceUID.
+        slices: the headers of its files, by their names.
+    """
+
+    uid: str
+    slices: tuple[Slice, ...]
+
+    @property
+    def number(self) -> str:
+        """Its SeriesNumber; empty if it has none."""
+        return self.slices[0].number
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of its files."""
+        return tuple(one.file for one in self.slices)
 
 
 def is_dicom(file: Path) -> bool:
@@ -96,13 +108,22 @@ def series_in(folder: Path) -> list[Series]:
     Raises:
         InputError: SimpleITK is missing.
     """
+    return _series_in(folder)[0]
+
+
+def _series_in(folder: Path) -> tuple[list[Series], int]:
+    """The series, and how many DICOM files hold no image that can be read."""
     itk = simple_itk(folder)
-    reader = itk.ImageSeriesReader()
-    found = []
-    for uid in reader.GetGDCMSeriesIDs(os.fspath(folder)):
-        files = tuple(reader.GetGDCMSeriesFileNames(os.fspath(folder), uid))
-        found.append(Series(uid, _tag(_header(itk, files[0]), "0020|0011"), files))
-    return sorted(found, key=lambda one: (len(one.number), one.number, one.uid))
+    by_uid: dict[str, list[Slice]] = {}
+    unreadable = 0
+    for file in sorted(entry for entry in folder.iterdir() if entry.is_file()):
+        one = _slice(itk, os.fspath(file))
+        if one is not None:
+            by_uid.setdefault(one.series, []).append(one)
+        elif is_dicom(file) and file.name.upper() != "DICOMDIR":
+            unreadable += 1
+    found = [Series(uid, tuple(slices)) for uid, slices in by_uid.items()]
+    return sorted(found, key=lambda one: (len(one.number), one.number, one.uid)), unreadable
 
 
 def read_series(folder: Path, name: str, wanted: str = "") -> Volume:
@@ -140,24 +161,29 @@ def chosen(folder: Path, wanted: str = "") -> tuple[list[Slice], tuple[str, ...]
 
     Args and errors are those of :func:`read_series`.
     """
-    itk = simple_itk(folder)
-    there = {one.uid: one for one in series_in(folder)}
-    if (wanted and wanted not in there) or not there:
+    series, unreadable = _series_in(folder)
+    there = [one for one in series if not wanted or one.uid == wanted]
+    if not there:
         what = f"the DICOM series {wanted}" if wanted else "a DICOM series"
         raise InputError(
             f"{folder}: is a folder without {what}; give an image file, or a folder of a series"
         )
-    uids = [wanted] if wanted else list(there)
-    slices = {uid: [_slice(itk, file) for file in there[uid].files] for uid in uids}
-    uid = max(uids, key=lambda one: _weight(slices[one]))
+    taken = max(there, key=_weight)
     notes = []
-    if len(uids) > 1:
-        own = _words(there[uid], slices[uid])
-        others = ", ".join(_words(there[u], slices[u]) for u in uids if u != uid)
-        notes.append(
-            f"the folder holds {len(uids)} DICOM series: {own} was taken; also there: {others}"
+    if unreadable:
+        files = (
+            "a DICOM file of the folder holds"
+            if unreadable == 1
+            else f"{unreadable} DICOM files of the folder hold"
         )
-    found, more = _of_one_scan(folder, slices[uid])
+        notes.append(f"{files} no image that can be read, and counted for nothing")
+    if len(there) > 1:
+        others = ", ".join(_words(one) for one in there if one is not taken)
+        notes.append(
+            f"the folder holds {len(there)} DICOM series: {_words(taken)} was taken; also there: "
+            f"{others}"
+        )
+    found, more = _of_one_scan(folder, list(taken.slices))
     return found, (*notes, *more)
 
 
@@ -293,17 +319,18 @@ def _alike(one: Slice, other: Slice) -> bool:
     )
 
 
-def _weight(slices: Sequence[Slice]) -> tuple[bool, bool, int]:
+def _weight(series: Series) -> tuple[bool, bool, int]:
     """By which a series is chosen: no localizer, nothing derived, the most slices."""
-    kind = slices[0].kind
+    kind = series.slices[0].kind
     is_scout = "LOCALIZER" in kind or "SCOUT" in kind
-    return not is_scout, "DERIVED" not in kind, sum(one.frames for one in slices)
+    return not is_scout, "DERIVED" not in kind, sum(one.frames for one in series.slices)
 
 
-def _words(series: Series, slices: Sequence[Slice]) -> str:
-    count = sum(one.frames for one in slices)
+def _words(series: Series) -> str:
+    count = sum(one.frames for one in series.slices)
     number = f" {series.number}" if series.number else ""
-    described = f" ({slices[0].description})" if slices[0].description else ""
+    description = series.slices[0].description
+    described = f" ({description})" if description else ""
     return f"series{number}{described} of {count} images"
 
 
@@ -316,8 +343,11 @@ def _pixels(folder: Path, itk: Any, one: Slice) -> np.ndarray:
     return array.reshape(array.shape[-2:]).T
 
 
-def _slice(itk: Any, file: str) -> Slice:
+def _slice(itk: Any, file: str) -> Slice | None:
+    """The header of a file; None where it is no image of DICOM that can be read."""
     header = _header(itk, file)
+    if header is None:
+        return None
     size = (_whole(_tag(header, "0028|0010")), _whole(_tag(header, "0028|0011")))
     found = {name: _numbers(_tag(header, tag)) for name, tag in _TAGS.items()}
     orientation = found["orientation"]
@@ -326,6 +356,8 @@ def _slice(itk: Any, file: str) -> Slice:
     position, spacing = found["position"], found["spacing"]
     return Slice(
         file,
+        _tag(header, "0020|000e"),
+        _tag(header, "0020|0011"),
         _tag(header, "0008|0018"),
         size,
         max(_whole(_tag(header, "0028|0008")), 1),
@@ -340,6 +372,7 @@ def _slice(itk: Any, file: str) -> Slice:
 
 def _header(itk: Any, file: str) -> Any:
     reader = itk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(file)
     try:
         reader.ReadImageInformation()
@@ -350,7 +383,7 @@ def _header(itk: Any, file: str) -> Any:
 
 def _tag(header: Any, tag: str) -> str:
     """The text of a tag; empty where there is none."""
-    if header is None or not header.HasMetaDataKey(tag):
+    if not header.HasMetaDataKey(tag):
         return ""
     text = str(header.GetMetaData(tag)).encode("utf-8", "replace").decode("utf-8", "replace")
     return " ".join(text.replace("\0", " ").split())

@@ -362,6 +362,27 @@ def test_copies_echoes_and_scouts_in_a_series_are_told_apart(
     assert "echo 1, 6 of its 13 images were taken" in line
 
 
+def test_a_file_that_is_no_image_does_not_hide_the_series(
+    tmp_path: Path, stored: np.ndarray
+) -> None:
+    plain = read_volume(series(tmp_path / "a", stored))
+    folder = series(tmp_path / "b", stored)
+
+    from pydicom import dcmread
+
+    other = dcmread(next(iter(folder.iterdir())))
+    other.SeriesInstanceUID = "1.2.3"
+    other.SamplesPerPixel = 0  # GDCM, asked for the series of the folder, gives up on this
+    other.save_as(folder / "another")
+    (folder / "cut").write_bytes((folder / "another").read_bytes()[:300])
+    (folder / "notes.txt").write_text("no DICOM")
+    found = read_volume(folder)
+    np.testing.assert_array_equal(found.array, plain.array)
+    assert found.notes == (
+        "2 DICOM files of the folder hold no image that can be read, and counted for nothing",
+    )
+
+
 def test_the_series_is_chosen_by_its_frames_and_what_it_is(
     lsr: Lsr, tmp_path: Path, stored: np.ndarray
 ) -> None:
