@@ -15,6 +15,8 @@ from slicer import (
 )
 from slicer.i18n import tr as _
 
+from .file_notes import notesOfFile
+
 #: How far a parent transform's axes may be from orthonormal and still count as rigid.
 _RIGID_TOLERANCE = 1e-3
 #: Positions of a grid transform that differ by less from even ones, in mm, are even.
@@ -78,10 +80,11 @@ def readScan(
         )
     ijkToRAS = _ijkToRAS(volume)
     toWorld = _toWorld(volume, ijkToRAS)
-    warnings: tuple[str, ...] = ()
+    warnings = notesOfFile(volume)
     if toWorld is None:
         toWorld = np.eye(4)
         warnings = (
+            *warnings,
             _(
                 "The parent transform of {name} bends, scales or mirrors space, so the scan was"
                 " analysed as it lies without it."

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 import unittest
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import in_slicer
+import nibabel
 import numpy as np
 
 in_slicer.begin()
 
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from LatentSpaceRestorationLib.errors import Cancelled, InputError  # noqa: E402
+from LatentSpaceRestorationLib.errors import SIDE_UNKNOWN, Cancelled, InputError  # noqa: E402
 from LatentSpaceRestorationSlicer.scene import display, results  # noqa: E402
 from logic_case import LogicTestCase  # noqa: E402
 from scene_tools import (  # noqa: E402
@@ -145,6 +148,72 @@ class TestTiltedSeries(LogicTestCase):
         result = self.logic.detect(volume)
         np.testing.assert_allclose(self.stub.asked[-1].volume.affine, np.eye(4))
         self.assertIn("bends, scales or mirrors", result.warnings[0])
+
+
+class TestFileNotes(LogicTestCase):
+    """What a volume's file does not say is a note, though the node has been filled in."""
+
+    def given(self, image: Any, name: str, change: Any = None) -> tuple[str, ...]:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / name
+            image.to_filename(file)
+            if change is not None:
+                content = bytearray(file.read_bytes())
+                change(content)
+                file.write_bytes(content)
+            volume = add_volume(scan(), np.eye(4), "Head")
+            storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+            storage.SetFileName(str(file))
+            volume.SetAndObserveStorageNodeID(storage.GetID())
+            return self.logic.detect(volume).warnings
+
+    def test_a_file_that_says_all_has_no_note(self) -> None:
+        for kind, name in (
+            (nibabel.Nifti1Image, "head.nii"),
+            (nibabel.Nifti1Image, "head.nii.gz"),
+            (nibabel.Nifti2Image, "head.nii"),
+            (nibabel.Nifti1Pair, "head.img"),
+            (nibabel.MGHImage, "head.mgz"),
+        ):
+            with self.subTest(name):
+                self.assertEqual(self.given(kind(scan(), np.eye(4)), name), ())
+
+    def test_a_file_without_orientation(self) -> None:
+        for kind, name in (
+            (nibabel.Nifti1Image, "head.nii.gz"),
+            (nibabel.Nifti2Image, "head.nii"),
+            (nibabel.Nifti1Pair, "head.img"),
+        ):
+            image = kind(scan(), np.eye(4))
+            image.set_sform(None, code=0)
+            image.set_qform(None, code=0)
+            with self.subTest(name):
+                self.assertEqual(self.given(image, name), (SIDE_UNKNOWN,))
+        self.assertEqual(
+            self.given(nibabel.AnalyzeImage(scan(), np.eye(4)), "head.img"), (SIDE_UNKNOWN,)
+        )
+
+        def not_good(content: bytearray) -> None:
+            content[28:30] = b"\0\0"
+
+        self.assertEqual(
+            self.given(nibabel.MGHImage(scan(), np.eye(4)), "head.mgh", not_good), (SIDE_UNKNOWN,)
+        )
+
+    def test_a_spacing_that_slicer_made_up(self) -> None:
+        image = nibabel.Nifti1Image(scan(), np.diag([2.0, 2.0, 2.0, 1.0]))
+        image.set_sform(None, code=0)
+        image.set_qform(image.affine, code=1)
+
+        def flat(content: bytearray) -> None:
+            content[76 + 8 : 76 + 12] = b"\0\0\0\0"
+
+        swapped = nibabel.Nifti1Image(
+            scan(), None, nibabel.Nifti1Header.from_header(image.header).as_byteswapped(">")
+        )
+        for one in (image, swapped):
+            (line,) = self.given(one, "head.nii", flat)
+            self.assertIn("2 x 0 x 2 mm", line)
 
 
 class TestFailing(LogicTestCase):
