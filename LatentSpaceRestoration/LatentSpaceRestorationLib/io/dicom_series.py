@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,13 @@ _TAGS = {
     "orientation": "0020|0037",
     "spacing": "0028|0030",
 }
+#: By what the numbers of an image are made of its bits: bits allocated and stored, the highest one,
+#: signedness, photometric interpretation, intercept and slope.
+_NUMBERS = (
+    *("0028|0100", "0028|0101", "0028|0102", "0028|0103", "0028|0004"),
+    *("0028|1052", "0028|1053"),
+)
+_READER = "GDCMImageIO"
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Slice:
         echo: which of several echoes; empty if it does not say.
         kind: of its ImageType, in capital letters.
         description: of the series.
+        numbers: what makes numbers of its bits, as it stands there.
     """
 
     file: str
@@ -67,6 +77,7 @@ class Slice:
     echo: str
     kind: str
     description: str
+    numbers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -116,13 +127,15 @@ def _series_in(folder: Path) -> tuple[list[Series], int]:
     itk = simple_itk(folder)
     by_uid: dict[str, list[Slice]] = {}
     unreadable = 0
-    for file in sorted(entry for entry in folder.iterdir() if entry.is_file()):
-        one = _slice(itk, os.fspath(file))
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file())
+    with ThreadPoolExecutor() as pool:
+        slices = list(pool.map(partial(_slice, itk), map(os.fspath, files)))
+    for file, one in zip(files, slices, strict=True):
         if one is not None:
             by_uid.setdefault(one.series, []).append(one)
         elif is_dicom(file) and file.name.upper() != "DICOMDIR":
             unreadable += 1
-    found = [Series(uid, tuple(slices)) for uid, slices in by_uid.items()]
+    found = [Series(uid, tuple(those)) for uid, those in by_uid.items()]
     return sorted(found, key=lambda one: (len(one.number), one.number, one.uid)), unreadable
 
 
@@ -148,7 +161,7 @@ def read_series(folder: Path, name: str, wanted: str = "") -> Volume:
         if slices[0].frames > 1 or len(slices) == 1:
             return to_volume(folder, itk.ReadImage(slices[0].file), name, notes)
         affine = affine_of(folder, slices)
-        array = np.stack([_pixels(folder, itk, one) for one in slices], axis=2)
+        array = _pixels(folder, itk, slices)
     except (RuntimeError, MemoryError) as error:
         raise InputError(
             f"{folder}: is damaged, or not an image that can be read; copy or export it again"
@@ -334,13 +347,19 @@ def _words(series: Series) -> str:
     return f"series{number}{described} of {count} images"
 
 
-def _pixels(folder: Path, itk: Any, one: Slice) -> np.ndarray:
-    """(columns, rows) float32, as slope and intercept of this file have them."""
-    image = itk.ReadImage(one.file)
+def _pixels(folder: Path, itk: Any, slices: Sequence[Slice]) -> np.ndarray:
+    """(columns, rows, slices) float32, as slope and intercept of each file have them."""
+    if len({one.numbers for one in slices}) > 1:
+        # A reader of series takes what the first file says for all.
+        return np.concatenate([_pixels(folder, itk, [one]) for one in slices], axis=2)
+    reader = itk.ImageSeriesReader()
+    reader.SetImageIO(_READER)
+    reader.SetFileNames([one.file for one in slices])
+    image = reader.Execute()
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{folder}: gives several numbers a voxel; give one real value a voxel")
-    array = np.asarray(itk.GetArrayViewFromImage(image), np.float32)
-    return array.reshape(array.shape[-2:]).T
+    view = itk.GetArrayViewFromImage(image)
+    return np.array(view.reshape(-1, *view.shape[-2:]).transpose(2, 1, 0), np.float32, order="C")
 
 
 def _slice(itk: Any, file: str) -> Slice | None:
@@ -367,12 +386,13 @@ def _slice(itk: Any, file: str) -> Slice | None:
         _tag(header, "0018|0086") or _tag(header, "0018|0081"),
         _tag(header, "0008|0008").upper(),
         _tag(header, "0008|103e"),
+        tuple(_tag(header, tag) for tag in _NUMBERS),
     )
 
 
 def _header(itk: Any, file: str) -> Any:
     reader = itk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
+    reader.SetImageIO(_READER)
     reader.SetFileName(file)
     try:
         reader.ReadImageInformation()
