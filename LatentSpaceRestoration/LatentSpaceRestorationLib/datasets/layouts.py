@@ -18,8 +18,8 @@ from .subjects import NOTHING, SPLITS, Subject
 
 #: Endings of images; the second file of a pair is not one of them.
 _IMAGES = tuple(ending for ending in ENDINGS if not ending.startswith(".img"))
-#: A T1-weighted scan of a BIDS data set.
-_T1W = re.compile(r"[^.].*_T1w\.nii(\.gz)?", re.IGNORECASE)
+#: A T1-weighted scan of a BIDS data set; phases and other parts of complex numbers are none.
+_T1W = re.compile(r"(?!.*_part-(phase|real|imag)_)[^.].*_T1w\.nii(\.gz)?", re.IGNORECASE)
 #: What is written after a scan's name in the name of its mask.
 _MASK = re.compile(r"(?P<scan>.+?)[-_.](brain[-_]?)?mask", re.IGNORECASE)
 _LESION = re.compile(r"(?P<scan>.+?)[-_.](lesions?([-_]?mask)?|label|seg)", re.IGNORECASE)

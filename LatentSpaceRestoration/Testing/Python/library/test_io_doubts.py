@@ -480,7 +480,10 @@ def test_a_split_that_is_mistyped_is_refused_where_sets_are_asked_for(tmp_path: 
 def test_what_is_left_beside_scans_is_none(tmp_path: Path) -> None:
     folder = bids(tmp_path / "a")
     anat = folder / "sub-01" / "anat"
-    for name in ("._sub-01_T1w.nii.gz", "sub-01_T1w.nii.gz.bak", "sub-01_T1w.nii.gz.md5"):
+    for name in (
+        *("._sub-01_T1w.nii.gz", "sub-01_T1w.nii.gz.bak", "sub-01_T1w.nii.gz.md5"),
+        "sub-01_part-phase_T1w.nii.gz",
+    ):
         (anat / name).write_bytes(b"")
     if os.name == "posix":
         (anat / "sub-01_T1w.nii.gz:Zone.Identifier").write_bytes(b"")
