@@ -12,7 +12,7 @@ from pathlib import Path
 from ..datasets.read import read_subjects
 from ..datasets.subjects import Subject
 from ..errors import InputError
-from ..io.dicom_series import series_in
+from ..io.dicom_slices import series_in
 from ..io.images import ENDINGS, files_beside, scan_name
 from .names import ResultPlace, places, tell_apart
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, OutputError
-from ..io.dicom_series import series_in
 from ..io.files import digest_of_file, reason
-from ..io.images import files_beside
+from ..io.images import files_of
 from ..results.files import named_files
 from .scores import DONE, ScoreRow, write_text
 
@@ -39,9 +38,9 @@ def key_of(scan: CohortScan, made_with: str) -> str:
     """
     digest = hashlib.sha256(made_with.encode())
     try:
-        for file in _files(scan):
+        for file in files_of(scan.file, scan.series):
             digest.update(digest_of_file(file).encode())
-        for file in [] if scan.mask is None else [scan.mask, *files_beside(scan.mask)]:
+        for file in [] if scan.mask is None else files_of(scan.mask):
             digest.update(digest_of_file(file).encode())
         digest.update(b"" if scan.mask else b"-")
     except FileNotFoundError as error:
@@ -108,12 +107,3 @@ def _read(file: Path) -> tuple[str, ScoreRow] | None:
 
 def _file(folder: Path, scan: CohortScan) -> Path:
     return folder / _FOLDER / f"{scan.place.stem}.json"
-
-
-def _files(scan: CohortScan) -> list[Path]:
-    if scan.series:
-        (files,) = [one.files for one in series_in(scan.file) if one.uid == scan.series] or [()]
-        if not files:
-            raise InputError(f"{scan.file}: the DICOM series {scan.series} is gone")
-        return list(map(Path, files))
-    return [scan.file, *files_beside(scan.file)]

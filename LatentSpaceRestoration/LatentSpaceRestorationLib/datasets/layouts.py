@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..io.dicom_series import is_dicom
+from ..io.dicom_slices import is_dicom
 from ..io.files import read_text
 from ..io.images import ENDINGS, scan_name
 from .subjects import NOTHING, SPLITS, Subject

@@ -1,4 +1,4 @@
-"""DICOM series of a folder: which there are, which is read, and where their slices lie.
+"""DICOM series: which of a folder is read, and where its slices lie.
 
 SimpleITK gives the pixels of each file and its header; where slices lie, and that they make a
 volume at all, is settled here, from positions and orientations alone (DICOM PS3.3 C.7.6.2):
@@ -8,11 +8,8 @@ as that of a tilted gantry is; one that is not regular is refused.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..volume import Volume
+from .dicom_slices import READER, Series, Slice, readable_series
 from .nrrd import TO_RAS, simple_itk, to_volume
 
-#: Where the letters DICM stand in a DICOM file.
-_DICOM_AT = 128
 #: Places of slices may differ from even ones by this share of their distance: positions in headers
 #: are rounded, and a missing slice makes it a whole.
 _UNEVEN = 0.05
@@ -31,112 +27,6 @@ _UNEVEN = 0.05
 #: another scan, such as a scout. Cosines' differences.
 _PARALLEL, _ANOTHER = 1e-3, 0.1
 _AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-_TAGS = {
-    "position": "0020|0032",
-    "orientation": "0020|0037",
-    "spacing": "0028|0030",
-}
-#: By what the numbers of an image are made of its bits: bits allocated and stored, the highest one,
-#: signedness, photometric interpretation, intercept and slope.
-_NUMBERS = (
-    *("0028|0100", "0028|0101", "0028|0102", "0028|0103", "0028|0004"),
-    *("0028|1052", "0028|1053"),
-)
-_READER = "GDCMImageIO"
-
-
-@dataclass(frozen=True)
-class Slice:
-    """The header of one file.
-
-    Attributes:
-        file: its path.
-        series: the SeriesInstanceUID.
-        number: the SeriesNumber; empty if it has none.
-        uid: its SOPInstanceUID.
-        shape: rows and columns.
-        frames: how many images it has.
-        position: (3,) LPS mm of the first pixel; None if it does not say.
-        orientation: (6,) cosines along a row and down a column; None if it does not say.
-        spacing: (2,) mm between rows, and between columns; None if it does not say.
-        echo: which of several echoes; empty if it does not say.
-        kind: of its ImageType, in capital letters.
-        description: of the series.
-        numbers: what makes numbers of its bits, as it stands there.
-    """
-
-    file: str
-    series: str
-    number: str
-    uid: str
-    shape: tuple[int, int]
-    frames: int
-    position: np.ndarray | None
-    orientation: np.ndarray | None
-    spacing: np.ndarray | None
-    echo: str
-    kind: str
-    description: str
-    numbers: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Series:
-    """A DICOM series of a folder.
-
-    Attributes:
-        uid: its SeriesInstanceUID.
-        slices: the headers of its files, by their names.
-    """
-
-    uid: str
-    slices: tuple[Slice, ...]
-
-    @property
-    def number(self) -> str:
-        """Its SeriesNumber; empty if it has none."""
-        return self.slices[0].number
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The paths of its files."""
-        return tuple(one.file for one in self.slices)
-
-
-def is_dicom(file: Path) -> bool:
-    """Whether a file says that it is DICOM, which one of a series is that this module reads."""
-    try:
-        with file.open("rb") as stream:
-            stream.seek(_DICOM_AT)
-            return stream.read(4) == b"DICM"
-    except OSError:
-        return False
-
-
-def series_in(folder: Path) -> list[Series]:
-    """The DICOM series whose files lie in a folder, by number; those of folders in it do not count.
-
-    Raises:
-        InputError: SimpleITK is missing.
-    """
-    return _series_in(folder)[0]
-
-
-def _series_in(folder: Path) -> tuple[list[Series], int]:
-    """The series, and how many DICOM files hold no image that can be read."""
-    itk = simple_itk(folder)
-    by_uid: dict[str, list[Slice]] = {}
-    unreadable = 0
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file())
-    with ThreadPoolExecutor() as pool:
-        slices = list(pool.map(partial(_slice, itk), map(os.fspath, files)))
-    for file, one in zip(files, slices, strict=True):
-        if one is not None:
-            by_uid.setdefault(one.series, []).append(one)
-        elif is_dicom(file) and file.name.upper() != "DICOMDIR":
-            unreadable += 1
-    found = [Series(uid, tuple(those)) for uid, those in by_uid.items()]
-    return sorted(found, key=lambda one: (len(one.number), one.number, one.uid)), unreadable
 
 
 def read_series(folder: Path, name: str, wanted: str = "") -> Volume:
@@ -174,7 +64,7 @@ def chosen(folder: Path, wanted: str = "") -> tuple[list[Slice], tuple[str, ...]
 
     Args and errors are those of :func:`read_series`.
     """
-    series, unreadable = _series_in(folder)
+    series, unreadable = readable_series(folder)
     there = [one for one in series if not wanted or one.uid == wanted]
     if not there:
         what = f"the DICOM series {wanted}" if wanted else "a DICOM series"
@@ -353,69 +243,10 @@ def _pixels(folder: Path, itk: Any, slices: Sequence[Slice]) -> np.ndarray:
         # A reader of series takes what the first file says for all.
         return np.concatenate([_pixels(folder, itk, [one]) for one in slices], axis=2)
     reader = itk.ImageSeriesReader()
-    reader.SetImageIO(_READER)
+    reader.SetImageIO(READER)
     reader.SetFileNames([one.file for one in slices])
     image = reader.Execute()
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{folder}: gives several numbers a voxel; give one real value a voxel")
     view = itk.GetArrayViewFromImage(image)
     return np.array(view.reshape(-1, *view.shape[-2:]).transpose(2, 1, 0), np.float32, order="C")
-
-
-def _slice(itk: Any, file: str) -> Slice | None:
-    """The header of a file; None where it is no image of DICOM that can be read."""
-    header = _header(itk, file)
-    if header is None:
-        return None
-    size = (_whole(_tag(header, "0028|0010")), _whole(_tag(header, "0028|0011")))
-    found = {name: _numbers(_tag(header, tag)) for name, tag in _TAGS.items()}
-    orientation = found["orientation"]
-    if orientation is not None and (len(orientation) != 6 or not orientation.any()):
-        orientation = None
-    position, spacing = found["position"], found["spacing"]
-    return Slice(
-        file,
-        _tag(header, "0020|000e"),
-        _tag(header, "0020|0011"),
-        _tag(header, "0008|0018"),
-        size,
-        max(_whole(_tag(header, "0028|0008")), 1),
-        position if position is not None and len(position) == 3 else None,
-        orientation,
-        spacing if spacing is not None and len(spacing) == 2 and (spacing > 0).all() else None,
-        _tag(header, "0018|0086") or _tag(header, "0018|0081"),
-        _tag(header, "0008|0008").upper(),
-        _tag(header, "0008|103e"),
-        tuple(_tag(header, tag) for tag in _NUMBERS),
-    )
-
-
-def _header(itk: Any, file: str) -> Any:
-    reader = itk.ImageFileReader()
-    reader.SetImageIO(_READER)
-    reader.SetFileName(file)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return None
-    return reader
-
-
-def _tag(header: Any, tag: str) -> str:
-    """The text of a tag; empty where there is none."""
-    if not header.HasMetaDataKey(tag):
-        return ""
-    text = str(header.GetMetaData(tag)).encode("utf-8", "replace").decode("utf-8", "replace")
-    return " ".join(text.replace("\0", " ").split())
-
-
-def _numbers(text: str) -> np.ndarray | None:
-    try:
-        numbers = np.array([float(part) for part in text.split("\\")])
-    except ValueError:
-        return None
-    return numbers if np.isfinite(numbers).all() else None
-
-
-def _whole(text: str) -> int:
-    return int(text) if text.isdigit() else 0

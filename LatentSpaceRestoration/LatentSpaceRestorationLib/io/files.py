@@ -45,26 +45,23 @@ def reason(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def content_hash(path: Path, further: Sequence[Path] = ()) -> str:
-    """SHA-256 of a file's bytes, or of those of all files of a folder.
+def content_hash(files: Sequence[Path]) -> str:
+    """SHA-256 of the bytes of files, in their order; not of their names.
 
     Args:
-        path: file or folder.
-        further: files that are read with it, such as the voxels beside a header.
+        files: such as :func:`images.files_of` gives of a scan.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: one cannot be read.
     """
     digest = hashlib.sha256()
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    files += further
     try:
         for file in files:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
+            f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
         ) from error
     return digest.hexdigest()
 

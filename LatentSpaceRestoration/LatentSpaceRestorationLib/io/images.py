@@ -19,7 +19,8 @@ from nibabel.spatialimages import SpatialImage
 from ..errors import InputError
 from ..volume import Volume, check
 from . import nrrd
-from .dicom_series import is_dicom, read_series
+from .dicom_series import read_series
+from .dicom_slices import is_dicom, series_in
 from .files import reason, written_whole
 from .nifti import mismatch, notes_of, open_image
 
@@ -146,6 +147,26 @@ def read_geometry(path: str | Path) -> Nifti1Pair | None:
         return None
     image = _open(path)
     return image if isinstance(image, Nifti1Pair) else None
+
+
+def files_of(path: str | Path, series: str = "") -> list[Path]:
+    """All files that :func:`read_volume` reads of a scan: what a result follows from.
+
+    Args:
+        path, series: as of :func:`read_volume`.
+
+    Raises:
+        InputError: a header names a file that is not there, or the series is gone.
+    """
+    file = Path(path)
+    if not file.is_dir():
+        return [file, *files_beside(file)]
+    if not series:
+        return sorted(entry for entry in file.iterdir() if entry.is_file())
+    for one in series_in(file):
+        if one.uid == series:
+            return list(map(Path, one.files))
+    raise InputError(f"{path}: the DICOM series {series} is gone")
 
 
 def files_beside(path: str | Path) -> list[Path]:

@@ -13,7 +13,7 @@ from ..datasets.subjects import Subject
 from ..detector import Detector
 from ..errors import InputError, OutputError
 from ..io.files import content_hash
-from ..io.images import files_beside, read_mask, read_volume
+from ..io.images import files_of, read_mask, read_volume
 from ..preprocessing.slices import PreparedScan
 from ..volume import Volume
 from .calibrate import FEWEST, HealthyScan, added_to, calibrate, to_files
@@ -93,7 +93,7 @@ def _unseen(bundle: Bundle, subjects: list[Subject], source: str) -> list[Subjec
         subject.name
         for subject in subjects
         if names & {subject.name, subject.owner}
-        or content_hash(subject.scan, files_beside(subject.scan)) in hashes
+        or content_hash(files_of(subject.scan, subject.series)) in hashes
     ]
     if seen:
         others = f" and {len(seen) - 1} more of these scans" if len(seen) > 1 else ""

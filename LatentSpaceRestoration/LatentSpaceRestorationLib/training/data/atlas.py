@@ -23,6 +23,7 @@ from ...calibration.atlas import PlaceStatistics, PlaceSums
 from ...datasets.subjects import Subject
 from ...errors import InputError
 from ...io.files import content_hash, write_whole
+from ...io.images import files_of
 from ...model_space import CLIP, Grid
 from ...preprocessing.alignment import AlignmentAtlas
 from .slice_cache import VERSION, Brains, Report, hashed, laid_scan
@@ -58,11 +59,15 @@ def make_atlas(
         InputError: no scan can be used.
         OutputError: it cannot be kept.
     """
-    usable = [s for s in subjects if s.scan.exists()]
-    key = hashed(
-        [[content_hash(s.scan), brains.key(s)] for s in usable]
-        + [asdict(grid), CLIP, VERSION, STILL, MOST_ROUNDS]
-    )
+    usable, hashes = [], []
+    for subject in subjects:
+        try:
+            scan = content_hash(files_of(subject.scan, subject.series))
+            hashes.append([scan, brains.key(subject)])
+        except InputError:
+            continue  # where its slices are made, it is reported
+        usable.append(subject)
+    key = hashed(hashes + [asdict(grid), CLIP, VERSION, STILL, MOST_ROUNDS])
     file = cache / f"atlas-{key}.npy"
     if not file.is_file():
         mean = _group_mean(usable, grid, brains, report, progress)

@@ -24,7 +24,7 @@ from ...bundle.schema import BRAIN_BUNDLE
 from ...datasets.subjects import Subject
 from ...errors import BundleError, InputError
 from ...io.files import content_hash, write_whole
-from ...io.images import files_beside, read_labels, read_mask, read_volume
+from ...io.images import files_of, read_labels, read_mask, read_volume
 from ...model_space import CLIP, Grid
 from ...preprocessing.brain_extraction import load_networks
 from ...preprocessing.pipeline import AlignedScan, BrainFinder, Preprocessing
@@ -90,7 +90,7 @@ class Brains:
     def key(self, subject: Subject) -> str:
         """What decides a subject's mask."""
         if subject.mask is not None:
-            return content_hash(subject.mask)
+            return content_hash(files_of(subject.mask))
         return hashed(self._bundle.config["files"]) if self._bundle else ""
 
     @cached_property
@@ -174,7 +174,7 @@ def prepare_set(
     count = Counter(subject.site for subject in subjects)
     for subject in progress(subjects):
         try:
-            digest = content_hash(subject.scan, files_beside(subject.scan))
+            digest = content_hash(files_of(subject.scan, subject.series))
             made = _entries(subject, digest, grid, cache, brains, atlas, shading, augmentation)
         except InputError as error:
             left_out[subject.name] = str(error)
@@ -213,7 +213,7 @@ def _entries(
 ) -> list[_Entry]:
     """The scan's own slices, and those of its copies."""
     lying = "" if atlas is None else hashlib.sha256(atlas.tobytes()).hexdigest()
-    tissue = "" if subject.tissue is None else content_hash(subject.tissue)
+    tissue = "" if subject.tissue is None else content_hash(files_of(subject.tissue))
     base = [digest, brains.key(subject), asdict(grid), CLIP, VERSION, lying, shading, tissue]
     copies = augmentation.copies if augmentation is not None else 0
     keys = [hashed(base)]

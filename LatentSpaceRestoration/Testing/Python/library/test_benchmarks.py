@@ -127,6 +127,7 @@ def test_lines_fit_what_is_straight_and_say_what_is_not():
     assert growth.fit([1, 2, 3], [1.0, 4.0, 1.0]).r_squared == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_the_whole_benchmark_on_a_tiny_model(
     tiny_model: Path, brain_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -69,6 +69,7 @@ def check_table(table: Path, scans: Path, model: Path) -> None:
         assert figures["sample_score"] == alone.sample_score
 
 
+@pytest.mark.slow
 def test_a_worker_that_ends_is_replaced_and_its_scan_done_once(
     scans: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def test_the_papers_comparison_is_one_command(
     assert "8 of 8" in err
 
 
+@pytest.mark.slow
 def test_the_beta_sweep_is_one_command(
     evaluate: Lsr, vaes: dict[float, Path], tmp_path: Path
 ) -> None:

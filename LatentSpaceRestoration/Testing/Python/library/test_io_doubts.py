@@ -16,8 +16,8 @@ from conftest import Lsr, one_line, save_scan
 from LatentSpaceRestorationLib.datasets.read import read_subjects
 from LatentSpaceRestorationLib.errors import SIDE_UNKNOWN, InputError
 from LatentSpaceRestorationLib.io import read_volume
-from LatentSpaceRestorationLib.io.files import printable, read_text
-from LatentSpaceRestorationLib.io.images import files_beside
+from LatentSpaceRestorationLib.io.files import content_hash, printable, read_text
+from LatentSpaceRestorationLib.io.images import files_beside, files_of
 
 AFFINE = np.array([[-2.0, 0, 0, 9], [0, 1.5, 0, -7], [0, 0, 3.0, 5], [0, 0, 0, 1]])
 
@@ -393,9 +393,12 @@ def test_the_series_is_chosen_by_its_frames_and_what_it_is(
     assert found.shape == (8, 7, 4)
     (line,) = found.notes
     assert "series 5 of 4 images was taken; also there: series 1 (loc) of 6 images" in line
-    from LatentSpaceRestorationLib.io.dicom_series import series_in
+    from LatentSpaceRestorationLib.io.dicom_slices import series_in
 
-    first = series_in(folder)[0].uid
+    first, other = (one.uid for one in series_in(folder))
+    apart = [files_of(folder, uid) for uid in (first, other)]
+    assert sorted(file for files in apart for file in files) == files_of(folder)
+    assert content_hash(apart[0]) != content_hash(apart[1])
     chosen = read_volume(folder, series=first)
     assert (chosen.shape, chosen.notes) == ((8, 7, 6), ())
     status, _, err = lsr("detect", folder, "-o", tmp_path / "out", "--series", "1.2.3")

@@ -67,7 +67,7 @@ def test_slices_on_disk_are_what_inference_sees_and_are_made_once(
     assert lines == []
     key = prepared().key
     with monkeypatch.context() as patch:
-        patch.setattr(slice_cache, "read_volume", lambda _: pytest.fail("a scan was read"))
+        patch.setattr(slice_cache, "read_volume", lambda *_, **__: pytest.fail("a scan was read"))
         assert prepared().key == key
         renamed = tmp_path / "elsewhere.nii"
         renamed.write_bytes(subjects[0].scan.read_bytes())

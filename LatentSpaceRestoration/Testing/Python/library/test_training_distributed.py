@@ -61,7 +61,8 @@ def figures(output: str) -> dict[str, float]:
     return {key: float(value) for key, value in re.findall(r"(\w+) (\d+\.\d+)", last)}
 
 
-@pytest.mark.parametrize("network", ["vqvae", pytest.param("baseline", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["vqvae", "baseline"])
 def test_two_processes_give_the_losses_of_one(tmp_path: Path, network: str) -> None:
     settings = write_training(tmp_path, people=9)
     # Aligned, these scans have ties between keys, each of which moves a tenth of the perplexity.
