@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .nrrd import simple_itk
+from .simple_itk import simple_itk
 
 #: Where the letters DICM stand in a DICOM file.
 _DICOM_AT = 128
