@@ -18,7 +18,8 @@ import numpy as np
 from ..errors import InputError
 from ..volume import Volume
 from .dicom_slices import READER, Series, Slice, readable_series
-from .simple_itk import TO_RAS, simple_itk, to_volume
+from .nrrd import TO_RAS, to_volume
+from .simple_itk import simple_itk
 
 #: Places of slices may differ from even ones by this share of their distance: positions in headers
 #: are rounded, and a missing slice makes it a whole.

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ..errors import SIDE_UNKNOWN, InputError
 from ..volume import Volume
-from .simple_itk import simple_itk, to_volume
+from .simple_itk import simple_itk
 
 NRRD, META_IMAGE = (".nrrd", ".nhdr"), (".mha", ".mhd")
 ENDINGS = (*NRRD, *META_IMAGE)
 #: No header is longer, in bytes.
 _LONGEST_HEADER = 2**16
+
+#: ITK's axes are the patient's left, back and head; ours right, front and head.
+TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def read_nrrd(path: Path, name: str) -> Volume:
@@ -44,6 +50,26 @@ def read_nrrd(path: Path, name: str) -> Volume:
             f"{path}: is damaged, or not an image that can be read; copy or export it again"
         ) from error
     return to_volume(path, image, name, _unsaid(path, said))
+
+
+def to_volume(path: Path, image: Any, name: str, notes: tuple[str, ...] = ()) -> Volume:
+    """An image of SimpleITK as a volume.
+
+    Raises:
+        InputError: naming the file, if it is not a volume of one real number a voxel.
+    """
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise InputError(f"{path}: has {image.GetDimension()} axes; give one 3-D volume")
+    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(f"{path}: gives several numbers a voxel; give one real value a voxel")
+    array = simple_itk(path).GetArrayFromImage(image).transpose(2, 1, 0)
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine[:3, :3] = TO_RAS @ direction @ np.diag(image.GetSpacing())
+    affine[:3, 3] = TO_RAS @ np.array(image.GetOrigin())
+    return Volume(np.ascontiguousarray(array, dtype=np.float32), affine, name, notes)
 
 
 def header(path: Path) -> dict[str, str]:
