@@ -11,12 +11,11 @@ import io
 
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy import ndimage
-from skimage.measure import find_contours
 
 from ..detection import Detection
-from ..results.picture import inferno
+from ..results.picture import inferno, outlined
 from ..volume import Volume
 
 #: Pixels of a side of a pane.
@@ -68,8 +67,10 @@ def draw_case(volume: Volume, found: Detection, label: np.ndarray) -> bytes:
     warm = (grey * (1.0 - cover) + inferno(0.25 + 0.75 * heat) * cover).round().astype(np.uint8)
     shown = [
         Image.fromarray(grey),
-        _outlined(Image.fromarray(grey), outline, _TRUTH),
-        _outlined(_outlined(Image.fromarray(warm), flagged, _FLAGGED), outline, _TRUTH),
+        outlined(Image.fromarray(grey), outline, _TRUTH, width=4),
+        outlined(
+            outlined(Image.fromarray(warm), flagged, _FLAGGED, width=4), outline, _TRUTH, width=4
+        ),
         Image.fromarray(_grey(_resized(cut(found.restoration), size), low, float(high))),
     ]
     strip = Image.new("RGB", (PANE * len(PANES), PANE))
@@ -112,14 +113,3 @@ def _grey(plane: np.ndarray, low: float, high: float) -> np.ndarray:
 def _heat(plane: np.ndarray, threshold: float) -> np.ndarray:
     """0 to 1 from half of the calibrated threshold to three times it."""
     return np.asarray(np.clip((plane / max(threshold, 1e-30) - 0.5) / 2.5, 0.0, 1.0))
-
-
-def _outlined(pane: Image.Image, mask: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
-    fine = 3
-    line = Image.new("L", (pane.width * fine, pane.height * fine), 0)
-    pen = ImageDraw.Draw(line)
-    for contour in find_contours(np.pad(mask, 1), 0.5):
-        points = (contour[:, ::-1] - 0.5) * fine
-        pen.line([(float(x), float(y)) for x, y in points], fill=255, width=4, joint="curve")
-    shade = line.resize(pane.size, Image.Resampling.LANCZOS)
-    return Image.composite(Image.new("RGB", pane.size, colour), pane, shade)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError, LSRError
-from .dicom_series import chosen
+from .dicom_series import affine_at, chosen
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -120,10 +120,5 @@ def affine_of(headers: Sequence[Dataset]) -> np.ndarray:
     first, last = (np.array(h.ImagePositionPatient, float) for h in (headers[0], headers[-1]))
     across, down = np.array(headers[0].ImageOrientationPatient, float).reshape(2, 3)
     between_rows, between_columns = (float(mm) for mm in headers[0].PixelSpacing)
-    affine = np.eye(4)
-    affine[:3, 0] = across * between_columns
-    affine[:3, 1] = down * between_rows
-    affine[:3, 2] = (last - first) / (len(headers) - 1)
-    affine[:3, 3] = first
-    # DICOM's axes are the patient's left, back and head; ours right, front and head.
-    return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    step = (last - first) / (len(headers) - 1)
+    return affine_at(first, step, across * between_columns, down * between_rows)

@@ -124,11 +124,15 @@ def affine_of(folder: Path, slices: Sequence[Slice]) -> np.ndarray:
             f"{folder}: the slices of the series are shifted against each other unevenly; export "
             "it again"
         )
+    return affine_at(first, step, across * between_columns, down * between_rows)
+
+
+def affine_at(
+    first: np.ndarray, slice_step: np.ndarray, column_step: np.ndarray, row_step: np.ndarray
+) -> np.ndarray:
+    """(4, 4) index (column, row, slice) -> RAS in mm, of the first voxel and steps in LPS mm."""
     affine = np.eye(4)
-    affine[:3, 0] = TO_RAS @ across * between_columns
-    affine[:3, 1] = TO_RAS @ down * between_rows
-    affine[:3, 2] = TO_RAS @ step
-    affine[:3, 3] = TO_RAS @ first
+    affine[:3] = TO_RAS @ np.column_stack([column_step, row_step, slice_step, first])
     return affine
 
 

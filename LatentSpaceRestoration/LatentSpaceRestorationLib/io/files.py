@@ -85,10 +85,7 @@ def write_whole(file: Path, content: bytes | memoryview) -> None:
 
 
 def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of all files' of a folder (a DICOM series)."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return hashlib.sha256(" ".join(map(digest_of_file, files)).encode()).hexdigest()
+    """SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -218,21 +218,30 @@ def _panes(view: _View, axis: int, scale: float) -> list[Image.Image]:
     # Fully clear where cold, and nearly opaque soon above, so that no hard edge looks like one.
     cover = (0.85 * np.clip(heat / 0.2, 0.0, 1.0))[..., None]
     warm = scan * (1.0 - cover) + inferno(0.25 + 0.75 * heat) * cover
-    outlined = _outlined(Image.fromarray(scan), resized(view.mask))
-    shown = [scan, warm.round().astype(np.uint8), np.asarray(outlined), grey(view.restoration)]
+    drawn = outlined(Image.fromarray(scan), resized(view.mask), _OUTLINE, width=5)
+    shown = [scan, warm.round().astype(np.uint8), np.asarray(drawn), grey(view.restoration)]
     return [_centred(Image.fromarray(pane)) for pane in shown]
 
 
-def _outlined(pane: Image.Image, mask: np.ndarray) -> Image.Image:
-    """Draw the outline where a smoothly enlarged (rows, columns) mask crosses one half."""
+def outlined(
+    pane: Image.Image, mask: np.ndarray, colour: tuple[int, int, int], *, width: int
+) -> Image.Image:
+    """Draw the outline where a smoothly enlarged (rows, columns) mask crosses one half.
+
+    Args:
+        pane: RGB, of the mask's size.
+        mask: (rows, columns), 0 to 1.
+        colour: of the line.
+        width: of the line, in thirds of a pixel.
+    """
     fine = 3
     line = Image.new("L", (pane.width * fine, pane.height * fine), 0)
     pen = ImageDraw.Draw(line)
     for contour in find_contours(np.pad(mask, 1), 0.5):
         points = (contour[:, ::-1] - 0.5) * fine
-        pen.line([(float(x), float(y)) for x, y in points], fill=255, width=5, joint="curve")
+        pen.line([(float(x), float(y)) for x, y in points], fill=255, width=width, joint="curve")
     shade = line.resize(pane.size, Image.Resampling.LANCZOS)
-    return Image.composite(Image.new("RGB", pane.size, _OUTLINE), pane, shade)
+    return Image.composite(Image.new("RGB", pane.size, colour), pane, shade)
 
 
 def _centred(pane: Image.Image) -> Image.Image:

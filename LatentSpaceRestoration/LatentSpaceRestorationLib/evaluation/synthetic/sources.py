@@ -13,8 +13,8 @@ import numpy as np
 from ...datasets.read import read_subjects
 from ...datasets.subjects import Subject
 from ...errors import InputError
-from ...io.files import digest_of_file
-from ...io.images import read_mask, read_volume
+from ...io.files import content_hash
+from ...io.images import files_of, read_mask, read_volume
 from ...volume import Volume
 from .design import LESION, UNTOUCHED, Case
 from .families import Family, family, put_in, seed_of
@@ -205,12 +205,7 @@ class Source:
     def _of(self, *files: Path | None) -> str:
         for file in files:
             if file is not None and file not in self._digests:
-                try:
-                    self._digests[file] = digest_of_file(file)
-                except OSError as error:
-                    raise InputError(
-                        f"{file}: cannot be read ({error.strerror}); check the path"
-                    ) from error
+                self._digests[file] = content_hash(files_of(file))
         return " ".join(self._digests[file] if file is not None else "-" for file in files)
 
     def site(self, case: Case) -> str:
