@@ -8,7 +8,10 @@ as that of a tilted gantry is; one that is not regular is refused.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -244,14 +247,25 @@ def _words(series: Series) -> str:
 
 def _pixels(folder: Path, itk: Any, slices: Sequence[Slice]) -> np.ndarray:
     """(columns, rows, slices) float32, as slope and intercept of each file have them."""
-    if len({one.numbers for one in slices}) > 1:
-        # A reader of series takes what the first file says for all.
-        return np.concatenate([_pixels(folder, itk, [one]) for one in slices], axis=2)
-    reader = itk.ImageSeriesReader()
-    reader.SetImageIO(READER)
-    reader.SetFileNames([one.file for one in slices])
-    image = reader.Execute()
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{folder}: gives several numbers a voxel; give one real value a voxel")
-    view = itk.GetArrayViewFromImage(image)
-    return np.array(view.reshape(-1, *view.shape[-2:]).transpose(2, 1, 0), np.float32, order="C")
+    # A reader of series takes what its first file says for all; several of them run side by side.
+    alike = len({one.numbers for one in slices}) == 1
+    length = math.ceil(len(slices) / (os.cpu_count() or 1)) if alike else 1
+    runs = [slices[first : first + length] for first in range(0, len(slices), length)]
+    array = np.empty((*slices[0].shape[::-1], len(slices)), np.float32)
+
+    def fill(number: int) -> None:
+        reader = itk.ImageSeriesReader()
+        reader.SetImageIO(READER)
+        reader.SetFileNames([one.file for one in runs[number]])
+        image = reader.Execute()
+        if image.GetNumberOfComponentsPerPixel() != 1:
+            raise InputError(
+                f"{folder}: gives several numbers a voxel; give one real value a voxel"
+            )
+        view = itk.GetArrayViewFromImage(image)
+        view = view.reshape(-1, *view.shape[-2:])
+        array[:, :, number * length : number * length + len(view)] = view.transpose(2, 1, 0)
+
+    with ThreadPoolExecutor(len(runs) if alike else None) as pool:
+        list(pool.map(fill, range(len(runs))))
+    return array

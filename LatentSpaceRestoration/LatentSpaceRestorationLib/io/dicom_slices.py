@@ -117,9 +117,10 @@ def readable_series(folder: Path) -> tuple[list[Series], int]:
     unreadable = 0
     files = sorted(entry for entry in folder.iterdir() if entry.is_file())
     with ThreadPoolExecutor() as pool:
-        slices = list(pool.map(partial(_slice, itk), map(os.fspath, files)))
-    for file, one in zip(files, slices, strict=True):
-        if one is not None:
+        headers = list(pool.map(partial(_header, itk), map(os.fspath, files)))
+    for file, header in zip(files, headers, strict=True):
+        if header is not None:
+            one = _slice(os.fspath(file), header)
             by_uid.setdefault(one.series, []).append(one)
         elif is_dicom(file) and file.name.upper() != "DICOMDIR":
             unreadable += 1
@@ -127,11 +128,8 @@ def readable_series(folder: Path) -> tuple[list[Series], int]:
     return sorted(found, key=lambda one: (len(one.number), one.number, one.uid)), unreadable
 
 
-def _slice(itk: Any, file: str) -> Slice | None:
-    """The header of a file; None where it is no image of DICOM that can be read."""
-    header = _header(itk, file)
-    if header is None:
-        return None
+def _slice(file: str, header: Any) -> Slice:
+    """What is used of the header of a file."""
     size = (_whole(_tag(header, "0028|0010")), _whole(_tag(header, "0028|0011")))
     found = {name: _numbers(_tag(header, tag)) for name, tag in _TAGS.items()}
     orientation = found["orientation"]
@@ -156,6 +154,7 @@ def _slice(itk: Any, file: str) -> Slice | None:
 
 
 def _header(itk: Any, file: str) -> Any:
+    """The reader that has read it; None where the file is no image of DICOM that can be read."""
     reader = itk.ImageFileReader()
     reader.SetImageIO(READER)
     reader.SetFileName(file)
