@@ -305,6 +305,10 @@ def _to_image(volume: Volume, source: Nifti1Pair | None) -> nibabel.Nifti1Image:
     header.set_data_shape(array.shape)
     for field in _GEOMETRY_FIELDS:
         header[field] = source.header[field]
+    try:
+        header.get_best_affine()
+    except ValueError:  # a quaternion a hair too long, which not every reader takes
+        header.set_qform(source.affine, int(header["qform_code"]))
     header.set_data_dtype(array.dtype)
     return (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(array, source.affine, header)
 

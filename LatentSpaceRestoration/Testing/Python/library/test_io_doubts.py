@@ -17,7 +17,7 @@ from LatentSpaceRestorationLib.datasets.read import read_subjects
 from LatentSpaceRestorationLib.errors import SIDE_UNKNOWN, InputError
 from LatentSpaceRestorationLib.io import read_volume
 from LatentSpaceRestorationLib.io.files import content_hash, printable, read_text
-from LatentSpaceRestorationLib.io.images import files_beside, files_of
+from LatentSpaceRestorationLib.io.images import files_beside, files_of, read_geometry, write_volume
 
 AFFINE = np.array([[-2.0, 0, 0, 9], [0, 1.5, 0, -7], [0, 0, 3.0, 5], [0, 0, 0, 1]])
 
@@ -112,7 +112,11 @@ def test_a_quaternion_a_hair_too_long_is_read(tmp_path: Path, noise: np.ndarray)
     vector = np.array(struct.unpack_from("<3f", data, 256)) * (1.0 + 2e-6)
     struct.pack_into("<3f", data, 256, *vector)
     (tmp_path / "a.nii").write_bytes(bytes(data))
-    np.testing.assert_allclose(read_volume(tmp_path / "a.nii").affine, affine, atol=1e-4)
+    scan = read_volume(tmp_path / "a.nii")
+    np.testing.assert_allclose(scan.affine, affine, atol=1e-4)
+    # What is written of it is read by those, too, who do not take such a quaternion.
+    write_volume(tmp_path / "b.nii", scan, like=read_geometry(tmp_path / "a.nii"))
+    np.testing.assert_allclose(nibabel.load(tmp_path / "b.nii").affine, affine, atol=1e-4)
 
 
 def test_voxels_begin_behind_the_header_whatever_the_offset(
