@@ -26,7 +26,8 @@ from .nifti import mismatch, notes_of, open_image
 
 #: Endings that are taken off a file's name to get the scan's name, longest first.
 ENDINGS = (
-    *(".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
+    *(".nii.gz", ".nii.bz2", ".hdr.gz", ".img.gz"),
+    *(".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
     *nrrd.ENDINGS,
 )
 

@@ -210,6 +210,7 @@ def test_a_single_slice_is_told_to_be_one_of_a_series(detect: Lsr, series: Path)
 def test_results_are_named_after_the_folder(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert scan_name("study/1.2.840.113") == "1.2.840.113"
     assert scan_name("study/scan.v2.nii") == "scan.v2"
+    assert scan_name("study/scan.nii.bz2") == "scan"
     monkeypatch.chdir(series)
     assert scan_name(".") == "exam"
     assert scan_name("../exam/") == "exam"
