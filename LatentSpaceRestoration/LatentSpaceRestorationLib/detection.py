@@ -31,7 +31,11 @@ class Detection:
         anomaly_mask: uint8, ``anomaly_map >= threshold`` in the brain; empty where a warning says
             that the map is not to be trusted.
         restoration: float32, native intensities, the scan with its brain restored.
-        restoration_sd: float32, native intensities, spread over the restorations.
+        restoration: float32, native intensities: the scan, with healed tissue where something was
+            replaced, and its own voxels everywhere else. Methods that draw the whole brain anew
+            replace all of it.
+        restoration_sd: float32, native intensities, spread of the healed tissue over the
+            restorations; 0 where nothing was replaced.
         brain_mask: uint8.
         sample_score: how unusual the scan is; higher is more.
         percentile: 100 (1 - p_value): share of healthy scans that score lower, as far as

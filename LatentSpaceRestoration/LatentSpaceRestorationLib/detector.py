@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,12 @@ class Detector:
             warnings=lambda: (*warnings, *self.model.placement.warnings),
         )
         context = self.model.context(
-            scan.prepared, options.restorations, options.seed, control, scan.known
+            scan.prepared,
+            options.restorations,
+            options.seed,
+            control,
+            scan.known,
+            partial(estimator.anomalous, spacing_mm=self.grid.spacing_mm),
         )
         for evidence in way.evidence(context):
             with control.step("score", "Scoring", 0.0):

@@ -26,6 +26,10 @@ from .volume import Volume
 #: A share of the brain above the threshold that is worth a warning, if it is also so many times the
 #: healthy share.
 _WIDELY, _TIMES = 0.05, 10.0
+#: Of healthy voxels: where the anomaly map is above it in a larger region, tissue is healed.
+_HEALED_PERCENTILE = 97.0
+#: Shares of a restoration below this are rounding: the scan's own voxel stays.
+_NO_SHARE = 1e-4
 #: The map of the reconstruction error.
 RESIDUAL = "residual"
 
@@ -84,7 +88,7 @@ class Estimator:
             SliceScore(round(float(z), 3), float(s))
             for z, s in zip(prepared.position_mm, scores, strict=True)
         )
-        mean, sd, made = evidence.mean, evidence.sd, evidence.restorations
+        made = evidence.restorations
         assert options.threshold is not None  # the detector has filled it in
         cut_percentile = float(options.threshold)
         cut = level.voxels.value(cut_percentile)
@@ -108,7 +112,7 @@ class Estimator:
 
         def detection() -> Detection:
             started = time.perf_counter()
-            images = _to_native(self.volume, prepared, values, mean, sd, mask_cut)
+            images = _to_native(self.volume, prepared, values, evidence, mask_cut)
             undo = time.perf_counter() - started
             return Detection(
                 *images,
@@ -142,6 +146,12 @@ class Estimator:
             is_last=evidence.is_last,
             _detection=detection,
         )
+
+    def anomalous(self, maps: Mapping[str, np.ndarray], spacing_mm: float) -> np.ndarray:
+        """Where the anomaly map of a method's maps is high enough for tissue to be healed."""
+        voxels = self.reference.calibration.at(self.options.restorations).voxels
+        high = self._map(maps, spacing_mm) >= voxels.value(_HEALED_PERCENTILE)
+        return np.asarray(high & self.prepared.mask)
 
     def _map(self, maps: Mapping[str, np.ndarray], spacing_mm: float) -> np.ndarray:
         """The anomaly map; of maps that further restorations do not change it is made once."""
@@ -182,18 +192,22 @@ def _widely_flagged(flagged: np.ndarray, percentile: float) -> list[str]:
 
 
 def _to_native(
-    volume: Volume,
-    prepared: PreparedScan,
-    values: np.ndarray,
-    mean: np.ndarray,
-    sd: np.ndarray,
-    cut: float,
+    volume: Volume, prepared: PreparedScan, values: np.ndarray, evidence: Evidence, cut: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Map, mask, restoration, its spread and the brain mask, on the scan's own grid."""
-    brain, (signed, healthy, spread) = prepared.brain_to_native(
-        values, prepared.to_intensity(mean), prepared.to_spread(sd)
+    weight = evidence.replaced
+    brain, (signed, healthy, spread, *shares) = prepared.brain_to_native(
+        values,
+        prepared.to_intensity(evidence.restoration),
+        prepared.to_spread(evidence.sd),
+        *([] if weight is None else [weight]),
     )
     native_map = np.maximum(signed, 0.0)
     mask = ((native_map >= cut) & brain).astype(np.uint8)
-    restoration = np.where(brain, healthy, volume.array).astype(np.float32)
+    # Without shares the whole brain is drawn anew.
+    share = np.clip(shares[0], 0.0, 1.0) if shares else brain.astype(np.float32)
+    mixed = (1.0 - share) * volume.array + share * healthy
+    replaced = brain & (share > _NO_SHARE)
+    restoration = np.where(replaced, mixed, volume.array).astype(np.float32)
+    spread = np.where(replaced, share * spread, 0.0).astype(np.float32)
     return native_map, mask, restoration, spread, brain.astype(np.uint8)

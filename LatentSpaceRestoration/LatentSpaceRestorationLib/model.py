@@ -8,7 +8,7 @@ from .bundle.bundle import Bundle
 from .calibration.levels import ModeCalibration
 from .calibration.normative import NormativeMap, read_normative
 from .errors import BundleError
-from .methods.base import Known, Method, ScanContext, Setup
+from .methods.base import Anomalous, Known, Method, ScanContext, Setup
 from .methods.registry import calibration_key, entry, kinds, of_kind
 from .model_space import Grid
 from .options import MODES, check_percentile
@@ -152,6 +152,7 @@ class Model:
         seed: int = 0,
         control: RunControl | None = None,
         known: Known | None = None,
+        anomalous: Anomalous | None = None,
     ) -> ScanContext:
         """A prepared scan and this model, for a method.
 
@@ -160,6 +161,7 @@ class Model:
             restorations, seed: as in ``Detector.detect``.
             control: takes progress and times, and has the time budget.
             known: what the networks have read in it so far.
+            anomalous: see :class:`ScanContext`.
         """
         return ScanContext(
             prepared,
@@ -169,4 +171,5 @@ class Model:
             seed,
             control or RunControl(),
             known or Known(),
+            anomalous,
         )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Healthy percentiles that the slider offers.
 THRESHOLDS = (50.0, 99.99)
 #: What can be laid over the scan.
-LAYERS = ("anomaly map", "restoration", "spread", "nothing")
+LAYERS = ("anomaly map", "restoration", "difference", "spread", "nothing")
 
 
 @parameterNodeWrapper
@@ -35,7 +35,9 @@ class LatentSpaceRestorationParameterNode:
     threshold - percentile of healthy brain voxels at which the segmentation is cut.
     thresholdFor - the model and mode whose own percentile was last taken over.
     timeBudget - seconds; 0 is no limit.
-    layer - what is laid over the scan; mapOpacity, fade and spreadOpacity are for each of them.
+    layer - what is laid over the scan; mapOpacity, fade, differenceOpacity and spreadOpacity are
+        for each of them.
+    outlineReplaced - whether what the restoration replaced is outlined.
     colours - of the map.
     show3D - whether the segmentation has a surface.
     smallest - ml; smaller regions are not listed.
@@ -59,9 +61,11 @@ class LatentSpaceRestorationParameterNode:
     layer: Annotated[str, Choice(list(LAYERS))] = LAYERS[0]
     mapOpacity: Annotated[float, WithinRange(0, 1)] = OPACITY
     fade: Annotated[float, WithinRange(0, 1)] = 1.0
+    differenceOpacity: Annotated[float, WithinRange(0, 1)] = OPACITY
     spreadOpacity: Annotated[float, WithinRange(0, 1)] = OPACITY
     colours: Annotated[str, Choice(list(COLOURS))] = COLOURS[0]
     show3D: bool = True
+    outlineReplaced: bool = False
     smallest: Annotated[float, WithinRange(0, 100)] = 0.2
 
     if TYPE_CHECKING:

@@ -25,13 +25,13 @@ class Averages:
     Attributes:
         restorations: how many of each slice have been added.
         mean: (N, H, W) float64.
-        resampled: share of the brain's codes that were replaced, mean over restorations.
+        replaced: (N, h, w) float64, share of the restorations in which a code was replaced.
     """
 
     def __init__(self, slices: np.ndarray, sharpness: float | None = None) -> None:
         self._slices, self._sharpness = slices, sharpness
         self.restorations = 0
-        self.resampled = 0.0
+        self.replaced = np.zeros((len(slices), 1, 1))
         self.mean = np.zeros(slices.shape)
         self._squares = np.zeros(slices.shape)  # summed squared distances from the mean
         self._count = np.zeros(len(slices), dtype=int)
@@ -63,8 +63,12 @@ class Averages:
         self._weight[index] = self._weight[index] * before + weight
         self._largest[index] = largest
 
-    def close_group(self, count: int, resampled: float) -> None:
-        """Say that ``count`` restorations of every slice are in, and the share resampled in them.
+    def close_group(self, count: int, replaced: np.ndarray) -> None:
+        """Say that ``count`` restorations of every slice are in, and what was replaced in them.
+
+        Args:
+            count: how many.
+            replaced: (N, h, w), the share of them in which a code was replaced.
 
         Raises:
             ValueError: a slice has more or fewer.
@@ -72,7 +76,7 @@ class Averages:
         total = self.restorations + count
         if (self._count != total).any():
             raise ValueError(f"not every slice has {total} restorations")
-        self.resampled += (resampled - self.resampled) * count / total
+        self.replaced = self.replaced + (replaced - self.replaced) * count / total
         self.restorations = total
 
     @property

@@ -143,11 +143,13 @@ class LatentModel:
 
         image = self.placement.run("slices", decode)
         reading = Reading(codes.numpy(), view.nll.numpy(), _with_brain(prepared, codes))
+        reconstruction = self.reconstruct(prepared, reading.codes)
         return Expected(
             reading,
             image,
             variance=(square - intensity**2).clamp(min=0.0).numpy(),
-            residual=np.abs(prepared.slices - self.reconstruct(prepared, reading)),
+            reconstruction=reconstruction,
+            residual=np.abs(prepared.slices - reconstruction),
             expected_residual=expected_residual.numpy(),
             entropy=view.entropy.numpy(),
             nll_variance=view.nll_variance.numpy(),
@@ -242,17 +244,16 @@ class LatentModel:
         return self.placement.run("likelihoods", look)
 
     def reconstruct(
-        self, prepared: PreparedScan, reading: Reading, step: Step | None = None
+        self, prepared: PreparedScan, codes: np.ndarray, step: Step | None = None
     ) -> np.ndarray:
-        """The scan from its own codes, (N, rows, columns) float32.
+        """The scan from its own codes, or from others in their place, (N, rows, columns) float32.
 
         Args:
             prepared: the scan in model space.
-            reading: its codes.
+            codes: (N, h, w) int64.
             step: called with the fraction done.
         """
-        numbers = range(len(reading.codes))
-        return np.stack(list(self._images(prepared, numbers, list(reading.codes), step)))
+        return np.stack(list(self._images(prepared, range(len(codes)), list(codes), step)))
 
     def decode(
         self,
@@ -282,9 +283,7 @@ class LatentModel:
         images = self._images(prepared, numbers, codes, step, is_cancelled)
         for (i, _, times), image in zip(distinct, images, strict=True):
             averages.add(i, image, times)
-        changed = (grids != reading.codes[:, None]).mean(axis=1)
-        share = float(changed[reading.brain].mean()) if reading.brain.any() else 0.0
-        averages.close_group(grids.shape[1], share)
+        averages.close_group(grids.shape[1], (grids != reading.codes[:, None]).mean(axis=1))
 
     def _images(
         self,

@@ -33,8 +33,8 @@ class Expected:
         reading: the codes, with the NLL of each given those outside its tile.
         image: (N, rows, columns) float32, decoded from the expected latents.
         variance: (N, h, w) float32, of a cell's mean intensity about what is expected.
-        residual: (N, rows, columns) float32, absolute difference of the scan and what is decoded
-            from its codes as they are.
+        reconstruction: (N, rows, columns) float32, decoded from the codes as they are.
+        residual: (N, rows, columns) float32, absolute difference of the scan and that.
         expected_residual: (N, h, w) float32, its mean in a cell of the codes that are expected.
         entropy, nll_variance: (N, h, w) float32, mean and variance in nats of the NLL that codes
             have which the prior itself draws.
@@ -43,13 +43,17 @@ class Expected:
     reading: Reading
     image: np.ndarray
     variance: np.ndarray
+    reconstruction: np.ndarray
     residual: np.ndarray
     expected_residual: np.ndarray
     entropy: np.ndarray
     nll_variance: np.ndarray
 
     def mean_with_mirrored(self, other: Expected) -> Expected:
-        """The mean with that of the scan's mirror image; the codes are those of the scan."""
+        """The mean with that of the scan's mirror image.
+
+        Codes and what is decoded from them are those of the scan.
+        """
 
         def mean(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
             return (mine + theirs[:, :, ::-1]) / np.float32(2.0)
@@ -57,10 +61,10 @@ class Expected:
         maps = {
             one.name: mean(getattr(self, one.name), getattr(other, one.name))
             for one in fields(self)
-            if one.name != "reading"
+            if one.name not in ("reading", "reconstruction")
         }
         nll = mean(self.reading.nll, other.reading.nll)
-        return Expected(replace(self.reading, nll=nll), **maps)
+        return replace(self, reading=replace(self.reading, nll=nll), **maps)
 
 
 def code_quantiles(readings: Sequence[Reading]) -> Quantiles:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..scoring.anomaly_map import MapRule
     from ..volume import Volume
 
+#: Of a method's maps, each (N, rows, columns): where they are anomalous, bool of that shape.
+Anomalous = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -30,33 +33,40 @@ class Evidence:
 
     Attributes:
         maps: what the anomaly map is made of by the method's rule, 0 outside the brain.
-        mean: the scan as it would be if it were healthy; the scan itself where a method restores
-            nothing.
+        restoration: the scan as it would be if it were healthy; the scan itself where a method
+            restores nothing.
         sd: spread of the restorations.
-        restorations: how many ``mean`` is over; 0 where a method restores nothing.
+        restorations: how many that is over; 0 where a method restores nothing.
         wanted: how many it will be over in the end.
         is_last: whether nothing further comes.
         slice_scores: (N,), where a method scores slices, and by their sum the scan, by other means
             than the map.
         unlikely: share of the brain's codes that are unlikely, and the same of healthy scans, of
             methods that know it.
+        replaced: how far the restoration stands in the place of the scan, 0 to 1: elsewhere the
+            scan stays as it is. None where a method draws the whole brain anew.
     """
 
     maps: Mapping[str, np.ndarray]
-    mean: np.ndarray
+    restoration: np.ndarray
     sd: np.ndarray
     restorations: int
     wanted: int
     is_last: bool = True
     slice_scores: np.ndarray | None = None
     unlikely: tuple[float, float] | None = None
+    replaced: np.ndarray | None = None
 
     @classmethod
-    def of_one(
-        cls, maps: Mapping[str, np.ndarray], image: np.ndarray, restorations: int = 1
-    ) -> Evidence:
+    def of_one(cls, maps: Mapping[str, np.ndarray], image: np.ndarray) -> Evidence:
         """Of a method that gives one image, which has no spread, and gives it at once."""
-        return cls(maps, image, np.zeros_like(image), restorations, restorations)
+        return cls(maps, image, np.zeros_like(image), 1, 1)
+
+    @classmethod
+    def of_maps(cls, maps: Mapping[str, np.ndarray], slices: np.ndarray) -> Evidence:
+        """Of a method that restores nothing in the slices of a scan."""
+        nothing = np.zeros_like(slices)
+        return cls(maps, slices, nothing, 0, 0, replaced=nothing)
 
 
 @dataclass
@@ -84,6 +94,8 @@ class ScanContext:
         seed: of the draws.
         control: takes progress and times, and says when to stop.
         known: what the networks have read in it so far.
+        anomalous: says where the anomaly map of a method's maps is above what nearly all healthy
+            voxels have; None while healthy scans are not known.
     """
 
     prepared: PreparedScan
@@ -93,6 +105,7 @@ class ScanContext:
     seed: int = 0
     control: RunControl = field(default_factory=RunControl)
     known: Known = field(default_factory=Known)
+    anomalous: Anomalous | None = None
 
     def read(self) -> tuple[LatentModel, Reading]:
         """VQ-VAE and prior, and what they read in the scan."""

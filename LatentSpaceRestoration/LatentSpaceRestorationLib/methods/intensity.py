@@ -29,4 +29,4 @@ class Intensity:
         """One, without a restoration."""
         slices = context.prepared.slices
         maps = context.smoothed({"intensity": slices}, self.sigma_mm)
-        yield Evidence.of_one(maps, slices, restorations=0)
+        yield Evidence.of_maps(maps, slices)

@@ -13,6 +13,7 @@ from ..calibration.code_values import CodeValues
 from ..calibration.levels import ModeCalibration
 from ..errors import BundleError
 from ..inference.averages import Averages
+from ..inference.healing import healed
 from ..inference.readings import code_quantiles
 from ..preprocessing.slices import PreparedScan
 from ..scoring.anomaly_map import MapRule
@@ -20,6 +21,9 @@ from ..scoring.filters import masked_smooth
 from .base import Evidence, Method, ScanContext, Setup
 from .masked import MaskedRestoration
 from .settings import ModeSettings
+
+#: A code is shown as replaced where it was in this share of the restorations.
+_MOSTLY = 0.5
 
 
 def latent_space_restoration(setup: Setup) -> Method:
@@ -71,7 +75,7 @@ def _code_values(setup: Setup, healthy: Sequence[ScanContext]) -> CodeValues:
     def each() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         for context in healthy:
             networks, reading = context.read()
-            back = networks.reconstruct(context.prepared, reading)
+            back = networks.reconstruct(context.prepared, reading.codes)
             yield reading.codes, context.prepared.slices, back, context.prepared.mask
 
     return CodeValues.of(int(setup.config["vqvae"]["codes"]), each())
@@ -101,17 +105,21 @@ class LatentSpaceRestoration:
     def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """After 1, 3, 7, 15 restorations, and after every 8 further ones."""
         prepared, settings = context.prepared, self.settings
-        _, reading = context.read()
+        networks, reading = context.read()
+        own = networks.reconstruct(prepared, reading.codes)
         for averages, is_last in self.restorations(context):
             with context.control.step("score", "Scoring", 0.0):
+                mean, cells = averages.mean.astype(np.float32), averages.replaced >= _MOSTLY
+                image, weight = healed(prepared, mean, own, cells, context.spacing_mm)
                 evidence = Evidence(
                     feature_maps(prepared, averages, settings, context.spacing_mm),
-                    averages.mean.astype(np.float32),
+                    image,
                     averages.sd.astype(np.float32),
                     averages.restorations,
                     context.restorations,
                     is_last,
                     slice_nll_scores(reading.nll, self.slice_threshold) if settings.paper else None,
+                    replaced=weight,
                 )
             yield evidence
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..calibration.code_values import CodeValues
 from ..inference.averages import Averages
+from ..inference.healing import cells_to_heal, healed
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import upsampled, without_wide_mean
 from .base import Evidence, ScanContext
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 #: Without these a tiny difference would count where one code alone is likely.
 _LEAST_VARIANCE, _LEAST_RESIDUAL, _LEAST_NLL_VARIANCE = 0.05, 0.02, 0.5
 
+#: Over so many slices, as a standard deviation, healed tissue is agreed on.
+_DEPTH = 0.7
+
 
 @dataclass(frozen=True)
 class MaskedRestoration:
@@ -32,12 +36,13 @@ class MaskedRestoration:
     (another texture) and the likelihood of the codes (another structure). Each is set against what
     the prior itself says is to be expected there: beside a ventricle, whose width differs between
     healthy people, it is less sure than deep in white matter. The rarest counts, and the map ends
-    where things in the scan end. It needs no restorations: those are made to be looked at, and for
-    their spread.
+    where things in the scan end. It needs no restorations. Those are made to be looked at: where
+    the map is high, codes are hidden, and the likeliest ones given what is around them are shown in
+    their place; how far draws from the prior differ there is their spread.
 
     Attributes:
         settings: of the model.
-        restore_threshold: nats; codes of the brain above it are drawn anew.
+        restore_threshold: nats; codes of the brain above it are unlikely.
         values: what the codes stand for.
     """
 
@@ -58,10 +63,17 @@ class MaskedRestoration:
         networks, expected = context.expect(self.settings.tile_codes, self.values)
         prepared, control, reading = context.prepared, context.control, expected.reading
         maps = self.maps(context, expected)
-        with control.step("restore", "Looking into what is unlikely", 0.45) as report:
-            unlikely = reading.brain & (reading.nll > self.restore_threshold)
-            holes = networks.look_into(prepared, reading, unlikely, report)
+        unlikely = reading.brain & (reading.nll > self.restore_threshold)
         share = float(unlikely.sum()) / max(float(reading.brain.sum()), 1.0)
+        cells = np.zeros_like(reading.brain)
+        if context.anomalous is not None:
+            cells = cells_to_heal(context.anomalous(maps), reading.brain, context.spacing_mm)
+        with control.step("restore", "Looking into what is unusual", 0.4) as report:
+            holes = networks.look_into(prepared, reading, cells, report)
+        with control.step("decode", "Healing what is unusual", 0.45):
+            image = networks.reconstruct(prepared, holes.likeliest(_DEPTH))
+            own = expected.reconstruction
+            restoration, weight = healed(prepared, image, own, cells, context.spacing_mm)
         averages = Averages(prepared.slices)
         groups = control.groups(context.restorations)
         group = next(groups, None)
@@ -75,12 +87,13 @@ class MaskedRestoration:
             group = next(groups, None)
             yield Evidence(
                 maps,
-                averages.mean.astype(np.float32),
+                restoration,
                 averages.sd.astype(np.float32),
                 averages.restorations,
                 context.restorations,
                 is_last=group is None,
                 unlikely=(share, 1.0 - self.settings.hole_percentile / 100.0),
+                replaced=weight,
             )
 
     def maps(self, context: ScanContext, expected: Expected) -> dict[str, np.ndarray]:

@@ -30,4 +30,4 @@ class CodeLikelihood:
         slices = context.prepared.slices
         _, reading = context.read()
         maps = context.smoothed({"nll": upsampled(reading.nll, slices.shape)}, self.sigma_mm)
-        yield Evidence.of_one(maps, slices, restorations=0)
+        yield Evidence.of_maps(maps, slices)

@@ -30,6 +30,6 @@ class VQVAEResidual:
         prepared = context.prepared
         networks, reading = context.read()
         with context.control.step("decode", "Reconstructing", 0.9) as report:
-            back = networks.reconstruct(prepared, reading, report)
+            back = networks.reconstruct(prepared, reading.codes, report)
         maps = context.smoothed({"residual": np.abs(prepared.slices - back)}, self.sigma_mm)
         yield Evidence.of_one(maps, back)

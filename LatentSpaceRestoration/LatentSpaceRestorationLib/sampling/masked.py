@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
+from scipy.special import softmax
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -132,6 +134,25 @@ class Holes:
         for column, number in enumerate(numbers):
             noise = gumbel_noise(seed, slices, number, place, self.logits.shape[1])
             filled[slices, column, rows, columns] = (self.logits + noise).argmax(axis=1)
+        return filled
+
+    def likeliest(self, depth: float) -> np.ndarray:
+        """The codes that are likeliest in the holes, agreed on with the slices beside.
+
+        Args:
+            depth: standard deviation, in slices, of the Gaussian over the probabilities of a
+                place's codes: slices are looked at one by one, and would else disagree.
+
+        Returns:
+            (N, h, w) int64; outside the holes the codes as they are.
+        """
+        slices, rows, columns = self.index
+        probability = np.zeros((*self.codes.shape, self.logits.shape[1]), np.float32)
+        probability[slices, rows, columns] = softmax(self.logits, axis=1)
+        # The likeliest of a weighted mean is that of a weighted sum.
+        agreed = gaussian_filter1d(probability, depth, axis=0, mode="constant")
+        filled = self.codes.copy()
+        filled[slices, rows, columns] = agreed[slices, rows, columns].argmax(axis=1)
         return filled
 
 

@@ -166,7 +166,12 @@ def healthy_levels(
         context = model.context(scan.prepared, restorations, seed, known=scan.known)
         # Maps alone are kept: images of every scan and step would fill the memory.
         nothing = np.zeros(0, np.float32)
-        found.append([replace(e, mean=nothing, sd=nothing) for e in way.evidence(context)])
+        found.append(
+            [
+                replace(one, restoration=nothing, sd=nothing, replaced=None)
+                for one in way.evidence(context)
+            ]
+        )
         mask, position = scan.prepared.mask, scan.prepared.position
         last = found[-1][-1].maps
         sums.append({name: PlaceSums.of(last[name], mask, position) for name in last if use_places})

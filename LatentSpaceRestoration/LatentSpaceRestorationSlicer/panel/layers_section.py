@@ -11,12 +11,17 @@ from slicer import vtkMRMLSliceCompositeNode
 from slicer.i18n import tr as _
 
 from ..parameters import LAYERS, LatentSpaceRestorationParameterNode
-from ..scene import display
+from ..scene import changes, display
 from ..scene.stored import StoredResult
 
 _FLICKER_MILLISECONDS = 500
 #: The parameter that is each layer's opacity; its slider and label are named after it.
-_OPACITIES = {"anomaly map": "mapOpacity", "restoration": "fade", "spread": "spreadOpacity"}
+_OPACITIES = {
+    "anomaly map": "mapOpacity",
+    "restoration": "fade",
+    "difference": "differenceOpacity",
+    "spread": "spreadOpacity",
+}
 
 
 def layerInWords(layer: str) -> str:
@@ -24,6 +29,7 @@ def layerInWords(layer: str) -> str:
     return {
         "anomaly map": _("anomaly map"),
         "restoration": _("restoration"),
+        "difference": _("difference"),
         "spread": _("spread"),
         "nothing": _("nothing"),
     }[layer]
@@ -37,10 +43,11 @@ class Look:
     opacity: float
     colours: str
     show3D: bool
+    outlineReplaced: bool
 
 
 class LayersSection:
-    """Lays the map, the restoration or its spread over the scan, as the parameters say.
+    """Lays the map, the restoration, its difference or its spread over the scan, as asked.
 
     Views that show nothing of the result are left alone, and so are all views while no parameter
     of the layers changes: what a user chooses in a view stays.
@@ -95,6 +102,7 @@ class LayersSection:
             0.0 if opacity is None else getattr(parameters, opacity),
             parameters.colours,
             parameters.show3D,
+            parameters.outlineReplaced,
         )
         before, self._shown = self._shown, wanted
         if wanted == before:
@@ -105,12 +113,15 @@ class LayersSection:
         display.setColours(result.anomalyMap, wanted.colours)
         if before is None or wanted.show3D != before.show3D:
             self._show3D(result, wanted.show3D)
+        if before is None or wanted.outlineReplaced != before.outlineReplaced:
+            changes.outline(result, wanted.outlineReplaced)
         self._lay(result, wanted, display.allViews() if lay else self._views(result))
 
     @staticmethod
     def _views(result: StoredResult) -> tuple[vtkMRMLSliceCompositeNode, ...]:
         return display.viewsOf(
-            result.inputVolume, result.restoration, result.anomalyMap, result.spread
+            *(result.inputVolume, result.restoration, result.anomalyMap, result.spread),
+            result.node("Difference"),
         )
 
     def _lay(
@@ -121,6 +132,8 @@ class LayersSection:
             over = result.anomalyMap
         elif look.layer == "restoration" and not self._timer.active:
             over = result.restoration
+        elif look.layer == "difference":
+            over = changes.difference(result)
         elif look.layer == "spread":
             over = result.spread
         if self._onRestoration:

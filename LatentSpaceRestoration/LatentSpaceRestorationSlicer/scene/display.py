@@ -20,6 +20,7 @@ SEGMENT_COLOUR = (0.2, 0.85, 0.95)
 #: Colour maps of Slicer that a map can be drawn in; each grows evenly brighter.
 COLOURS = ("Inferno", "Plasma", "Viridis", "Cividis")
 _SPREAD_COLOURS = "Viridis"
+_SIGNED_COLOURS = "DivergingBlueRed"
 #: Percentile of the restored voxels that gets the brightest colour, and the share of it from which
 #: on a spread is drawn.
 _SPREAD_TOP = 99.5
@@ -73,6 +74,21 @@ def showSpread(spread: vtkMRMLScalarVolumeNode) -> None:
     node.SetWindowLevelMinMax(0.0, top)
     node.SetThreshold(_SPREAD_SHOWN * top, max(top, float(values.max())))
     node.ApplyThresholdOn()
+
+
+def showSigned(difference: vtkMRMLScalarVolumeNode) -> None:
+    """Colour a signed difference: blue below 0, red above.
+
+    Args:
+        difference: 0 where nothing was replaced.
+    """
+    values = slicer.util.arrayFromVolume(difference)
+    changed = np.abs(values[values != 0])
+    top = float(np.percentile(changed, _SPREAD_TOP)) if changed.size else 1.0
+    setColours(difference, _SIGNED_COLOURS)
+    node = difference.GetDisplayNode()
+    node.AutoWindowLevelOff()
+    node.SetWindowLevelMinMax(-top, top)
 
 
 def copyGreyWindow(source: vtkMRMLScalarVolumeNode, target: vtkMRMLScalarVolumeNode) -> None:

@@ -17,7 +17,7 @@ from slicer import (
 )
 from slicer.i18n import tr as _
 
-from . import display, score_plot
+from . import changes, display, score_plot
 from .nodes import (
     SEGMENT_ID,
     addNode,
@@ -109,6 +109,8 @@ def writeResult(
     record = SceneRecord.of(detection, detector, affine, warnings)
     with sceneUnchangedOnFailure():
         volume = "vtkMRMLScalarVolumeNode"
+        if anomalyMap is not None:
+            changes.forget(anomalyMap)
         anomalyMap = anomalyMap or addNode(volume, _("{name} anomaly map"), name)
         restoration = restoration or addNode(volume, _("{name} restoration"), name)
         spread = spreadOf(anomalyMap) or addNode(volume, _("{name} restoration spread"), name)

@@ -36,6 +36,12 @@ class StoredResult:
     anomalyMap: vtkMRMLScalarVolumeNode
     record: SceneRecord
 
+    @classmethod
+    def of(cls, node: vtkMRMLScalarVolumeNode) -> StoredResult | None:
+        """The result that a volume is the anomaly map of; None if it is none."""
+        record = SceneRecord.fromText(node.GetAttribute(_RECORD) or "")
+        return None if record is None else cls(node, record)
+
     @property
     def inputVolume(self) -> vtkMRMLScalarVolumeNode | None:
         """The scan."""
@@ -133,11 +139,9 @@ def latest(inputVolume: vtkMRMLScalarVolumeNode | None) -> StoredResult | None:
         return None
     found = []
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        record = SceneRecord.fromText(node.GetAttribute(_RECORD) or "")
-        if record is not None:
-            result = StoredResult(node, record)
-            if result.inputVolume is inputVolume and result.isInScene():
-                found.append(result)
+        result = StoredResult.of(node)
+        if result is not None and result.inputVolume is inputVolume and result.isInScene():
+            found.append(result)
     return max(found, key=lambda result: result.record.made, default=None)
 
 

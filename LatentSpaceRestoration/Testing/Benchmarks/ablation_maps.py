@@ -80,7 +80,7 @@ def properties(detector: Detector, prepared: PreparedScan, seed: int = 0) -> dic
     networks, reading = case.read()
     values = detector.model.calibration().codes
     assert values is not None
-    back = networks.reconstruct(prepared, reading)
+    back = networks.reconstruct(prepared, reading.codes)
     raw = {
         "intensity": x,
         "nll": upsampled(reading.nll, x.shape),

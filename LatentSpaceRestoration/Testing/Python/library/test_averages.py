@@ -28,7 +28,7 @@ def averages_of(
     for j in order:
         for i in range(len(slices)):
             averages.add(i, restored[i, j])
-        averages.close_group(1, 0.0)
+        averages.close_group(1, np.zeros((N, 1, 1)))
     return averages
 
 
@@ -67,23 +67,23 @@ def test_a_restoration_that_came_out_several_times_counts_as_often() -> None:
     for i in range(N):
         twice.add(i, restored[i, 0], times=2)
         twice.add(i, restored[i, 1])
-    twice.close_group(3, 0.25)
+    twice.close_group(3, np.full((N, 1, 1), 0.25))
     each = averages_of(slices, restored, 3.0, [0, 1, 0])
     np.testing.assert_allclose(twice.mean, each.mean)
     np.testing.assert_allclose(twice.sd, each.sd)
     np.testing.assert_allclose(twice.weighted_residual, each.weighted_residual)
-    assert (twice.restorations, twice.resampled) == (3, 0.25)
+    assert twice.restorations == 3
 
 
-def test_the_share_resampled_is_the_mean_over_restorations_and_none_is_missing() -> None:
+def test_the_share_replaced_is_the_mean_over_restorations_and_none_is_missing() -> None:
     averages = Averages(np.zeros((1, 2, 2)))
     averages.add(0, np.ones((2, 2)))
-    averages.close_group(1, 0.4)
+    averages.close_group(1, np.array([[[0.4, 0.0]]]))
     averages.add(0, np.ones((2, 2)), times=3)
-    averages.close_group(3, 0.8)
-    assert averages.resampled == pytest.approx(0.7)
+    averages.close_group(3, np.array([[[0.8, 1.0]]]))
+    np.testing.assert_allclose(averages.replaced, [[[0.7, 0.75]]])
     averages.add(0, np.ones((2, 2)))
     with pytest.raises(ValueError, match="not every slice has 6"):
-        averages.close_group(2, 0.0)
+        averages.close_group(2, np.zeros((1, 1, 2)))
     with pytest.raises(ValueError, match="weighted residual"):
         _ = averages.weighted_residual

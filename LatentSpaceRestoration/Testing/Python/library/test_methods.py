@@ -238,7 +238,9 @@ def test_maps_of_intensity_and_codes(detectors: dict[str, Detector], scan: Volum
     expected = masked_smooth(fine, prepared.mask, 4.0 / SPACING)
     np.testing.assert_array_equal(found.maps["nll"], expected)
     (found,) = VQVAEResidual().evidence(context)
-    expected = masked_smooth(np.abs(prepared.slices - found.mean), prepared.mask, 4.0 / SPACING)
+    expected = masked_smooth(
+        np.abs(prepared.slices - found.restoration), prepared.mask, 4.0 / SPACING
+    )
     np.testing.assert_array_equal(found.maps["residual"], expected)
 
 
@@ -443,7 +445,7 @@ class Darkness:
     def evidence(self, context):
         slices = context.prepared.slices
         maps = context.smoothed({"darkness": -slices})
-        yield Evidence.of_one(maps, slices, restorations=0)
+        yield Evidence.of_maps(maps, slices)
 '''
     )
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.networks.masked import MaskedPrior
-from LatentSpaceRestorationLib.sampling.masked import look_into, outside_view, tiles
+from LatentSpaceRestorationLib.sampling.masked import Holes, look_into, outside_view, tiles
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -109,6 +109,19 @@ def test_codes_of_a_hole_are_drawn_from_the_priors_distribution() -> None:
         expected = logits[0, :, row, 3].softmax(0).numpy()
         # Four standard deviations of a share of 4,000 draws.
         assert (np.abs(share - expected) < 4 * np.sqrt(expected / 4000) + 1e-3).all()
+
+
+def test_the_likeliest_code_is_agreed_on_with_the_slices_beside() -> None:
+    codes = np.zeros((3, 2, 2), np.int64)
+    index = np.array([[0, 1, 2, 1], [0, 0, 0, 1], [0, 0, 0, 1]])
+    chances = [[0.1, 0.8, 0.1], [0.1, 0.4, 0.5], [0.1, 0.8, 0.1], [0.1, 0.4, 0.5]]
+    holes = Holes(codes, index, np.log(np.array(chances, np.float32)))
+    found = holes.likeliest(0.7)
+    # Alone it would be code 2, as it is where the slices beside have no hole.
+    np.testing.assert_array_equal(found[:, 0, 0], [1, 1, 1])
+    assert found[1, 1, 1] == 2
+    assert (found[:, 0, 1] == 0).all()
+    np.testing.assert_array_equal(holes.likeliest(1e-3)[:, 0, 0], [1, 2, 1])
 
 
 def test_where_nothing_is_unlikely_nothing_changes() -> None:

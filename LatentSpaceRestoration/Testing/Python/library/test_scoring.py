@@ -59,7 +59,7 @@ def averages_of(prepared: PreparedScan, restored: np.ndarray, settings: ModeSett
     for i, of_slice in enumerate(restored):
         for image in of_slice:
             averages.add(i, image)
-    averages.close_group(restored.shape[1], 0.5)
+    averages.close_group(restored.shape[1], np.zeros((len(restored), 1, 1)))
     return averages
 
 

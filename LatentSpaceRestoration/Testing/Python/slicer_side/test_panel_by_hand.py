@@ -84,6 +84,8 @@ class TestSession(PanelTestCase):
         wait_for(lambda: self.views() == {("Head restoration", None, 0.95)})
         click(ui.flickerButton)
         press(ui.layerSelector, "Key_Down")
+        self.assertEqual(self.views(), {("Head", "Head less its restoration", 0.5)})
+        press(ui.layerSelector, "Key_Down")
         self.assertEqual(self.views(), {("Head", "Head restoration spread", 0.5)})
         press(ui.layerSelector, "Key_Home")
 

@@ -15,7 +15,7 @@ import qt  # noqa: E402
 import slicer  # noqa: E402
 import vtk  # noqa: E402
 from LatentSpaceRestorationSlicer.panel import distribution  # noqa: E402
-from LatentSpaceRestorationSlicer.scene import nodes, stored  # noqa: E402
+from LatentSpaceRestorationSlicer.scene import changes, nodes, stored  # noqa: E402
 from panel_case import PanelTestCase, click, click_cell, press, wait_for  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,
@@ -258,11 +258,41 @@ class TestLayers(ReadingTestCase):
         self.ui.fadeSlider.value = 0.25
         self.assertEqual(self.layers(), self.laid(self.volume, result.restoration, 0.25))
         press(self.ui.layerSelector, "Key_Down")
+        signed = result.node("Difference")
+        self.assertEqual(self.layers(), self.laid(self.volume, signed, 0.5))
+        press(self.ui.layerSelector, "Key_Down")
         self.assertEqual(self.layers(), self.laid(self.volume, result.spread, 0.5))
         press(self.ui.layerSelector, "Key_Down")
         self.assertEqual(self.layers(), self.laid(self.volume, None, 0.0))
         self.parameters.layer = "anomaly map"
         self.assertEqual(self.layers(), self.laid(self.volume, result.anomalyMap, 0.8))
+
+    def test_what_a_restoration_changed(self) -> None:
+        result = self.result
+        self.assertIsNone(result.node("Difference"))
+        self.parameters.layer = "difference"
+        signed = ijk(result.node("Difference"))
+        np.testing.assert_allclose(signed, ijk(self.volume) - ijk(result.restoration), atol=1e-3)
+        self.assertTrue(signed.any())
+        segments = result.segmentation.GetSegmentation()
+        self.assertIsNone(segments.GetSegment(changes.REPLACED_ID))
+        self.ui.outlineReplacedCheckBox.checked = True
+        outlined = segment_ijk(result.segmentation, changes.REPLACED_ID, self.volume)
+        np.testing.assert_array_equal(outlined, signed != 0)
+        # The regions stay those of the anomalies, and another cut leaves the outline alone.
+        self.ui.thresholdSlider.value = 85.0
+        wait_for(lambda: result.percentile == 85.0)
+        outlined = segment_ijk(result.segmentation, changes.REPLACED_ID, self.volume)
+        np.testing.assert_array_equal(outlined, signed != 0)
+        self.ui.outlineReplacedCheckBox.checked = False
+        self.assertIsNone(segments.GetSegment(changes.REPLACED_ID))
+
+    def test_a_new_restoration_has_a_new_difference(self) -> None:
+        self.parameters.layer = "difference"
+        self.parameters.anomalyMap = self.result.anomalyMap
+        earlier = self.result.node("Difference").GetID()
+        click(self.ui.detectButton)
+        self.assertIsNone(slicer.mrmlScene.GetNodeByID(earlier))
 
     def test_colours(self) -> None:
         press(self.ui.coloursSelector, "Key_End")
