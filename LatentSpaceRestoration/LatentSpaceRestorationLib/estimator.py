@@ -207,7 +207,7 @@ def _to_native(
     # Without shares the whole brain is drawn anew.
     share = np.clip(shares[0], 0.0, 1.0) if shares else brain.astype(np.float32)
     mixed = (1.0 - share) * volume.array + share * healthy
-    replaced = brain & (share > _NO_SHARE)
-    restoration = np.where(replaced, mixed, volume.array).astype(np.float32)
-    spread = np.where(replaced, share * spread, 0.0).astype(np.float32)
+    own = volume.array.astype(np.float32)
+    restoration = np.where(brain & (share > _NO_SHARE), mixed, own).astype(np.float32)
+    spread = np.where(restoration != own, share * spread, 0.0).astype(np.float32)
     return native_map, mask, restoration, spread, brain.astype(np.uint8)
