@@ -1,7 +1,7 @@
-"""Draws how the method works, in one picture, from what the shipped model makes of the sample.
+"""Draws how the method works, in one picture, from what the shipped model makes of ``lsr demo``.
 
 Run as ``python docs/pictures/draw_how_it_works.py``; it writes ``how-it-works.png`` beside itself.
-Needs matplotlib, of the extra ``evaluation``.
+Needs matplotlib, of the extra ``evaluation``, and nilearn, of the extra ``demo``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.io.images import read_mask, read_volume
+from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import (
+    LESION_MM,
+    LESION_RADIUS_MM,
+    load_template,
+    paint_lesion,
+)
 from LatentSpaceRestorationLib.methods.settings import ModeSettings
 from LatentSpaceRestorationLib.preprocessing.resampling import resample
 from LatentSpaceRestorationLib.volume import Volume
@@ -21,7 +26,6 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 HERE = Path(__file__).resolve().parent
-SAMPLE = HERE.parents[1] / "LatentSpaceRestoration" / "Resources" / "SampleData"
 TITLES = (
     "1  a slice of the scan",
     "2  read as codes",
@@ -34,8 +38,7 @@ _GREY = {"cmap": "gray", "vmin": -3.0, "vmax": 2.0}
 
 def main() -> None:
     """Detect, and draw the slice with most of the lesion."""
-    volume = read_volume(SAMPLE / "GeneratedBrain.nii.gz")
-    lesion = read_mask(SAMPLE / "GeneratedLesion.nii.gz", volume)
+    volume, lesion = paint_lesion(load_template(), LESION_MM, LESION_RADIUS_MM)
     detector = Detector.load("brain-t1")
     prepared = detector.prepare(volume)[0]
     tile = ModeSettings.of(detector.bundle.config, "default").tile_codes
@@ -78,8 +81,8 @@ def main() -> None:
     figure.text(
         0.5,
         0.02,
-        "A generated brain with a painted lesion (the sample that comes with the extension), "
-        "seen from below; the codes' colours have no order.",
+        "A real brain with a painted lesion (that of `lsr demo`: the MNI152 template), seen from "
+        "below; the codes' colours have no order.",
         ha="center",
         fontsize=9,
         color="#444444",

@@ -45,7 +45,7 @@ _FOOTER = 92
 #: mm of surroundings shown about the brain.
 _SURROUND_MM = 8.0
 #: What the panes of a row show.
-COLUMNS = ("Scan", "Anomaly map", "Above threshold", "Restoration (mean)")
+COLUMNS = ("Scan", "Anomaly map", "Above threshold", "Restoration")
 #: Plane, its fixed axis in RAS, that axis's letters, and what is left and right in the picture.
 _PLANES = (
     ("Axial", 2, "IS", "RL"),

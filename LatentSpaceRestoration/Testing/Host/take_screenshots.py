@@ -4,7 +4,8 @@
         --additional-module-paths LatentSpaceRestoration \\
         --python-script LatentSpaceRestoration/Testing/Host/take_screenshots.py FOLDER
 
-The scan is the sample that comes with the module: a generated brain with a painted lesion. The
+The tutorial's scan is the sample that comes with the module: a generated brain with a painted
+lesion. The one on a laptop's screen is that of ``lsr demo``: a real brain with a painted lesion. The
 pictures are of the stand-in host: the panel is the module's own, drawn by Qt; ``view_pictures``
 says how views are drawn.
 """
@@ -16,8 +17,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import qt
 import slicer
+from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import (
+    LESION_MM,
+    LESION_RADIUS_MM,
+    load_template,
+    paint_lesion,
+)
+from LatentSpaceRestorationLib.io.images import write_volume
 from LatentSpaceRestorationSlicer.sample_data import SAMPLE
 from LatentSpaceRestorationSlicer.scene.nodes import SEGMENT_ID
 from SampleData import SampleDataLogic
@@ -61,8 +70,6 @@ def main() -> None:
     outline(result)
     save(slices(_SIZE), "slices")
     save(plot(result, 760, 300), "slice-scores")
-    solid = surface(result, SEGMENT_ID, _SIZE)
-    save(laptop(area, slices(316, (solid.scaled(316, 316),), columns=2)), "laptop")
     for layer in ("restoration", "spread"):
         parameters.layer = layer
         save(slices(_SIZE), layer)
@@ -81,6 +88,28 @@ def main() -> None:
     widget.ui.ownFolderPath.currentPath = "/data/models"
     widget.ui.populationLineEdit.text = "healthy adults aged 20 to 40, 3 T"
     save(grabPanel(area, panel), "models")
+    for section in ("inputs", "result", "regions"):
+        getattr(widget.ui, f"{section}Section").collapsed = False
+    widget.ui.modelsSection.collapsed = widget.ui.trainingSection.collapsed = True
+    parameters.inputVolume = realBrain(folder)
+    widget.ui.detectButton.click()
+    result = widget.resultSection.shown
+    widget.ui.regionsTable.setCurrentCell(0, 0)
+    outline(result)
+    solid = surface(result, SEGMENT_ID, _SIZE)
+    save(laptop(area, slices(316, (solid.scaled(316, 316),), columns=2)), "laptop")
+
+
+def realBrain(folder: Path) -> Any:
+    """The scan of ``lsr demo``, loaded from a file as a user would."""
+    painted, _ = paint_lesion(load_template(), LESION_MM, LESION_RADIUS_MM)
+    file = folder / "demo.nii.gz"
+    write_volume(file, painted)
+    volume = slicer.util.loadVolume(str(file))
+    file.unlink()
+    volume.GetDisplayNode().AutoWindowLevelOff()
+    volume.GetDisplayNode().SetWindowLevelMinMax(0.0, float(np.percentile(painted.array, 99.9)))
+    return volume
 
 
 def openPanel() -> tuple[Any, Any]:

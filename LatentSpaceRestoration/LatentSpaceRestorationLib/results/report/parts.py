@@ -26,8 +26,8 @@ STYLE = """
 HOW_TO_READ = (
     "The patient’s right is on the left (R), the front on top (sagittal: on the left). "
     "The map is clear where it is cold; the outline encloses what is above the threshold. The "
-    "restoration is the scan as the model would have it if it were healthy, drawn from what it "
-    "has learned: nothing that was measured."
+    "restoration is the scan with what is unusual replaced by what the model, from what it has "
+    "learned, would expect there: nothing that was measured. Elsewhere it is the scan itself."
 )
 
 
