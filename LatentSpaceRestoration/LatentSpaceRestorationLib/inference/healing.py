@@ -32,30 +32,39 @@ _SHARPNESS, _MOST_DETAIL = 1.1, 4.0
 _RANGE = (0.5, 99.5)
 
 
+def larger_regions(anomalous: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """The regions of an (N, rows, columns) bool array that are large enough to be healed."""
+    regions, count = ndimage.label(anomalous)
+    sizes = np.bincount(regions.ravel(), minlength=count + 1) * cube_ml(spacing_mm)
+    large = sizes >= _LEAST_ML
+    large[0] = False
+    return np.asarray(large[regions])
+
+
 def cells_to_heal(anomalous: np.ndarray, brain: np.ndarray, spacing_mm: float) -> np.ndarray:
     """Cells of the code grid that reach into an anomalous region, or near to one.
 
     Args:
-        anomalous: (N, rows, columns) bool.
+        anomalous: (N, rows, columns) bool, of :func:`larger_regions`.
         brain: (N, h, w) bool, cells with brain in them; no others are given.
         spacing_mm: of the voxels.
 
     Returns:
         (N, h, w) bool.
     """
-    regions, count = ndimage.label(anomalous)
-    sizes = np.bincount(regions.ravel(), minlength=count + 1) * cube_ml(spacing_mm)
-    large = sizes >= _LEAST_ML
-    large[0] = False
-    kept = large[regions]
-    if not kept.any():
+    if not anomalous.any():
         return np.zeros_like(brain)
-    near = ndimage.distance_transform_edt(~kept, sampling=spacing_mm) <= _MARGIN_MM
+    near = ndimage.distance_transform_edt(~anomalous, sampling=spacing_mm) <= _MARGIN_MM
     return np.asarray((by_cell(near, brain.shape) > 0) & brain)
 
 
 def healed(
-    prepared: PreparedScan, image: np.ndarray, own: np.ndarray, cells: np.ndarray, spacing_mm: float
+    prepared: PreparedScan,
+    image: np.ndarray,
+    own: np.ndarray,
+    cells: np.ndarray,
+    spacing_mm: float,
+    anomalous: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Healed tissue that fits into the scan, and how far it stands in the scan's place.
 
@@ -70,10 +79,12 @@ def healed(
         own: (N, rows, columns), decoded from the scan's own codes.
         cells: (N, h, w) bool, the codes that were replaced.
         spacing_mm: of the voxels.
+        anomalous: (N, rows, columns) bool, what is to be healed to its edge and a voxel further;
+            None where that is not known.
 
     Returns:
-        (N, rows, columns) float32 each: the healed tissue, and its weight, 0 outside the cells and
-        at their border, 1 from a cell's width inside.
+        (N, rows, columns) float32 each: the healed tissue, and its weight: 0 outside the cells and
+        at their border, 1 where something is anomalous, or else from a cell's width inside.
     """
     if not cells.any():
         return prepared.slices, np.zeros_like(prepared.slices)
@@ -82,8 +93,13 @@ def healed(
     stays = prepared.mask & ~replaced
     weight = (replaced & prepared.mask).astype(np.float32)
     if stays.any():  # what lies outside the brain is no border: it stays as it is in any case
-        depth = ndimage.distance_transform_edt(~stays)
-        weight *= np.clip((depth - 1.0) / rows, 0.0, 1.0)
+        depth = ndimage.distance_transform_edt(~stays) - 1.0
+        if anomalous is None:
+            share = depth / rows
+        else:
+            away = np.maximum(ndimage.distance_transform_edt(~anomalous) - 1.0, 0.0)
+            share = depth / np.maximum(depth + away, 1e-6)
+        weight *= np.clip(share, 0.0, 1.0)
     matched = image + _carried_on(prepared.slices - image, stays, spacing_mm)
     sharp = matched + _detail_wanted(prepared, own, stays, spacing_mm) * _detail(
         matched, prepared.mask, spacing_mm

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..calibration.code_values import CodeValues
 from ..inference.averages import Averages
-from ..inference.healing import cells_to_heal, healed
+from ..inference.healing import cells_to_heal, healed, larger_regions
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import upsampled, without_wide_mean
 from .base import Evidence, ScanContext
@@ -65,15 +65,17 @@ class MaskedRestoration:
         maps = self.maps(context, expected)
         unlikely = reading.brain & (reading.nll > self.restore_threshold)
         share = float(unlikely.sum()) / max(float(reading.brain.sum()), 1.0)
-        cells = np.zeros_like(reading.brain)
+        spacing = context.spacing_mm
+        anomalous = np.zeros_like(prepared.mask)
         if context.anomalous is not None:
-            cells = cells_to_heal(context.anomalous(maps), reading.brain, context.spacing_mm)
+            anomalous = larger_regions(context.anomalous(maps), spacing)
+        cells = cells_to_heal(anomalous, reading.brain, spacing)
         with control.step("restore", "Looking into what is unusual", 0.4) as report:
             holes = networks.look_into(prepared, reading, cells, report)
         with control.step("decode", "Healing what is unusual", 0.45):
             image = networks.reconstruct(prepared, holes.likeliest(_DEPTH))
             own = expected.reconstruction
-            restoration, weight = healed(prepared, image, own, cells, context.spacing_mm)
+            restoration, weight = healed(prepared, image, own, cells, spacing, anomalous)
         averages = Averages(prepared.slices)
         groups = control.groups(context.restorations)
         group = next(groups, None)

@@ -5,8 +5,8 @@
         --python-script LatentSpaceRestoration/Testing/Host/take_screenshots.py FOLDER
 
 The tutorial's scan is the sample that comes with the module: a generated brain with a painted
-lesion. The one on a laptop's screen is that of ``lsr demo``: a real brain with a painted lesion. The
-pictures are of the stand-in host: the panel is the module's own, drawn by Qt; ``view_pictures``
+lesion. The one on a laptop's screen is that of ``lsr demo``: a real brain with a painted lesion.
+The pictures are of the stand-in host: the panel is the module's own, drawn by Qt; ``view_pictures``
 says how views are drawn.
 """
 

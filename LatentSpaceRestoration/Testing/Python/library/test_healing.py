@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.inference.healing import cells_to_heal, healed
+from LatentSpaceRestorationLib.inference.healing import cells_to_heal, healed, larger_regions
 from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
 from scipy import ndimage
 
@@ -60,6 +60,16 @@ def test_nothing_outside_the_replaced_cells_changes_nor_at_their_border() -> Non
     assert steps.max() <= 0.25 + 1e-6  # no edge is to be seen
 
 
+def test_what_is_anomalous_is_healed_to_its_edge() -> None:
+    scan, cells = prepared(), replaced_cells()
+    anomalous = np.zeros(scan.mask.shape, bool)
+    anomalous[6:20, 11:29, 11:29] = True  # three voxels from the border of the cells
+    _, weight = healed(scan, scan.slices, scan.slices, cells, SPACING, anomalous)
+    assert (weight[anomalous] == 1.0).all()
+    assert not weight[~in_voxels(cells)].any()
+    np.testing.assert_allclose(weight[13, 8:13, 20], [0.0, 0.5, 1.0, 1.0, 1.0])
+
+
 def test_what_reaches_the_rim_of_the_brain_is_healed_up_to_it() -> None:
     scan, cells = prepared(), np.ones((26, 10, 10), bool)
     _, weight = healed(scan, scan.slices, scan.slices, cells, SPACING)
@@ -103,9 +113,10 @@ def test_only_cells_near_a_larger_anomalous_region_are_healed() -> None:
     brain[:, 1:9, 1:9] = True
     anomalous = np.zeros((26, 40, 40), bool)
     anomalous[3, 10, 10:14] = True  # 32 microlitres
-    assert not cells_to_heal(anomalous, brain, SPACING).any()
+    assert not larger_regions(anomalous, SPACING).any()
+    assert not cells_to_heal(larger_regions(anomalous, SPACING), brain, SPACING).any()
     anomalous[10:14, 20:24, 20:24] = True  # 0.5 ml: cell 5, 5
-    found = cells_to_heal(anomalous, brain, SPACING)
+    found = cells_to_heal(larger_regions(anomalous, SPACING), brain, SPACING)
     expected = np.zeros_like(brain)
     # 4 mm are two voxels in plane, that is the next cell, and two slices up and down.
     expected[8:16, 5, 5] = True
