@@ -88,19 +88,19 @@ class TestWithNetworks(unittest.TestCase):
         volume = add_volume(head.array, head.affine)
         growing = GrowingMap(volume)
         maps: list[np.ndarray] = []
-        restored: list[np.ndarray] = []
+        spreads: list[np.ndarray] = []
 
         def show(estimate: Estimate) -> None:
             detection = estimate.detection()
             growing.show(detection.anomaly_map, detection.threshold)
             maps.append(detection.anomaly_map)
-            restored.append(detection.restoration)
+            spreads.append(detection.restoration_sd)
 
         result = self.logic.detect(volume, model=self.model, restorations=3, onEstimate=show)
         growing.remove()
         self.assertEqual(len(maps), 2)
         # The map itself need not change: that is up to the model's kind of prior.
-        self.assertFalse(np.array_equal(restored[0], restored[1]))
+        self.assertFalse(np.array_equal(spreads[0], spreads[1]))
         np.testing.assert_array_equal(maps[1], ijk(result.anomalyMap))
         short = self.logic.detect(volume, model=self.model, restorations=3, timeBudget=1e-3)
         self.assertEqual(short.detection.restorations, 1)
