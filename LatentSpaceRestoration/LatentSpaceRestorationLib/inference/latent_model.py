@@ -25,7 +25,7 @@ from ..sampling.masked import Holes, OutsideView, look_into, outside_view
 from ..sampling.restore import nll as code_nll
 from ..sampling.restore import restore
 from .averages import Averages
-from .readings import Expected, Reading
+from .readings import Decoded, Expected, Reading
 
 
 class LatentModel:
@@ -244,7 +244,11 @@ class LatentModel:
         return self.placement.run("likelihoods", look)
 
     def reconstruct(
-        self, prepared: PreparedScan, codes: np.ndarray, step: Step | None = None
+        self,
+        prepared: PreparedScan,
+        codes: np.ndarray,
+        step: Step | None = None,
+        known: Decoded | None = None,
     ) -> np.ndarray:
         """The scan from its own codes, or from others in their place, (N, rows, columns) float32.
 
@@ -252,8 +256,10 @@ class LatentModel:
             prepared: the scan in model space.
             codes: (N, h, w) int64.
             step: called with the fraction done.
+            known: what is decoded already.
         """
-        return np.stack(list(self._images(prepared, range(len(codes)), list(codes), step)))
+        numbers = range(len(codes))
+        return np.stack(list(self._images(prepared, numbers, list(codes), step, known=known)))
 
     def decode(
         self,
@@ -263,6 +269,7 @@ class LatentModel:
         averages: Averages,
         step: Step | None = None,
         is_cancelled: Callable[[], bool] | None = None,
+        known: Decoded | None = None,
     ) -> None:
         """Decode restored code grids, each distinct one of a slice once, into running averages.
 
@@ -273,6 +280,7 @@ class LatentModel:
             averages: what the images are added to.
             step: called with the fraction done.
             is_cancelled: asked between pieces.
+            known: what is decoded already.
         """
         distinct = [
             (i, grid, int(times))
@@ -280,7 +288,7 @@ class LatentModel:
             for grid, times in zip(*np.unique(of_slice, axis=0, return_counts=True), strict=True)
         ]
         numbers, codes = [i for i, _, _ in distinct], [grid for _, grid, _ in distinct]
-        images = self._images(prepared, numbers, codes, step, is_cancelled)
+        images = self._images(prepared, numbers, codes, step, is_cancelled, known)
         for (i, _, times), image in zip(distinct, images, strict=True):
             averages.add(i, image, times)
         averages.close_group(grids.shape[1], (grids != reading.codes[:, None]).mean(axis=1))
@@ -292,16 +300,29 @@ class LatentModel:
         codes: Sequence[np.ndarray],
         step: Step | None = None,
         is_cancelled: Callable[[], bool] | None = None,
+        known: Decoded | None = None,
     ) -> Iterator[np.ndarray]:
         """Decode grids of codes.
 
         Args:
             numbers: slice of each grid.
             codes: (h, w) int64 each.
+            known: what is decoded already.
 
         Yields:
             (rows, columns) float32 each.
         """
+        if known is not None:
+            is_known = [
+                np.array_equal(grid, known.codes[i]) for i, grid in zip(numbers, codes, strict=True)
+            ]
+            new = [at for at, one in enumerate(is_known) if not one]
+            made = self._images(
+                prepared, [numbers[at] for at in new], [codes[at] for at in new], step, is_cancelled
+            )
+            for i, one in zip(numbers, is_known, strict=True):
+                yield known.images[i] if one else next(made)
+            return
         position = _tensor(prepared.position)
 
         def report(share: float) -> None:
@@ -320,7 +341,7 @@ class LatentModel:
 
             return in_pieces(some, len(codes), size, device, report)
 
-        return chain.from_iterable(self.placement.run("slices", images))
+        yield from chain.from_iterable(self.placement.run("slices", images))
 
 
 def _with_brain(prepared: PreparedScan, codes: Tensor) -> np.ndarray:

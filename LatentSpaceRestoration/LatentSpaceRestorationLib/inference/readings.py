@@ -26,6 +26,19 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Decoded:
+    """What is decoded already: slices in which no code was replaced need not be again.
+
+    Attributes:
+        codes: (N, h, w) int64.
+        images: (N, rows, columns) float32.
+    """
+
+    codes: np.ndarray
+    images: np.ndarray
+
+
+@dataclass(frozen=True)
 class Expected:
     """What a masked prior expects of a scan.
 
@@ -48,6 +61,11 @@ class Expected:
     expected_residual: np.ndarray
     entropy: np.ndarray
     nll_variance: np.ndarray
+
+    @property
+    def decoded(self) -> Decoded:
+        """The scan's own codes and what they are decoded to."""
+        return Decoded(self.reading.codes, self.reconstruction)
 
     def mean_with_mirrored(self, other: Expected) -> Expected:
         """The mean with that of the scan's mirror image.

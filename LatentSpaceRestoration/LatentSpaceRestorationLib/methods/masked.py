@@ -73,25 +73,30 @@ class MaskedRestoration:
         with control.step("restore", "Looking into what is unusual", 0.4) as report:
             holes = networks.look_into(prepared, reading, cells, report)
         with control.step("decode", "Healing what is unusual", 0.45):
-            image = networks.reconstruct(prepared, holes.likeliest(_DEPTH))
-            own = expected.reconstruction
-            restoration, weight = healed(prepared, image, own, cells, spacing, anomalous)
+            known = expected.decoded
+            image = networks.reconstruct(prepared, holes.likeliest(_DEPTH), known=known)
+            restoration, weight = healed(prepared, image, known.images, cells, spacing, anomalous)
         averages = Averages(prepared.slices)
         groups = control.groups(context.restorations)
         group = next(groups, None)
         while group is not None:
-            message = f"Restoring ({group.start} of {context.restorations} done)"
-            with control.step("restore", message, 0.0):
-                grids = holes.fill(group, context.seed)
-            after = 0.45 + 0.5 * group.stop / context.restorations
-            with control.step("decode", message, after) as report:
-                networks.decode(prepared, reading, grids, averages, report, control.is_cancelled)
+            made = group.stop
+            # The spread of one is 0 whatever it is: it is drawn with those that follow.
+            if made > 1:
+                message = f"Restoring ({group.start} of {context.restorations} done)"
+                with control.step("restore", message, 0.0):
+                    grids = holes.fill(range(averages.restorations, made), context.seed)
+                after = 0.45 + 0.5 * made / context.restorations
+                with control.step("decode", message, after) as report:
+                    networks.decode(
+                        prepared, reading, grids, averages, report, control.is_cancelled, known
+                    )
             group = next(groups, None)
             yield Evidence(
                 maps,
                 restoration,
                 averages.sd.astype(np.float32),
-                averages.restorations,
+                made,
                 context.restorations,
                 is_last=group is None,
                 unlikely=(share, 1.0 - self.settings.hole_percentile / 100.0),

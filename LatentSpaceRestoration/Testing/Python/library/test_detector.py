@@ -17,6 +17,7 @@ from LatentSpaceRestorationLib.detection import Detection
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.errors import Cancelled, InputError, is_distrusted
 from LatentSpaceRestorationLib.inference import latent_model
+from LatentSpaceRestorationLib.inference.readings import Decoded
 from LatentSpaceRestorationLib.methods.base import Known
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration
 from LatentSpaceRestorationLib.methods.settings import ModeSettings
@@ -339,6 +340,18 @@ def test_scans_that_cannot_be_used_are_refused_in_one_line(
     with pytest.raises(InputError, match=says) as refusal:
         detector.detect(spoiled(change))
     assert "\n" not in str(refusal.value)
+
+
+def test_what_is_decoded_already_is_not_decoded_again(detector: Detector, scan: Volume) -> None:
+    prepared, _ = detector.prepare(scan)
+    networks, reading = detector.model.context(prepared).read()
+    codes = reading.codes.copy()
+    codes[4, 0, 0] = (codes[4, 0, 0] + 1) % len(networks.vqvae.codebook.keys)
+    expected = networks.reconstruct(prepared, codes)
+    marked = np.full_like(expected, 7.0)
+    found = networks.reconstruct(prepared, codes, known=Decoded(reading.codes, marked))
+    np.testing.assert_allclose(found[4], expected[4], atol=1e-5)
+    assert (np.delete(found, 4, axis=0) == 7.0).all()
 
 
 def test_only_the_brains_codes_are_replaced_and_every_restoration_is_its_own(
