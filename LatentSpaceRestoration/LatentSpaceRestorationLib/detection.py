@@ -30,7 +30,6 @@ class Detection:
         anomaly_map: float32, at least 0, higher is more anomalous, 0 outside the brain.
         anomaly_mask: uint8, ``anomaly_map >= threshold`` in the brain; empty where a warning says
             that the map is not to be trusted.
-        restoration: float32, native intensities, the scan with its brain restored.
         restoration: float32, native intensities: the scan, with healed tissue where something was
             replaced, and its own voxels everywhere else. Methods that draw the whole brain anew
             replace all of it.

@@ -13,12 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import (
-    LESION_MM,
-    LESION_RADIUS_MM,
-    load_template,
-    paint_lesion,
-)
+from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import painted_template
 from LatentSpaceRestorationLib.methods.settings import ModeSettings
 from LatentSpaceRestorationLib.preprocessing.resampling import resample
 from LatentSpaceRestorationLib.volume import Volume
@@ -38,7 +33,7 @@ _GREY = {"cmap": "gray", "vmin": -3.0, "vmax": 2.0}
 
 def main() -> None:
     """Detect, and draw the slice with most of the lesion."""
-    volume, lesion = paint_lesion(load_template(), LESION_MM, LESION_RADIUS_MM)
+    volume, lesion = painted_template()
     detector = Detector.load("brain-t1")
     prepared = detector.prepare(volume)[0]
     tile = ModeSettings.of(detector.bundle.config, "default").tile_codes

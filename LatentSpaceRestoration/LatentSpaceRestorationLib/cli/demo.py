@@ -13,12 +13,7 @@ from pathlib import Path
 
 from ..detect_file import detect_file
 from ..detector import Detector
-from ..evaluation.synthetic.painted_lesion import (
-    LESION_MM,
-    LESION_RADIUS_MM,
-    load_template,
-    paint_lesion,
-)
+from ..evaluation.synthetic.painted_lesion import LESION_MM, painted_template
 from ..io.images import write_volume
 from ..results.files import FileResult, results_folder
 from ..volume import Volume, dice
@@ -76,7 +71,7 @@ def run(folder: str | Path, progress: Callable[[float, str], None] | None = None
     """
     folder = Path(folder)
     detector = Detector.load()
-    painted, lesion = paint_lesion(load_template(), LESION_MM, LESION_RADIUS_MM)
+    painted, lesion = painted_template()
     scan = folder / "demo.nii.gz"
     write_volume(scan, painted)
     write_volume(folder / "demo-lesion.nii.gz", Volume(lesion, painted.affine))

@@ -11,7 +11,7 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
 from . import display
-from .nodes import addNode, putBeside, writeVolume
+from .nodes import addNode, fillSegment, putBeside, writeVolume
 from .stored import StoredResult
 
 #: ID and, untranslated, name of the segment of what was replaced.
@@ -52,13 +52,8 @@ def outline(result: StoredResult, shown: bool) -> None:
     values = _signed(result)
     if values is None or segments.GetSegment(REPLACED_ID) is not None:
         return
-    segments.AddEmptySegment(REPLACED_ID, _("Replaced"), _COLOUR)
-    slicer.util.updateSegmentBinaryLabelmapFromArray(
-        (values != 0).transpose(2, 1, 0).astype(np.uint8),
-        segmentation,
-        REPLACED_ID,
-        result.anomalyMap,
-    )
+    title = _("Replaced")
+    fillSegment(segmentation, REPLACED_ID, title, _COLOUR, values != 0, result.anomalyMap)
     shownAs = segmentation.GetDisplayNode()
     shownAs.SetSegmentVisibility2DFill(REPLACED_ID, False)
     shownAs.SetSegmentVisibility3D(REPLACED_ID, False)

@@ -66,8 +66,7 @@ def showSpread(spread: vtkMRMLScalarVolumeNode) -> None:
         spread: values from 0, which is where nothing was restored.
     """
     values = slicer.util.arrayFromVolume(spread)
-    restored = values[values > 0]
-    top = float(np.percentile(restored, _SPREAD_TOP)) if restored.size else 1.0
+    top = _top(values)
     setColours(spread, _SPREAD_COLOURS)
     node = spread.GetDisplayNode()
     node.AutoWindowLevelOff()
@@ -82,13 +81,17 @@ def showSigned(difference: vtkMRMLScalarVolumeNode) -> None:
     Args:
         difference: 0 where nothing was replaced.
     """
-    values = slicer.util.arrayFromVolume(difference)
-    changed = np.abs(values[values != 0])
-    top = float(np.percentile(changed, _SPREAD_TOP)) if changed.size else 1.0
+    top = _top(slicer.util.arrayFromVolume(difference))
     setColours(difference, _SIGNED_COLOURS)
     node = difference.GetDisplayNode()
     node.AutoWindowLevelOff()
     node.SetWindowLevelMinMax(-top, top)
+
+
+def _top(values: np.ndarray) -> float:
+    """The size that gets the brightest colour: of what was restored, nearly all is smaller."""
+    restored = np.abs(values[values != 0])
+    return float(np.percentile(restored, _SPREAD_TOP)) if restored.size else 1.0
 
 
 def copyGreyWindow(source: vtkMRMLScalarVolumeNode, target: vtkMRMLScalarVolumeNode) -> None:

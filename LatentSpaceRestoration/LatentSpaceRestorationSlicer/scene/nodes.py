@@ -86,13 +86,35 @@ def writeSegment(
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
-    segmentation = node.GetSegmentation()
-    if segmentation.GetSegment(SEGMENT_ID) is None:
-        segmentation.AddEmptySegment(SEGMENT_ID, _("Anomaly"), display.SEGMENT_COLOUR)
-        segment = segmentation.GetSegment(SEGMENT_ID)
+    isNew = node.GetSegmentation().GetSegment(SEGMENT_ID) is None
+    fillSegment(node, SEGMENT_ID, _("Anomaly"), display.SEGMENT_COLOUR, mask, reference)
+    if isNew:
+        segment = node.GetSegmentation().GetSegment(SEGMENT_ID)
         segment.SetTag(segment.GetTerminologyEntryTagName(), _TERMINOLOGY)
+
+
+def fillSegment(
+    node: vtkMRMLSegmentationNode,
+    segment: str,
+    title: str,
+    colour: tuple[float, float, float],
+    mask: np.ndarray,
+    reference: vtkMRMLScalarVolumeNode,
+) -> None:
+    """Write a mask into a segment, which is made if it is not there.
+
+    Args:
+        node: other segments of it stay as they are.
+        segment: its ID.
+        title, colour: of the segment, if it is made.
+        mask: (I, J, K) on the reference's grid.
+        reference: gives geometry.
+    """
+    segmentation = node.GetSegmentation()
+    if segmentation.GetSegment(segment) is None:
+        segmentation.AddEmptySegment(segment, title, colour)
     slicer.util.updateSegmentBinaryLabelmapFromArray(
-        mask.transpose(2, 1, 0).astype(np.uint8), node, SEGMENT_ID, reference
+        mask.transpose(2, 1, 0).astype(np.uint8), node, segment, reference
     )
 
 

@@ -20,12 +20,7 @@ from typing import Any
 import numpy as np
 import qt
 import slicer
-from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import (
-    LESION_MM,
-    LESION_RADIUS_MM,
-    load_template,
-    paint_lesion,
-)
+from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import painted_template
 from LatentSpaceRestorationLib.io.images import write_volume
 from LatentSpaceRestorationSlicer.sample_data import SAMPLE
 from LatentSpaceRestorationSlicer.scene.nodes import SEGMENT_ID
@@ -102,7 +97,7 @@ def main() -> None:
 
 def realBrain(folder: Path) -> Any:
     """The scan of ``lsr demo``, loaded from a file as a user would."""
-    painted, _ = paint_lesion(load_template(), LESION_MM, LESION_RADIUS_MM)
+    painted, _ = painted_template()
     file = folder / "demo.nii.gz"
     write_volume(file, painted)
     volume = slicer.util.loadVolume(str(file))

@@ -30,6 +30,15 @@ def load_template() -> Volume:
     return Volume(image.get_fdata(dtype=np.float32), image.affine, "MNI152")
 
 
+def painted_template() -> tuple[Volume, np.ndarray]:
+    """The scan that ``lsr demo`` and the pictures of the documents show, and its lesion.
+
+    Raises:
+        LSRError: if nilearn is not installed.
+    """
+    return paint_lesion(load_template(), LESION_MM, LESION_RADIUS_MM)
+
+
 def paint_lesion(
     volume: Volume, centre_mm: tuple[float, float, float], radius_mm: float, seed: int = 0
 ) -> tuple[Volume, np.ndarray]:

@@ -12,6 +12,11 @@ import pytest
 from conftest import Lsr, one_line, written
 from LatentSpaceRestorationLib.cli import demo
 from LatentSpaceRestorationLib.detector import Detector
+from LatentSpaceRestorationLib.evaluation.synthetic import painted_lesion
+from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import (
+    load_template,
+    paint_lesion,
+)
 from LatentSpaceRestorationLib.volume import Volume
 from scipy import ndimage
 
@@ -28,7 +33,7 @@ def box_of_brain() -> Volume:
 
 def test_lesion_is_where_it_was_asked_for() -> None:
     brain = box_of_brain()
-    painted, lesion = demo.paint_lesion(brain, PLACE, 15.0)
+    painted, lesion = paint_lesion(brain, PLACE, 15.0)
     assert painted.array.dtype == np.float32
     index = np.argwhere(lesion)
     middle = (AFFINE[:3, :3] @ index.T + AFFINE[:3, 3:]).mean(axis=1)
@@ -47,12 +52,12 @@ def test_lesion_is_where_it_was_asked_for() -> None:
 
 def test_lesion_stays_in_the_brain_and_follows_its_seed() -> None:
     brain = box_of_brain()
-    painted, lesion = demo.paint_lesion(brain, (-85.0, -34.0, 32.0), 15.0)
+    painted, lesion = paint_lesion(brain, (-85.0, -34.0, 32.0), 15.0)
     assert lesion.any()
     assert not lesion[brain.array == 0].any()
     assert not painted.array[brain.array == 0].any()
-    again, _ = demo.paint_lesion(brain, (-85.0, -34.0, 32.0), 15.0)
-    other, _ = demo.paint_lesion(brain, (-85.0, -34.0, 32.0), 15.0, seed=1)
+    again, _ = paint_lesion(brain, (-85.0, -34.0, 32.0), 15.0)
+    other, _ = paint_lesion(brain, (-85.0, -34.0, 32.0), 15.0, seed=1)
     np.testing.assert_array_equal(painted.array, again.array)
     assert (painted.array != other.array).any()
 
@@ -68,7 +73,7 @@ def test_dice() -> None:
 def test_the_template_comes_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("nilearn", reason="the demo's brain comes with nilearn")
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was used"))
-    template = demo.load_template()
+    template = load_template()
     np.testing.assert_allclose(template.spacing, 1.0)
     brain_ml = float((template.array > 0).sum()) / 1000.0
     assert 1500 < brain_ml < 2200
@@ -85,7 +90,7 @@ def test_the_whole_demo(
     from tiny_model import generated_brain
 
     tiny = Detector.load(tiny_model, "cpu")
-    monkeypatch.setattr(demo, "load_template", generated_brain)
+    monkeypatch.setattr(painted_lesion, "load_template", generated_brain)
     monkeypatch.setattr(demo.Detector, "load", lambda: tiny)
     status, out, err = lsr("demo", "-o", tmp_path / "out")
     assert status == 0, err
