@@ -71,7 +71,8 @@ def detect_file(
         raise InputError(f"{scan}: {error}") from error
     calibration = detector.model.calibration(detection.mode, detection.method)
     record = DetectionRecord.of(detection, calibration).with_regions(detection, volume.affine)
-    result = FileResult(Path(scan), volume, detection, record, files)
+    healthy = calibration.at(detection.restorations).voxels
+    result = FileResult(Path(scan), volume, detection, record, healthy, files)
     write_result(result, Path(folder), geometry, writers)
     return result
 

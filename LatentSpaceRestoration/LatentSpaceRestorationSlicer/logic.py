@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from LatentSpaceRestorationLib.options import RunOptions
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from . import cohorts
@@ -15,7 +16,7 @@ from .cohorts import CohortResult
 from .installation import Packages
 from .models import DEFAULT_MODEL
 from .parameters import LatentSpaceRestorationParameterNode
-from .scene import stored
+from .scene import page, stored
 from .scene.results import DetectionResult
 from .scene.stored import StoredResult
 from .task import DetectionTask, LoadDetector, Outputs, loadInstalledDetector
@@ -186,6 +187,26 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
     def resultOf(self, inputVolume: vtkMRMLScalarVolumeNode) -> StoredResult | None:
         """The last result of a scan in the scene, from a saved scene too; None if there is none."""
         return stored.latest(inputVolume)
+
+    def exportPage(self, node: vtkMRMLScalarVolumeNode, path: str | Path) -> Path:
+        """Write a result as a page: one file, in which it is scrolled through without Slicer.
+
+        The page shows the head, and has the scan's name in the scene; nothing else of the patient.
+
+        Args:
+            node: the scan, of which the last result is taken, or the anomaly map of a result.
+            path: of the page, such as ``result.html``; what is there is replaced.
+
+        Raises:
+            ValueError: there is no result, or a part of it was removed.
+            LatentSpaceRestorationLib.errors.OutputError: the page cannot be written.
+        """
+        result = stored.StoredResult.of(node) or stored.latest(node)
+        if result is None:
+            raise ValueError(
+                _("{name} has no result; detect anomalies in it first.").format(name=node.GetName())
+            )
+        return page.writePage(result, path)
 
     def setThreshold(self, result: DetectionResult | StoredResult, percentile: float) -> None:
         """Cut a result's segmentation at another healthy percentile, without detecting again.

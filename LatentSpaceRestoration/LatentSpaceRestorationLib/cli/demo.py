@@ -16,6 +16,7 @@ from ..detector import Detector
 from ..evaluation.synthetic.painted_lesion import LESION_MM, painted_template
 from ..io.images import write_volume
 from ..results.files import FileResult, results_folder
+from ..results.report.scan import scan_report
 from ..volume import Volume, dice
 from .detect import in_words
 from .terminal import progress_line
@@ -75,6 +76,6 @@ def run(folder: str | Path, progress: Callable[[float, str], None] | None = None
     scan = folder / "demo.nii.gz"
     write_volume(scan, painted)
     write_volume(folder / "demo-lesion.nii.gz", Volume(lesion, painted.affine))
-    result = detect_file(detector, scan, folder, progress=progress)
+    result = detect_file(detector, scan, folder, progress=progress, extras=[scan_report()])
     lesion_ml = float(lesion.sum()) * painted.voxel_volume_ml
     return Report(result, lesion_ml, dice(result.detection.anomaly_mask, lesion))

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, LSRError
 from ..io.files import printable
 from .arguments import UNUSABLE_INPUT, add_options, options_of
 from .terminal import complain, progress_line
@@ -121,7 +121,14 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report",
         action="store_true",
-        help="write SCAN_anomaly.html as well: a page to read and print, in one file",
+        help="write SCAN_anomaly.html as well: a page in which the scan, its map and its "
+        "restoration are scrolled through, in one file and without a network; it shows the head",
+    )
+    parser.add_argument(
+        "--identified",
+        action="store_true",
+        help="with --report: the page says where the scan lies and, of a DICOM series, whose it "
+        "is; otherwise it has the scan's name and hash alone",
     )
     parser.add_argument(
         "--dicom",
@@ -136,14 +143,16 @@ def _extras_of(options: argparse.Namespace) -> list[Extra]:
     """The further files that are asked for.
 
     Raises:
-        LSRError: what they need is not installed.
+        LSRError: what they need is not installed, or they do not go together.
     """
     from ..results.dicom import dicom_objects
     from ..results.report.scan import scan_report
 
+    if options.identified and not options.report:
+        raise LSRError("--identified is of the page that --report writes; give both")
     wanted = []
     if options.report:
-        wanted.append(scan_report())
+        wanted.append(scan_report(options.identified))
     if options.dicom:
         wanted.append(dicom_objects())
     return wanted

@@ -29,6 +29,7 @@ class CohortScan:
         series: UID of the folder's series, where it has several.
         mask: brain mask on the scan's grid, absolute; None finds the brain.
         place: of its results.
+        site: where it was made, as a table says; empty if it does not.
     """
 
     name: str
@@ -36,6 +37,7 @@ class CohortScan:
     series: str = ""
     mask: Path | None = None
     place: ResultPlace = ResultPlace("", "")
+    site: str = ""
 
 
 def find_scans(
@@ -115,7 +117,9 @@ def _scans_at(path: Path, given: str, with_masks: bool) -> Iterator[CohortScan]:
 
 def _scans_of_subject(subject: Subject, with_mask: bool) -> Iterator[CohortScan]:
     mask = subject.mask.absolute() if subject.mask and with_mask else None
-    scan = CohortScan(subject.name, subject.scan.absolute(), subject.series, mask)
+    scan = CohortScan(
+        subject.name, subject.scan.absolute(), subject.series, mask, site=subject.site
+    )
     if subject.series:
         yield scan
         return

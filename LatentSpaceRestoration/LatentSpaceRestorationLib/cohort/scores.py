@@ -39,6 +39,7 @@ class ScoreRow:
         reason: why it failed, in one line.
         seconds: from reading the scan to writing its results, without loading the model.
         model, version, method, mode, restorations, seed, threshold_percentile, device: how.
+        site: where the scan was made, as the cohort's table says; empty if it does not.
         result: path of the scan's figures, relative to the run's folder, with ``/``; its other
             results lie beside it.
     """
@@ -61,6 +62,7 @@ class ScoreRow:
     seed: int | None = None
     threshold_percentile: float | None = None
     device: str = ""
+    site: str = ""
     result: str = ""
 
     @classmethod
@@ -78,6 +80,7 @@ class ScoreRow:
             flagged_ml=record.flagged_ml,
             warnings=record.warnings,
             seconds=round(seconds, 2),
+            site=scan.site,
             result=result,
             **{key: getattr(record, key) for key in (*same, "threshold_percentile", "device")},
         )
@@ -94,11 +97,12 @@ class ScoreRow:
             method=options.method,
             mode=options.mode,
             seed=options.seed,
+            site=scan.site,
         )
 
     def renamed(self, scan: CohortScan) -> ScoreRow:
         """The same under the name and path that the scan has now."""
-        return replace(self, id=scan.name, file=str(scan.file))
+        return replace(self, id=scan.name, file=str(scan.file), site=scan.site)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ScoreRow:
@@ -130,7 +134,8 @@ _DESCRIPTIONS = {
     "seed": "of the restorations",
     "threshold_percentile": "of healthy brain voxels, at which the mask is cut",
     "device": "that the networks ran on",
-    "result": "figures of the scan; its images and picture lie beside them",
+    "site": "where the scan was made, as the table of the cohort says",
+    "result": "figures of the scan; its images, picture and page lie beside them",
 }
 
 

@@ -83,6 +83,7 @@ def failed(job: Job, why: str) -> ScoreRow:
 def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None) -> ScoreRow:
     from ..detect_file import detect_file
     from ..results.files import FIGURES
+    from ..results.report.scan import scan_report
 
     scan, options = job.scan, job.options
     key = records.key_of(scan, job.made_with)
@@ -101,6 +102,7 @@ def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None)
         is_cancelled=is_cancelled,
         name=scan.place.stem,
         series=scan.series,
+        extras=[scan_report()],
     )
     row = ScoreRow.of_record(
         scan,

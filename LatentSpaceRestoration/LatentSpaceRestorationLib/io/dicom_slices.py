@@ -128,6 +128,12 @@ def readable_series(folder: Path) -> tuple[list[Series], int]:
     return sorted(found, key=lambda one: (len(one.number), one.number, one.uid)), unreadable
 
 
+def tag_of(file: str, tag: str) -> str:
+    """The text of a tag of a file; empty where there is none."""
+    header = _header(simple_itk(Path(file)), file)
+    return "" if header is None else _tag(header, tag)
+
+
 def _slice(file: str, header: Any) -> Slice:
     """What is used of the header of a file."""
     size = (_whole(_tag(header, "0028|0010")), _whole(_tag(header, "0028|0011")))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..calibration.quantiles import Quantiles
 from ..detection import Detection
 from ..errors import InputError, OutputError
 from ..io.files import printable, reason
@@ -42,6 +43,7 @@ class FileResult:
         volume: the scan.
         detection: the result.
         record: its figures.
+        healthy: what the map is in healthy brain voxels, made in the same way.
         files: paths by what follows the scan's name (``anomaly.png``).
     """
 
@@ -49,6 +51,7 @@ class FileResult:
     volume: Volume
     detection: Detection
     record: DetectionRecord
+    healthy: Quantiles
     files: dict[str, Path]
 
     @property

@@ -13,11 +13,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from nibabel.orientations import apply_orientation, io_orientation
 from PIL import Image, ImageDraw, ImageFont
 from skimage.measure import find_contours
 
 from ..volume import Volume
+from .patient_axes import PatientAxes
 from .regions import MostAnomalousPlace, most_anomalous_place, score_in_words
 
 if TYPE_CHECKING:
@@ -127,6 +127,12 @@ def rows(picture: Image.Image) -> list[Image.Image]:
     return [*planes, picture.crop((left - 2, top, left + _PANE + 2, top + 36))]
 
 
+def pane(row: Image.Image, column: str) -> Image.Image:
+    """One pane of a row that :func:`rows` gave, by its name in ``COLUMNS``."""
+    left = COLUMNS.index(column) * (_PANE + _GAP)
+    return row.crop((left, 0, left + _PANE, _PANE))
+
+
 def _size() -> tuple[int, int]:
     """Width and height of the picture."""
     width = 2 * _MARGIN + len(COLUMNS) * _PANE + (len(COLUMNS) - 1) * _GAP
@@ -142,48 +148,44 @@ def inferno(values: np.ndarray) -> np.ndarray:
 
 
 def _view(volume: Volume, detection: Detection, place: MostAnomalousPlace) -> _View:
-    orientation = io_orientation(volume.affine)
-    spacing = np.empty(3)
+    axes = PatientAxes.of(volume)
     index = np.empty(3, int)
-    for axis, (target, flip) in enumerate(orientation):
-        spacing[int(target)] = volume.spacing[axis]
+    for axis, (target, flip) in enumerate(axes.orientation):
         along = place.index[axis]
         index[int(target)] = along if flip > 0 else volume.shape[axis] - 1 - along
-    brain = apply_orientation(detection.brain_mask, orientation) > 0
-    box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        filled = np.flatnonzero(brain.any(axis=others))
-        more = int(np.ceil(_SURROUND_MM / spacing[axis]))
-        low, high = (filled[0], filled[-1]) if len(filled) else (0, brain.shape[axis] - 1)
-        # The plane shown is within the box even if it lies outside the brain.
-        low = max(0, min(int(low) - more, int(index[axis])))
-        high = min(brain.shape[axis] - 1, max(int(high) + more, int(index[axis])))
-        box.append(slice(low, high + 1))
-    cut = tuple(box)
-
-    def part(array: np.ndarray) -> np.ndarray:
-        turned: np.ndarray = apply_orientation(array, orientation)[cut]
-        return turned
-
-    scan = part(volume.array)
-    inside = scan[brain[cut]] if brain.any() else scan.ravel()
-    low, high = np.percentile(inside, (0.5, 99.5))
-    i, j, k = (int(at) - axis.start for at, axis in zip(index, box, strict=True))
+    brain = axes.turned(detection.brain_mask) > 0
+    # The plane shown is within the box even if it lies outside the brain.
+    cut = tuple(
+        slice(min(part.start, int(at)), max(part.stop, int(at) + 1))
+        for part, at in zip(axes.around(brain, _SURROUND_MM), index, strict=True)
+    )
+    scan = axes.turned(volume.array)[cut]
+    i, j, k = (int(at) - part.start for at, part in zip(index, cut, strict=True))
     return _View(
         scan=scan,
-        anomaly=part(detection.anomaly_map),
-        mask=part(detection.anomaly_mask),
-        restoration=part(detection.restoration),
-        spacing=spacing,
+        anomaly=axes.turned(detection.anomaly_map)[cut],
+        mask=axes.turned(detection.anomaly_mask)[cut],
+        restoration=axes.turned(detection.restoration)[cut],
+        spacing=axes.spacing,
         planes=(i, j, k),
-        # Cerebrospinal fluid is darkest in T1 and still not black, unlike air.
-        window=(min(float(low), float(scan.min())), float(high)),
-        heat=_heat_range(detection),
+        window=grey_range(scan, brain[cut]),
+        heat=heat_range(detection),
     )
 
 
-def _heat_range(detection: Detection) -> tuple[float, float]:
+def grey_range(scan: np.ndarray, brain: np.ndarray) -> tuple[float, float]:
+    """The intensities that are shown black and white.
+
+    Args:
+        scan: of any shape.
+        brain: bool, of the same; where it is nowhere true, all counts.
+    """
+    low, high = np.percentile(scan[brain] if brain.any() else scan, (0.5, 99.5))
+    # Cerebrospinal fluid is darkest in T1 and still not black, unlike air.
+    return min(float(low), float(scan.min())), float(high)
+
+
+def heat_range(detection: Detection) -> tuple[float, float]:
     """The map's values that get the coldest and the hottest colour: the cold half is hidden."""
     values = detection.anomaly_map[detection.brain_mask > 0]
     top = float(np.percentile(values, 99.9)) if values.size else 0.0

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+import numpy as np
 
 from ..calibration.levels import ModeCalibration
 from ..detection import Detection, SliceScore
@@ -168,6 +170,27 @@ class DetectionRecord:
                 for region in regions
             ),
         )
+
+    def detection(
+        self,
+        anomaly_map: np.ndarray,
+        anomaly_mask: np.ndarray,
+        restoration: np.ndarray,
+        brain_mask: np.ndarray,
+    ) -> Detection:
+        """The detection that this is the record of, from its images, (I, J, K).
+
+        The spread of its restorations is not known, and is 0.
+        """
+        images: dict[str, Any] = {
+            "anomaly_map": anomaly_map,
+            "anomaly_mask": anomaly_mask,
+            "restoration": restoration,
+            "restoration_sd": np.zeros_like(anomaly_map),
+            "brain_mask": brain_mask,
+        }
+        names = {each.name for each in fields(Detection)} - images.keys()
+        return Detection(**images, **{name: getattr(self, name) for name in names})
 
     @property
     def total_seconds(self) -> float | None:

@@ -40,11 +40,19 @@ class Extent:
     @classmethod
     def of(cls, brain_mask: np.ndarray, affine: np.ndarray) -> Extent:
         """The extent of the non-zero voxels of an (I, J, K) mask; affine: (4, 4) IJK -> RAS."""
-        points = positions(brain_mask, affine)
+        inside = brain_mask != 0
+        # Whichever way the axes run, a column of voxels is outermost at one of its ends.
+        ends = np.zeros_like(inside)
+        rows, columns = np.nonzero(inside.any(axis=2))
+        for first in (inside, inside[:, :, ::-1]):
+            depth = first[rows, columns].argmax(axis=1)
+            at = depth if first is inside else inside.shape[2] - 1 - depth
+            ends[rows, columns, at] = True
+        points = positions(ends, affine)
         if not len(points):
             return cls((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
         (r0, a0, s0), (r1, a1, s1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-        return cls((r0, a0, s0), (r1, a1, s1), len(points) * voxel_ml(affine))
+        return cls((r0, a0, s0), (r1, a1, s1), int(np.count_nonzero(inside)) * voxel_ml(affine))
 
     def words(self, position_mm: np.ndarray) -> str:
         """Side, front to back and height of an (R, A, S), such as ``left, back, upper``."""

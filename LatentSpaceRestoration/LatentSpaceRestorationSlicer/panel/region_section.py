@@ -1,4 +1,4 @@
-"""The panel's list of found regions."""
+"""The panel's list of found regions, and what it is exported as."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..scene import display, regions
+from ..scene import display, page, regions
 from ..scene.stored import StoredResult
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class RegionSection:
         table.connect("itemSelectionChanged()", self.onRegionChosen)
         table.connect("cellClicked(int,int)", self.onRegionChosen)
         ui.exportButton.connect("clicked(bool)", self.onExportButton)
+        ui.exportPageButton.connect("clicked(bool)", self.onExportPageButton)
 
     def show(self, result: StoredResult | None, smallestML: float = 0.0) -> None:
         """List the regions of a result, or none."""
@@ -55,6 +56,7 @@ class RegionSection:
         self._ui.regionsLabel.text = words
         self._ui.regionsLabel.visible = bool(words)
         self._ui.exportButton.enabled = bool(self.regions)
+        self._ui.exportPageButton.enabled = result is not None and result.isInScene()
         self._fill()
 
     def _fill(self) -> None:
@@ -88,3 +90,17 @@ class RegionSection:
             self._ui.statusLabel.text = _("Regions in table and points {name}: {count}.").format(
                 count=len(self.regions), name=table.GetName()
             )
+
+    def onExportPageButton(self, checked: bool = False) -> None:
+        """Ask for a file, and write the result into it as a page."""
+        if self._result is None or not self._result.isInScene():
+            return
+        name = self._result.anomalyMap.GetName()
+        path = qt.QFileDialog.getSaveFileName(
+            self._ui.regionsSection, _("Page of this result"), f"{name}.html", "HTML (*.html)"
+        )
+        if not path:
+            return
+        with slicer.util.tryWithErrorDisplay(_("The page cannot be written."), waitCursor=True):
+            written = page.writePage(self._result, path)
+            self._ui.statusLabel.text = _("Written: {path}").format(path=written)

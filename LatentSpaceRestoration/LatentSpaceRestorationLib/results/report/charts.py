@@ -108,7 +108,7 @@ def distribution(healthy: Sequence[float], marks: Sequence[Mark], caption: str) 
 
 
 def profile(positions: Sequence[float], scores: Sequence[float], threshold: float | None) -> str:
-    """Scores of slices from the lowest to the highest.
+    """Scores of slices from the lowest to the highest; in a page with a viewer it moves the planes.
 
     Args:
         positions: RAS superior coordinates in mm, ascending; at least two.
@@ -144,9 +144,11 @@ def profile(positions: Sequence[float], scores: Sequence[float], threshold: floa
         parts.append(f'<line class="cut" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{left + 6}" y="{y - 4:.1f}">threshold</text>')
     parts.insert(0, f'<polyline class="line" points="{points}"/>')
+    parts.append(f'<line class="now" x1="{left}" x2="{left}" y1="{top}" y2="{base}"/>')
     peak = max(range(len(scores)), key=scores.__getitem__)
     words = f"slice scores; the highest, {scores[peak]:.3g}, at {positions[peak]:.0f} mm"
-    return _svg(parts, height, f'role="img" aria-label="{words}"')
+    scale = f'data-first="{first:g}" data-last="{last:g}" data-left="{left}" data-right="{right}"'
+    return _svg(parts, height, f'class="profile" {scale} role="img" aria-label="{words}"')
 
 
 def _ticks(low: float, high: float, about: int = 6) -> list[float]:

@@ -1,4 +1,4 @@
-"""The page of a cohort: who is unusual, where, and what could not be used."""
+"""The page of a cohort: a table that leads to each scan's page, and scores among healthy ones."""
 
 from __future__ import annotations
 
@@ -11,36 +11,43 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from PIL import Image
+
 from ...datasets.subjects import NOTHING
 from ...errors import InputError
 from ...io.files import reason, written_whole
 from ...io.images import scan_name
+from .. import picture
 from ..files import FIGURES, PICTURE
 from ..record import DetectionRecord, finite
-from . import charts, parts, tables
+from . import charts, tables
 from .page import NOTICE, Strips, name, number, page, text, webp
 from .scan import REPORT
 from .tables import Cell, Column
 
 SCORES, PAGE = "scores.tsv", "report.html"
-#: Scans that are shown with pictures and regions, the most unusual ones: a page of thousands would
-#: be too heavy.
-MOST_PICTURES = 200
-_MOST_REGIONS = 8
+#: Scans that are shown with a small picture, the most unusual ones.
+MOST_PICTURES = 2000
 _HIGH = 0.05
 #: Columns of the table that are figures of the same name.
 _SETTINGS = (
     *("percentile", "seconds", "flagged_ml", "model", "mode", "method", "restorations", "seed"),
     *("threshold_percentile", "device", "version"),
 )
-#: Pixels across a row of panes, and of a side of a small one.
-_ROW, _SMALL = 816, 72
+#: Pixels of a small picture.
+_SMALL = 72
+_HOW_TO_READ = (
+    "Each picture is the axial plane through the most anomalous place, with the map over the scan. "
+    "A scan’s name leads to its page, in which it is scrolled through."
+)
 _STYLE = """
-article { border-top: 1px solid var(--line); padding: 14px 0 6px; scroll-margin-top: 8px; }
-article:target { background: var(--raised); } .filter { margin: 12px 0 0; display: block; }
-input { font: inherit; color: inherit; background: var(--raised); border: 1px solid var(--line);
-  border-radius: 4px; padding: 3px 8px; }
-article h3 a.top { font-weight: 400; font-size: 13px; margin-left: 10px; }
+.small { width: 72px; height: 72px; background-size: 100% 100%; border-radius: 4px; }
+tbody tr { scroll-margin-top: 8px; } tbody tr:target { background: var(--raised); }
+.filters { display: flex; flex-wrap: wrap; gap: 6px 20px; margin: 12px 0 0; align-items: center; }
+.filters input, .filters select { font: inherit; color: inherit; background: var(--raised);
+  border: 1px solid var(--line); border-radius: 4px; padding: 3px 8px; }
+.filters input[type=number] { width: 6em; }
+summary { cursor: pointer; } details[open] { max-width: 28em; white-space: normal; }
 """
 
 
@@ -49,7 +56,7 @@ class _Scan:
     """A row of the table.
 
     Attributes:
-        identity, file: its columns.
+        identity, file, site: its columns.
         record: what its JSON file says, or else the row.
         failure: why there is no result; empty if there is one.
         files: results by what follows the scan's name, as far as they are there.
@@ -57,6 +64,7 @@ class _Scan:
 
     identity: str
     file: str
+    site: str
     record: DetectionRecord
     failure: str
     files: dict[str, Path]
@@ -65,16 +73,16 @@ class _Scan:
 def write_cohort_report(run_folder: str | Path) -> Path:
     """Write ``report.html`` into the folder of a run.
 
-    It has the scans in order of their scores, their scores among those of healthy scans, pictures,
-    regions and warnings of the most unusual ones, and the scans that failed. It needs no other
-    file; links lead to the results beside it.
+    It has the scans in order of their scores, with what is known of each, their scores among those
+    of healthy scans, and the scans that failed. It needs no other file; links lead to the pages of
+    the scans beside it.
 
     Args:
         run_folder: with ``scores.tsv``, columns by name: ``id``, ``file``, ``score``,
             ``percentile``, ``p``, ``warnings`` (separated by ``|``), ``status``, ``reason``,
-            ``seconds``, ``model``, ``version``, and ``result``, the JSON file of what ``lsr
-            detect`` writes, or its folder, relative to this one. Columns and files that are missing
-            are not told of.
+            ``seconds``, ``site``, ``model``, ``version``, and ``result``, the JSON file of what
+            ``lsr detect`` writes, or its folder, relative to this one. Columns and files that are
+            missing are not told of.
 
     Returns:
         the page.
@@ -123,7 +131,8 @@ def _scan(folder: Path, row: Mapping[str, str]) -> _Scan:
         # Lists are whole in the file alone; where both tell a figure, the table counts.
         told = content | {k: v for k, v in told.items() if v and k != "warnings"}
     why = row.get("reason") or row.get("status") or "no score"
-    return _Scan(identity, file, DetectionRecord.from_json(told), why if failed else "", files)
+    record = DetectionRecord.from_json(told)
+    return _Scan(identity, file, row.get("site", ""), record, why if failed else "", files)
 
 
 def _figures(files: Mapping[str, Path]) -> dict[str, Any] | None:
@@ -168,19 +177,12 @@ def _page(folder: Path, scans: Sequence[_Scan]) -> str:
         _distributions(done),
     ]
     if done:
-        body.append("<h2>Ranking</h2>")
-    cases = [_case(folder, n, scan, strips) for n, scan in enumerate(done[:MOST_PICTURES], start=1)]
-    pictures = [label for label, _ in cases]
-    if done:
-        body += [_ranking(done, pictures), "<h2>The most unusual scans</h2>"]
-        body.append(f'<p class="dim">{parts.HOW_TO_READ}</p>')
-        if len(done) > len(cases):
-            body.append(f'<p class="dim">The first {len(cases)} of {len(done)}.</p>')
-    body += [article for _, article in cases]
+        body += ["<h2>Ranking</h2>", _ranking(folder, done, strips)]
+        body.append(f'<p class="dim">{_HOW_TO_READ}</p>')
     if failed:
         body += ['<h2 id="failed">Could not be used</h2>', _failures(failed)]
-    style = tables.STYLE + charts.STYLE + parts.STYLE + _STYLE + strips.style
-    return page(title, "\n".join(body), style, tables.SCRIPT)
+    style = tables.STYLE + charts.STYLE + _STYLE + strips.style
+    return page(title, "\n".join(body), style, [tables.SCRIPT])
 
 
 def _high(scans: Sequence[_Scan]) -> str:
@@ -209,7 +211,7 @@ def _distributions(scans: Sequence[_Scan]) -> str:
             charts.Mark(
                 scan.record.sample_score or 0.0,
                 f"{scan.identity}: {number(scan.record.sample_score)}",
-                f"case-{rank}" if rank <= MOST_PICTURES else "",
+                f"scan-{rank}",
             )
             for rank, scan in members
         ]
@@ -218,73 +220,71 @@ def _distributions(scans: Sequence[_Scan]) -> str:
     return "<h2>Scores</h2>" + "\n".join(lines) if lines else ""
 
 
-def _ranking(scans: Sequence[_Scan], pictures: Sequence[str]) -> str:
+def _ranking(folder: Path, scans: Sequence[_Scan], strips: Strips) -> str:
+    with_sites = any(scan.site for scan in scans)
     columns = [
         Column("Rank"),
         Column("Map", words=True, sorts=False),
         Column("Scan", words=True),
-        Column("Score", highest_first=True),
-        Column("Percentile", highest_first=True),
+        *([Column("Site", words=True, filters=tables.CHOICE)] if with_sites else []),
+        Column("Score", highest_first=True, filters=tables.LEAST),
+        Column("Percentile", highest_first=True, filters=tables.LEAST),
         Column("p"),
-        Column("Flagged, ml", highest_first=True),
+        Column("Flagged, ml", highest_first=True, filters=tables.LEAST),
         Column("Regions", highest_first=True),
-        Column("Warnings", highest_first=True),
+        Column("Notes", words=True, highest_first=True, filters=tables.ANY),
         Column("Seconds", highest_first=True),
     ]
     rows = []
     for rank, scan in enumerate(scans, start=1):
         record = scan.record
-        label = pictures[rank - 1] if rank <= len(pictures) else ""
         count = None if record.regions is None else len(record.regions)
-        shown = name(scan.identity)
-        if rank <= len(pictures):
-            shown = f'<a href="#case-{rank}">{shown}</a>'
-        warned = len(record.warnings)
         rows.append(
             [
                 Cell(str(rank), rank),
-                Cell(parts.pane(label, 1, _SMALL) if label else ""),
-                Cell(shown, scan.identity),
+                Cell(_small(scan, strips) if rank <= MOST_PICTURES else ""),
+                Cell(_linked(folder, scan), scan.identity),
+                *([Cell(name(scan.site), scan.site)] if with_sites else []),
                 Cell(number(record.sample_score), record.sample_score),
                 Cell(number(record.percentile, ".0f"), record.percentile),
                 Cell(number(record.p_value, ".2g"), record.p_value),
                 Cell(number(record.flagged_ml, ".1f"), record.flagged_ml),
                 Cell(number(count, "d"), count),
-                Cell(f'<span class="warning">⚠ {warned}</span>' if warned else "", warned),
+                Cell(_notes(record.warnings), len(record.warnings) or None),
                 Cell(number(record.total_seconds, ".0f"), record.total_seconds),
             ]
         )
-    return (
-        '<label class="filter screen">Show scans named '
-        '<input type="search" data-filters="ranking"></label>'
-        + tables.table(columns, rows, sorted_by=0, identity="ranking")
-    )
+    identities = [f"scan-{rank}" for rank in range(1, len(rows) + 1)]
+    shown = tables.table(columns, rows, sorted_by=0, identity="ranking", rows_named=identities)
+    return tables.filters(columns, rows, "ranking") + shown
 
 
-def _case(folder: Path, rank: int, scan: _Scan, strips: Strips) -> tuple[str, str]:
-    """Class of a scan's picture, empty if it has none, and all about the scan."""
-    record = scan.record
-    rows = parts.read_picture(scan.files[PICTURE]) if PICTURE in scan.files else []
-    label = strips.add(webp(rows[0], _ROW)) if rows else ""
-    links = [
-        f'<a href="{_link(folder, scan.files[ending])}">{words}</a>'
-        for ending, words in ((REPORT, "report"), (PICTURE, "picture"))
-        if ending in scan.files
-    ]
-    shown = ""
-    if label:
-        said = "axial plane through the most anomalous place: scan, map, threshold, restoration"
-        shown = f'<figure class="row">{parts.heads()}{parts.strip(label, said)}</figure>'
-    article = [
-        f'<article class="case" id="case-{rank}"><h3>{rank}. {name(scan.identity)}'
-        '<a class="top screen" href="#ranking">back to the ranking</a></h3>',
-        parts.verdict(record),
-        parts.warnings(record.warnings),
-        shown,
-        parts.regions(record.regions, _MOST_REGIONS),
-        f'<p class="dim">{name(scan.file)} {" · ".join(links)}</p></article>',
-    ]
-    return label, "\n".join(article)
+def _small(scan: _Scan, strips: Strips) -> str:
+    """The axial plane through the most anomalous place, with the map; empty without a picture."""
+    try:
+        with Image.open(scan.files[PICTURE]) as drawn:
+            rows = picture.rows(drawn.convert("RGB"))
+    except (KeyError, OSError, ValueError, Image.DecompressionBombError):
+        return ""
+    if not rows:
+        return ""
+    heat = picture.pane(rows[0], "Anomaly map")
+    return f'<div class="pane small {strips.add(webp(heat, 2 * _SMALL))}"></div>'
+
+
+def _linked(folder: Path, scan: _Scan) -> str:
+    """The scan's name, leading to its page, or else to its picture."""
+    for ending in (REPORT, PICTURE):
+        if ending in scan.files:
+            return f'<a href="{_link(folder, scan.files[ending])}">{name(scan.identity)}</a>'
+    return name(scan.identity)
+
+
+def _notes(warnings: Sequence[str]) -> str:
+    if not warnings:
+        return ""
+    said = "<br>".join(text(line) for line in warnings)
+    return f'<details class="warning"><summary>⚠ {len(warnings)}</summary>{said}</details>'
 
 
 def _link(folder: Path, file: Path) -> str:

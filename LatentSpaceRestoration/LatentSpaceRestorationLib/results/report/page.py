@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import re
+from collections.abc import Sequence
 from html import escape
 
 from PIL import Image
@@ -69,19 +70,17 @@ def number(value: float | None, form: str = "") -> str:
     return f"{value:{form or f'.{decimals}f'}}"
 
 
-def page(title: str, body: str, style: str = "", script: str = "") -> str:
+def page(title: str, body: str, style: str = "", scripts: Sequence[str] = ()) -> str:
     """A whole page.
 
     Args:
         title: of the window; any string.
         body: HTML.
         style: CSS after that of all pages.
-        script: the only script that the browser will run.
+        scripts: the only ones that the browser will run, in their order.
     """
-    allowed = "'none'"
-    if script:
-        digest = hashlib.sha256(script.encode()).digest()
-        allowed = f"'sha256-{base64.b64encode(digest).decode()}'"
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests) or "'none'"
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'"
@@ -94,7 +93,7 @@ def page(title: str, body: str, style: str = "", script: str = "") -> str:
             f"<title>{text(title)}</title>",
             f"<style>{_STYLE}{style}</style></head><body>",
             body,
-            f"<script>{script}</script>" if script else "",
+            *(f"<script>{script}</script>" for script in scripts),
             "</body></html>\n",
         ]
     )

@@ -18,8 +18,11 @@ th[aria-sort=descending] button::after { content: "\\2193"; }
 @media print { th button::after { content: none; } }
 """
 
-#: Sorts on a click on a heading; cells without a value stay last. Hides rows that lack the words
-#: that were typed.
+#: How a column is filtered: by the least number, by one of its values, or by having any.
+LEAST, CHOICE, ANY = "least", "choice", "any"
+
+#: Sorts on a click on a heading; cells without a value stay last. Hides rows that lack what the
+#: filters ask for.
 SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
@@ -36,11 +39,25 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...rows.map(([, row]) => row));
   }));
 }
-for (const input of document.querySelectorAll("input[data-filters]")) {
-  const rows = [...document.getElementById(input.dataset.filters).tBodies[0].rows];
-  input.addEventListener("input", () => {
-    const wanted = input.value.toLowerCase();
-    for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
+for (const form of document.querySelectorAll("[data-filters]")) {
+  const rows = [...document.getElementById(form.dataset.filters).tBodies[0].rows];
+  const texts = rows.map(row => row.textContent.toLowerCase());
+  const inputs = [...form.querySelectorAll("input, select")];
+  const fits = (row, at, input) => {
+    const value = row.cells[input.dataset.column]?.dataset.value;
+    if (input.type === "checkbox") return !input.checked || value !== undefined;
+    if (!input.value) return true;
+    if (input.type === "search") return texts[at].includes(input.value.toLowerCase());
+    if (input.type === "number") return value !== undefined && Number(value) >= Number(input.value);
+    return value === input.value;
+  };
+  form.addEventListener("input", () => {
+    let shown = 0;
+    rows.forEach((row, at) => {
+      row.hidden = !inputs.every(input => fits(row, at, input));
+      shown += row.hidden ? 0 : 1;
+    });
+    form.querySelector("output").textContent = `${shown} of ${rows.length}`;
   });
 }
 """
@@ -55,12 +72,14 @@ class Column:
         words: whether its cells are words, or pictures, and no numbers.
         highest_first: which order the first click gives.
         sorts: whether a click sorts by it.
+        filters: how it is filtered: ``LEAST``, ``CHOICE``, ``ANY``; empty if it is not.
     """
 
     title: str
     words: bool = False
     highest_first: bool = False
     sorts: bool = True
+    filters: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,13 +100,15 @@ def table(
     rows: Sequence[Sequence[Cell]],
     sorted_by: int | None = None,
     identity: str = "",
+    rows_named: Sequence[str] = (),
 ) -> str:
     """A table.
 
     Args:
         columns, rows: in the order at first.
         sorted_by: number of the column that they are in order by, as after a first click on it.
-        identity: what a filter calls it.
+        identity: what filters call it.
+        rows_named: what links call its rows; empty if there are none.
     """
     heads = []
     for number, column in enumerate(columns):
@@ -99,14 +120,41 @@ def table(
         label = f'<button type="button">{title}</button>' if column.sorts else title
         heads.append(f'<th scope="col"{marks}>{label}</th>')
     lines = []
-    for row in rows:
+    for at, row in enumerate(rows):
         cells = []
         for column, cell in zip(columns, row, strict=True):
             marks = ' class="words"' if column.words else ""
             marks += "" if cell.value is None else f' data-value="{text(cell.value)}"'
             cells.append(f"<td{marks}>{cell.html}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+        named = f' id="{text(rows_named[at])}"' if rows_named else ""
+        lines.append(f"<tr{named}>{''.join(cells)}</tr>")
     named = f' id="{text(identity)}"' if identity else ""
     head = f"<thead><tr>{''.join(heads)}</tr></thead>"
     body = "<tbody>" + "\n".join(lines) + "</tbody>"
     return f'<div class="wide"><table class="sortable"{named}>{head}{body}</table></div>'
+
+
+def filters(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], identity: str) -> str:
+    """What a table is filtered by: words in it, and what its columns say.
+
+    Args:
+        columns, rows: of the table.
+        identity: of the table.
+    """
+    fields = ['<label>With the words <input type="search"></label>']
+    for at, column in enumerate(columns):
+        title, place = text(column.title), f'data-column="{at}"'
+        if column.filters == LEAST:
+            field = f'{title} at least <input type="number" step="any" {place}>'
+        elif column.filters == CHOICE:
+            values = sorted({str(row[at].value) for row in rows if row[at].value})
+            options = "".join(f"<option>{text(value)}</option>" for value in values)
+            field = f'{title} <select {place}><option value="">all</option>{options}</select>'
+        elif column.filters == ANY:
+            field = f'<input type="checkbox" {place}> with {title.lower()}'
+        else:
+            continue
+        fields.append(f"<label>{field}</label>")
+    count = f"<output>{len(rows)} of {len(rows)}</output>"
+    shown = " ".join([*fields, count])
+    return f'<div class="filters screen" data-filters="{text(identity)}">{shown}</div>'

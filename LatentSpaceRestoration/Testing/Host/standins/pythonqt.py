@@ -67,6 +67,9 @@ def install() -> tuple[ModuleType, ModuleType]:
     for cls, names in _UNWRAPPED.items():
         for name in names:
             setattr(cls, name, property(_not_wrapped))
+    # PythonQt gives the path alone.
+    chosen = QtWidgets.QFileDialog.getSaveFileName
+    QtWidgets.QFileDialog.getSaveFileName = lambda *given: chosen(*given)[0]  # type: ignore[assignment, method-assign]
     sys.modules["qt"], sys.modules["ctk"] = qt, ctk
     return qt, ctk
 

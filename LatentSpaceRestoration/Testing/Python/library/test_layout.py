@@ -74,9 +74,10 @@ def test_every_package_is_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     there = {path.parent.relative_to(SOURCE) for path in LIBRARY.rglob("__init__.py")}
     named = set(project["tool"]["setuptools"]["packages"])
-    models = "LatentSpaceRestorationLib.models"
-    assert named - {models} == {".".join(folder.parts) for folder in there}
-    assert (ROOT / project["tool"]["setuptools"]["package-dir"][models]).is_dir()
+    resources = {f"LatentSpaceRestorationLib.{name}" for name in ("models", "viewer")}
+    assert named - resources == {".".join(folder.parts) for folder in there}
+    where = project["tool"]["setuptools"]["package-dir"]
+    assert all((ROOT / where[name]).is_dir() for name in resources)
 
 
 def test_icons_have_the_size_that_slicer_wants() -> None:

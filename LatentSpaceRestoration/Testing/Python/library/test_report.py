@@ -16,10 +16,12 @@ from headless import browser, opened
 from LatentSpaceRestorationLib.detect_file import detect_file
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.io.images import write_volume
+from LatentSpaceRestorationLib.results.picture import draw
 from LatentSpaceRestorationLib.results.record import DetectionRecord
 from LatentSpaceRestorationLib.results.report import cohort
 from LatentSpaceRestorationLib.results.report.cohort import write_cohort_report
 from LatentSpaceRestorationLib.results.report.scan import scan_page, scan_report
+from LatentSpaceRestorationLib.results.report.viewer import resource
 from LatentSpaceRestorationLib.volume import Volume
 from stub_detector import StubDetector
 
@@ -63,6 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "percentile": figures["percentile"],
                 "warnings": " | ".join(figures["warnings"]) or "n/a",
                 "seconds": 3,
+                "site": ("Ulm", "Bern", "Ulm")[number],
                 "model": figures["model"],
                 "result": result.files["anomaly.json"].relative_to(folder),
             }
@@ -94,11 +97,17 @@ def pages(run: Path) -> list[Path]:
 def test_pages_are_one_file_each_and_escape_what_they_are_given(run: Path) -> None:
     for page in pages(run):
         text = page.read_text(encoding="utf-8")
+        scripts = 1
+        for name in ("niivue.umd.js", "viewer.js"):
+            scripts += resource(name) in text
+            text = text.replace(resource(name), "")
+        assert scripts == (1 if page.name == "report.html" else 3)
         assert "://" not in text
         assert "<img" not in text
-        assert text.count("<script>") == 1
+        assert text.count("<script>") == scripts
         for link in re.findall(r'(?:href|src|action)="([^"]*)"', text):
             assert link.startswith(("#", "./results/")), link
+            assert "#case" not in link
         for url in re.findall(r"url\(([^)]*)\)", text):
             assert url.startswith("data:image/webp;base64,")
         assert "Research use, not for diagnosis" in text
@@ -131,98 +140,147 @@ def test_a_page_of_a_scan_says_what_was_found(run: Path) -> None:
     assert "⚠ doubted: &lt;/td&gt;" in doubted
 
 
-def column(window: Any, number: int) -> list[str]:
+def column(window: Any, title: str) -> list[str]:
+    """What is shown in a column of the ranking."""
+    heads = [head.text for head in window.find_elements("css selector", "#ranking th")]
     rows = window.find_elements("css selector", "#ranking tbody tr")
-    return [row.find_elements("tag name", "td")[number].text for row in rows if row.is_displayed()]
+    at = heads.index(title)
+    return [row.find_elements("tag name", "td")[at].text for row in rows if row.is_displayed()]
 
 
 def test_the_ranking_is_sorted_by_mouse_and_by_keyboard(run: Path, window: Any) -> None:
     opened(window, run / "report.html")
     assert window.title == "Anomalies in run"
     hostile = HOSTILE.removesuffix(".nii.gz")
-    assert column(window, 2) == ["wild", hostile, "calm"]
+    assert column(window, "Scan") == ["wild", hostile, "calm"]
     heads = {h.text: h for h in window.find_elements("css selector", "#ranking th button")}
     heads["Score"].click()
-    assert column(window, 3) == ["120", "90.0", "30.0"]
+    assert column(window, "Score") == ["120", "90.0", "30.0"]
     heads["Score"].click()
-    assert column(window, 3) == ["30.0", "90.0", "120"]
+    assert column(window, "Score") == ["30.0", "90.0", "120"]
     head = heads["Score"].find_element("xpath", "..")
     assert head.get_attribute("aria-sort") == "ascending"
     window.execute_script("arguments[0].focus()", heads["Scan"])
     window.switch_to.active_element.send_keys("\ue007")  # Enter
-    assert column(window, 2) == ["calm", "wild", hostile]
+    assert column(window, "Scan") == ["calm", "wild", hostile]
     assert head.get_attribute("aria-sort") is None
     window.switch_to.active_element.send_keys(" ")
-    assert column(window, 2) == [hostile, "wild", "calm"]
-    heads["Warnings"].click()
-    assert column(window, 8) == ["⚠ 1", "", ""]
-    window.find_element("css selector", "input[type=search]").send_keys("CAL")
-    assert column(window, 2) == ["calm"]
+    assert column(window, "Scan") == [hostile, "wild", "calm"]
+    heads["Notes"].click()
+    assert [note.split("\n")[0] for note in column(window, "Notes")] == ["⚠ 1", "", ""]
     assert window.title == "Anomalies in run"
 
 
-def test_links_lead_to_the_cases_and_their_pages(run: Path, window: Any) -> None:
+def test_the_ranking_is_filtered(run: Path, window: Any) -> None:
     opened(window, run / "report.html")
-    window.find_element("link text", "calm").click()
-    assert window.current_url.endswith("#case-3")
-    articles = window.find_elements("css selector", "article h3 bdi")
-    assert [article.text for article in articles] == [
-        "wild",
-        HOSTILE.removesuffix(".nii.gz"),
-        "calm",
-    ]
+    hostile = HOSTILE.removesuffix(".nii.gz")
+    fields = {
+        label.text.split("\n")[0].strip(): label
+        for label in window.find_elements("css selector", ".filters label")
+    }
+    count = window.find_element("css selector", ".filters output")
+    assert count.text == "3 of 3"
+
+    def shown(label: str, typed: str, field: str = "input") -> list[str]:
+        found = fields[label].find_element("tag name", field)
+        found.send_keys(typed)
+        scans = column(window, "Scan")
+        assert count.text == f"{len(scans)} of 3"
+        if field == "input":
+            found.send_keys(*["\ue003"] * len(typed))  # Backspace
+        return scans
+
+    assert shown("With the words", "CAL") == ["calm"]
+    assert shown("With the words", "doubted") == [hostile]
+    assert shown("Score at least", "89.5") == ["wild", hostile]
+    assert shown("Percentile at least", "95") == []
+    assert column(window, "Scan") == ["wild", hostile, "calm"]
+    fields["with notes"].click()
+    assert column(window, "Scan") == [hostile]
+    fields["with notes"].click()
+    (site,) = (label for label in fields if label.startswith("Site"))
+    assert shown(site, "Ulm", "select") == ["calm", "wild"][::-1]
+
+
+def test_links_lead_to_the_pages_of_the_scans(run: Path, window: Any) -> None:
+    opened(window, run / "report.html")
     assert len(window.find_elements("css selector", "circle.mark")) == 3
     assert len(window.find_elements("css selector", "circle.healthy")) == 20
     window.find_elements("css selector", "svg a")[1].send_keys("\ue007")
-    assert window.current_url.endswith("#case-2")
-    assert "2 of 3 have p at most" not in window.page_source
+    assert window.current_url.endswith("#scan-2")
+    row = window.find_element("css selector", "#scan-2")
+    assert HOSTILE.removesuffix(".nii.gz") in row.text
     assert "1 of 3 have p at most 0.05" in window.page_source
     failed = window.find_elements("css selector", "#failed + div td")
     assert failed[2].text.startswith("no! </td></table><script>")
-    window.find_element("css selector", "#case-2").find_element("link text", "report").click()
-    assert window.title.endswith(".nii.gz")
+    notes = row.find_element("tag name", "details")
+    notes.find_element("tag name", "summary").click()
+    assert "doubted: </td></table><script>" in notes.text
+    row.find_element("tag name", "a").click()
+    assert window.title == HOSTILE.removesuffix(".nii.gz")
     assert window.get_log("browser") == []
     assert "doubted" in window.find_element("css selector", "ul.warnings").text
 
 
-def test_pictures_are_shown_in_light_and_dark(run: Path, window: Any, tmp_path: Path) -> None:
-    grey = {}
-    for scheme in ("light", "dark"):
-        opened(window, run / "results" / "2" / "wild_anomaly.html", scheme)
-        colour = "return getComputedStyle(document.body).backgroundColor"
-        grey[scheme] = sum(map(int, re.findall(r"\d+", window.execute_script(colour))[:3]))
-    assert grey["light"] > 700
-    assert grey["dark"] < 100
+def test_pictures_are_shown_in_light_and_dark(run: Path, window: Any) -> None:
+    for page in (run / "results" / "2" / "wild_anomaly.html", run / "report.html"):
+        grey = {}
+        for scheme in ("light", "dark"):
+            opened(window, page, scheme)
+            colour = "return getComputedStyle(document.body).backgroundColor"
+            grey[scheme] = sum(map(int, re.findall(r"\d+", window.execute_script(colour))[:3]))
+        assert grey["light"] > 700
+        assert grey["dark"] < 100
+    small = window.find_elements("css selector", "#ranking .small")
+    assert len(small) == 3
     shown = window.execute_async_script(
-        "const done = arguments[0], picture = new Image();"
-        "const strip = document.querySelector('.strip');"
+        "const done = arguments[1], picture = new Image();"
         "picture.onload = () => done([picture.naturalWidth, picture.naturalHeight]);"
         "picture.onerror = () => done('not shown');"
-        "picture.src = getComputedStyle(strip).backgroundImage.slice(5, -2);"
+        "picture.src = getComputedStyle(arguments[0]).backgroundImage.slice(5, -2);",
+        small[0],
     )
-    assert shown == [1224, 300]
-    assert len(window.find_elements("css selector", ".strip")) == 3
+    assert shown == [144, 144]
     # Nothing is hidden beyond the right edge, on a small screen either.
     window.set_window_size(500, 900)
     wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     try:
         assert window.execute_script(wide) <= 0
-        opened(window, run / "report.html")
-        assert window.execute_script(wide) <= 0
     finally:
         window.set_window_size(1280, 900)
 
 
-def test_only_the_most_unusual_have_pictures(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thousand_scans_are_sorted_and_filtered_at_once(tmp_path: Path, window: Any) -> None:
+    lines = ["id\tfile\tscore\tpercentile\tp\twarnings\tsite"]
+    lines += [
+        f"s{n}\ts{n}.nii\t{n * 7919 % 1000}\t50\t0.5\tn/a\t{'Ulm' if n % 2 else 'Bern'}"
+        for n in range(1000)
+    ]
+    (tmp_path / "scores.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    opened(window, write_cohort_report(tmp_path))
+    took = window.execute_script(
+        "const begun = performance.now();"
+        "[...document.querySelectorAll('#ranking th button')].at(-1).click();"
+        "const search = document.querySelector('input[type=search]');"
+        "search.value = 's99'; search.dispatchEvent(new Event('input', {bubbles: true}));"
+        "document.body.getBoundingClientRect(); return performance.now() - begun"
+    )
+    count = window.find_element("css selector", ".filters output").text
+    assert count == "11 of 1000"  # s99, s990 to s999
+    # Beside drawing the page once, on the same machine.
+    drawn = window.execute_script(
+        "const begun = performance.now(); document.body.innerHTML += '';"
+        "document.body.getBoundingClientRect(); return performance.now() - begun"
+    )
+    assert took < 3 * drawn + 200
+
+
+def test_only_the_most_unusual_have_pictures(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cohort, "MOST_PICTURES", 1)
     text = write_cohort_report(run).read_text(encoding="utf-8")
-    assert text.count("<article") == 1
     assert text.count("data:image/webp") == 1
-    assert "The first 1 of 3." in text
     monkeypatch.undo()
-    write_cohort_report(run)
+    assert write_cohort_report(run).read_text(encoding="utf-8").count("data:image/webp") == 3
 
 
 @pytest.mark.parametrize(
@@ -247,7 +305,7 @@ def test_a_folder_without_a_table(tmp_path: Path) -> None:
         write_cohort_report(tmp_path)
 
 
-def test_figures_of_any_kind_make_a_page(tmp_path: Path) -> None:
+def test_figures_of_any_kind_make_a_page() -> None:
     odd = {
         "sample_score": "high",
         "percentile": [1],
@@ -258,8 +316,13 @@ def test_figures_of_any_kind_make_a_page(tmp_path: Path) -> None:
         "healthy_scores": [1, "x", None],
         "model": {"a": "<b>"},
     }
-    text = scan_page("odd\x00\ud800", odd, tmp_path / "none.png")
+    record = DetectionRecord.from_json(odd)
+    volume = scan_with(50.0)
+    detector: Any = StubDetector()
+    detection = detector.detect(volume)
+    healthy = detector.calibration().at(15).voxels
+    still = draw(volume, detection)
+    text = scan_page("odd\x00\ud800", volume, detection, record, healthy, still, {})
     assert "No score is known" in text
     assert "odd��" in text
-    text.encode()
-    assert DetectionRecord.from_json(odd).regions is not None
+    assert record.regions is not None

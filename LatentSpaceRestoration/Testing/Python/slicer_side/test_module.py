@@ -275,6 +275,21 @@ class TestResultNodes(LogicTestCase):
         self.assertEqual(result.anomalyMap.GetDisplayNode().GetLowerThreshold(), 80.0)
         self.assertEqual(len(self.stub.asked), 1)
 
+    def test_a_result_is_written_as_a_page(self) -> None:
+        result = self.logic.detect(self.volume)
+        with tempfile.TemporaryDirectory() as folder:
+            of_scan, of_map = (Path(folder) / f"{name}.html" for name in ("scan", "map"))
+            self.assertEqual(self.logic.exportPage(self.volume, of_scan), of_scan)
+            self.logic.exportPage(result.anomalyMap, str(of_map))
+            self.assertEqual(of_scan.read_bytes(), of_map.read_bytes())
+            self.assertIn(f"<b>Score {result.sampleScore:.0f}", of_scan.read_text("utf-8"))
+            slicer.mrmlScene.RemoveNode(result.restoration)
+            with self.assertRaisesRegex(ValueError, "was removed"):
+                self.logic.exportPage(self.volume, of_scan)
+            self.assertEqual(of_scan.read_bytes(), of_map.read_bytes())
+        with self.assertRaisesRegex(ValueError, "has no result; detect anomalies in it first"):
+            self.logic.exportPage(result.spread, of_scan)
+
     def test_a_map_that_is_not_to_be_trusted_flags_nothing(self) -> None:
         self.stub.warnings = ("another contrast; the map is not to be trusted",)
         result = self.logic.detect(self.volume, threshold=20.0)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import in_slicer
 import numpy as np
+from LatentSpaceRestorationLib.volume import voxel_ml
 
 in_slicer.begin()
 
+import qt  # noqa: E402
 import slicer  # noqa: E402
 from LatentSpaceRestorationSlicer.scene import nodes, stored  # noqa: E402
 from LatentSpaceRestorationSlicer.scene.record import SceneRecord  # noqa: E402
+from LatentSpaceRestorationSlicer.scene.results import peakPosition  # noqa: E402
 from panel_case import PanelTestCase, click, wait_for  # noqa: E402
 from scene_tools import (  # noqa: E402
     GEOMETRIES,
@@ -34,6 +39,34 @@ def refuse(*_: Any) -> Any:
 
 
 class TestSavedScene(PanelTestCase):
+    def check_page(self, result: stored.StoredResult) -> None:
+        """Export the result as a page; it says what the panel says."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "page.html"
+            with mock.patch.object(qt.QFileDialog, "getSaveFileName", return_value=""):
+                click(self.ui.exportPageButton)
+            self.assertFalse(path.exists())
+            with mock.patch.object(qt.QFileDialog, "getSaveFileName", return_value=str(path)):
+                click(self.ui.exportPageButton)
+            self.assertEqual(self.ui.statusLabel.text, f"Written: {path}")
+            text = path.read_text(encoding="utf-8")
+        self.assertIn("<h1><bdi>Head</bdi></h1>", text)
+        flagged = np.count_nonzero(result.flagged()) * voxel_ml(np.array(result.record.affine))
+        self.assertIn(f"{flagged:.1f} ml are flagged", text)
+        self.assertIn("above healthy percentile 92 ", text)
+        self.assertIn("50% of it; &quot;really&quot;", text)
+        self.assertIn('class="profile"', text)
+        content = re.search(r'id="volumes">(.*?)</script>', text)
+        assert content
+        volumes = json.loads(content[1])
+        chosen = volumes["thresholds"][volumes["chosen"]]
+        self.assertEqual(chosen["percentile"], 92.0)
+        self.assertAlmostEqual(chosen["ml"], flagged, places=6)
+        self.assertLess(
+            np.abs(np.array(volumes["peak"]) - peakPosition(result)).max(),
+            np.linalg.norm(np.array(result.record.affine)[:3, :3], axis=0).max() + 0.01,
+        )
+
     def test_it_reopens_with_its_result_and_choices(self) -> None:
         self.volume.SetAndObserveTransformNodeID(add_transform(RIGID, "Pose").GetID())
         self.stub.warnings = ('50% of it; "really"',)
@@ -68,6 +101,7 @@ class TestSavedScene(PanelTestCase):
         self.assertEqual(self.ui.thresholdSlider.value, 92.0)
         self.assertEqual(self.ui.layerSelector.currentText, "spread")
         self.assertEqual(self.ui.spreadOpacitySlider.value, 0.3)
+        self.check_page(after)
         self.assertEqual(self.ui.coloursSelector.currentText, "Viridis")
         found = self.widget.resultSection.regions.regions
         self.assertEqual([region.words for region in found], [region.words for region in listed])

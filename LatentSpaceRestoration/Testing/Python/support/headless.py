@@ -28,7 +28,11 @@ def browser() -> Iterator[Any]:
         pytest.skip("needs the programs chromium and chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = program
-    for switch in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+    for switch in (
+        *("headless=new", "no-sandbox", "disable-dev-shm-usage"),
+        # WebGL without a graphics card.
+        *("use-angle=swiftshader", "enable-unsafe-swiftshader", "ignore-gpu-blocklist"),
+    ):
         options.add_argument(f"--{switch}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     window = webdriver.Chrome(options=options, service=Service(driver))
