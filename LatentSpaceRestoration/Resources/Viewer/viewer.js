@@ -79,8 +79,8 @@ right, front and top. A voxel of the scan is from 1, black, to 255; that of the 
     if (!document.createElement("canvas").getContext("webgl2")) throw new Error("it has no WebGL 2");
     box.hidden = false;  // a canvas that is not shown has no size
     const nv = new niivue.Niivue({
-      backColor: [0, 0, 0, 1], crosshairColor: [0.75, 0.85, 0.45, 0.7], crosshairWidth: 0.5, crosshairGap: 4,
-      fontColor: [0.75, 0.78, 0.82, 1],
+      backColor: [0, 0, 0, 1], crosshairColor: [0.75, 0.85, 0.45, 0.7], crosshairWidth: 0.8,
+      crosshairWidthUnit: "mm", fontColor: [0.75, 0.78, 0.82, 1],
       isRadiologicalConvention: true, sagittalNoseLeft: true, show3Dcrosshair: false,
       multiplanarShowRender: niivue.SHOW_RENDER.NEVER, multiplanarPadPixels: 6,
       dragAndDropEnabled: false, dragMode: niivue.DRAG_MODE.slicer3D, clipPlaneHotKey: "",
@@ -126,8 +126,8 @@ right, front and top. A voxel of the scan is from 1, black, to 255; that of the 
       const code = codes[x + nx * (y + ny * z)];
       const reached = data.thresholds.filter(each => each.code <= code).pop();
       const share = reached ? `above ${reached.percentile}%` : `below ${data.thresholds[0].percentile}%`;
-      by("place").textContent =
-        `${where} mm   ·   map ${data.values[code].toFixed(2)}, ${share} of healthy brain voxels`;
+      const value = code ? data.values[code].toFixed(2) : `below ${data.values[1].toFixed(2)}`;
+      by("place").textContent = `${where} mm   ·   map ${value}, ${share} of healthy brain voxels`;
       box.dataset.mm = [...mm].map(value => value.toFixed(2)).join(" ");
       if (!chart) return;
       const {first, last, left, right} = chart.dataset, line = chart.querySelector(".now");

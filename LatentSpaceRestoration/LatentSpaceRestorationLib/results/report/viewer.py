@@ -31,6 +31,8 @@ _SURROUND_MM = 22.0
 #: Voxels outside the brain that are darker than this share of the way from the darkest to the
 #: brain's median are shown as black: the noise of air would be half of the page.
 _AIR = 0.12
+#: Outside the brain one level in so many is used: noise of the scalp would be half of a page.
+_COARSE = 4
 #: Scans of finer voxels, in mm, are shown by the means of two or more: nobody's browser needs more.
 _FINEST_MM = 0.75
 #: Levels of 8 bits; 0 means no tissue, or nothing replaced, or nothing anomalous.
@@ -91,10 +93,14 @@ def _content(volume: Volume, detection: Detection, healthy: Quantiles) -> dict[s
     window = grey_range(scan, inside)
     grey, healed = (_grey(array, window) for array in (scan, restoration))
     median = float(np.median(scan[inside])) if inside.any() else window[1]
-    grey[(scan < window[0] + _AIR * (median - window[0])) & ~inside] = 0
+    outside = ~inside
+    grey[outside] = np.minimum(grey[outside] // _COARSE * _COARSE + 1, _LEVELS)
+    grey[outside & (scan < window[0] + _AIR * (median - window[0]))] = 0
     healed[restoration == scan] = 0
     thresholds = _thresholds(detection, healthy)
-    marks = _marks(list(thresholds.values()), float(detection.anomaly_map.max()))
+    heat_shown = heat_range(detection)
+    top = max(heat_shown[1], float(detection.anomaly_map.max()))
+    marks = _marks(list(thresholds.values()), heat_shown[0], top)
     anomalous = np.sort(detection.anomaly_map[detection.anomaly_map > 0])
     one_ml = voxel_ml(volume.affine)
     place = most_anomalous_place(
@@ -105,7 +111,7 @@ def _content(volume: Volume, detection: Detection, healthy: Quantiles) -> dict[s
         "restoration": _packed(healed.tobytes("F")),
         "map": _packed(np.searchsorted(marks, heat, side="right").astype(np.uint8).tobytes("F")),
         "values": [0.0, *(float(f"{mark:.6g}") for mark in marks)],
-        "heat": list(heat_range(detection)),
+        "heat": list(heat_shown),
         "thresholds": [
             {
                 "percentile": percentile,
@@ -187,13 +193,13 @@ def _thresholds(detection: Detection, healthy: Quantiles) -> dict[float, np.floa
     return {p: np.float32(max(value, float(least))) for p, value in sorted(found.items())}
 
 
-def _marks(cuts: Sequence[np.float32], top: float) -> np.ndarray:
+def _marks(cuts: Sequence[np.float32], cold: float, top: float) -> np.ndarray:
     """The values, ascending, of which a voxel's code says how many it reaches.
 
     All thresholds are among them, so that what is flagged is exact in 8 bits; the others are even
-    steps between, for the colours.
+    steps of what has colours.
     """
     exact = np.unique(np.array(cuts, np.float32))
-    even = np.linspace(0.0, max(top, 1e-6), _LEVELS + 1 - exact.size, dtype=np.float32)[1:]
+    even = np.linspace(cold, top, _LEVELS + 1 - exact.size, dtype=np.float32)[1:]
     marks: np.ndarray = np.unique(np.concatenate([exact, even]))
     return marks
