@@ -10,7 +10,7 @@ from PIL import Image
 
 from ...calibration.quantiles import Quantiles
 from ...detection import Detection
-from ...errors import is_distrusted
+from ...errors import InputError, is_distrusted
 from ...io.dicom_series import identity_of
 from ...io.files import content_hash, digest_of_file, printable, written_whole
 from ...io.images import files_of
@@ -57,10 +57,13 @@ def scan_report(identified: bool = False) -> Extra:
 
 
 def _digest(scan: Path, series: str) -> dict[str, str]:
-    files = files_of(scan, series)
-    if len(files) == 1:
-        return {"SHA-256 of the scan": digest_of_file(files[0])}
-    return {f"SHA-256 of the scan’s {len(files)} files’ SHA-256": content_hash(files)}
+    try:
+        files = files_of(scan, series)
+        if len(files) == 1:
+            return {"SHA-256 of the scan": digest_of_file(files[0])}
+        return {f"SHA-256 of the scan’s {len(files)} files’ SHA-256": content_hash(files)}
+    except (OSError, InputError):  # reading the scan will say what is wrong
+        return {}
 
 
 def _identity(scan: Path, series: str) -> dict[str, str]:

@@ -199,7 +199,7 @@ def _marks(cuts: Sequence[np.float32], cold: float, top: float) -> np.ndarray:
     All thresholds are among them, so that what is flagged is exact in 8 bits; the others are even
     steps of what has colours.
     """
-    exact = np.unique(np.array(cuts, np.float32))
+    exact = np.unique([cut for cut in cuts if np.isfinite(cut)]).astype(np.float32)
     even = np.linspace(cold, top, _LEVELS + 1 - exact.size, dtype=np.float32)[1:]
     marks: np.ndarray = np.unique(np.concatenate([exact, even]))
     return marks

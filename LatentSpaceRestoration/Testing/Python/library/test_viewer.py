@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from dicom_files import PATIENT, write_series
 from headless import browser, opened
 from LatentSpaceRestorationLib.calibration.quantiles import Quantiles
 from LatentSpaceRestorationLib.detect_file import detect_file
+from LatentSpaceRestorationLib.errors import DISTRUST, InputError
 from LatentSpaceRestorationLib.io.images import write_volume
 from LatentSpaceRestorationLib.results.report.scan import scan_report
-from LatentSpaceRestorationLib.results.report.viewer import resource, viewer
+from LatentSpaceRestorationLib.results.report.viewer import _content, resource, viewer
 from LatentSpaceRestorationLib.volume import Volume
 from PIL import Image
 from scan_grids import rotation
@@ -304,8 +305,6 @@ def test_without_webgl_there_are_pictures(page: Written, window: Any) -> None:
 
 
 def test_what_is_not_to_be_trusted_is_not_outlined(window: Any, tmp_path: Path) -> None:
-    from LatentSpaceRestorationLib.errors import DISTRUST
-
     case = written(tmp_path, GRIDS["RAS"], warnings=(f"so it is; {DISTRUST}",))
     live(window, case.page)
     assert window.find_element("id", "percentile").text == "none, see the note"
@@ -333,8 +332,6 @@ def test_thresholds_are_exact_in_eight_bits() -> None:
     volume = scan_on(GRIDS["RAS"])
     detector: Any = StubDetector()
     detection = detector.detect(volume, threshold=93.7)
-    from LatentSpaceRestorationLib.results.report.viewer import _content
-
     content = _content(volume, detection, Quantiles(np.array([0.0, 100]), np.array([0.0, 100])))
     steps = content["thresholds"]
     assert steps[content["chosen"]]["percentile"] == 93.7
@@ -347,14 +344,27 @@ def test_thresholds_are_exact_in_eight_bits() -> None:
         assert step["ml"] == pytest.approx(ml)
 
 
+def test_a_threshold_that_nothing_reaches() -> None:
+    volume = scan_on(GRIDS["RAS"])
+    detector: Any = StubDetector()
+    detection = replace(detector.detect(volume), threshold=float("inf"))
+    content = _content(volume, detection, Quantiles(np.array([0.0, 100]), np.array([0.0, 100])))
+    chosen = content["thresholds"][content["chosen"]]
+    assert chosen["ml"] == 0.0
+    assert chosen["code"] >= len(content["values"])
+    json.dumps(content, allow_nan=False)
+
+
+def test_a_scan_that_is_not_there(tmp_path: Path) -> None:
+    detector: Any = StubDetector()
+    missing = tmp_path / "missing.nii.gz"
+    with pytest.raises(InputError, match=r"missing\.nii\.gz: "):
+        detect_file(detector, missing, tmp_path / "out", extras=[scan_report(True)])
+
+
 def test_a_page_tells_whose_scan_it_is_only_if_asked(tmp_path: Path) -> None:
-    grid = GRIDS["RAS"]
-    volume = scan_on(grid)
-    stored = np.moveaxis(volume.array.astype(np.int16), 0, 0)
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.array(
-        [[2.0, 0, 0, -60], [0, 2, 0, -70], [0, 0, 2, -50], [0, 0, 0, 1]]
-    )
-    write_series(tmp_path / "head", stored, affine)
+    volume = scan_on(GRIDS["RAS"])
+    write_series(tmp_path / "head", volume.array.astype(np.int16), GRIDS["RAS"])
     detector: Any = StubDetector()
     texts = {}
     for identified in (False, True):
