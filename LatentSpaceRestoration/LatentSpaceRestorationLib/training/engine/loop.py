@@ -19,6 +19,10 @@ from .run import Run, generator_of
 
 #: (network, step, generator) -> loss of this process's share, and figures to log.
 Loss = Callable[[nn.Module, int, torch.Generator], tuple[Tensor, dict[str, float]]]
+#: Batches that the averaged network gets its statistics from: at its end, and to be looked at.
+_BATCHES, _FEW_BATCHES = 64, 12
+#: Steps of their own, which no training makes.
+_BEYOND = 1_000_000
 #: Figures of the averaged network.
 Validate = Callable[[nn.Module], dict[str, float]]
 #: (1, H, W) pictures in [0, 1] by the averaged network.
@@ -69,6 +73,7 @@ def train(
                 figures = state.advance(loss)
                 log.step(state.step, figures, run.schedule.rate(state.step - 1))
                 if state.step % validate_every == 0:
+                    state.settle(loss, _FEW_BATCHES)
                     _validate(state, log, validate, pictures)
                 if time.monotonic() - saved > run.schedule.checkpoint_minutes * 60.0:
                     state.save()
@@ -83,7 +88,8 @@ def train(
             f"stopped at step {state.step} of {run.schedule.steps}, kept in {run.checkpoint}; the "
             "same command goes on from there"
         )
-    return state.averaged.eval()
+    state.settle(loss, _BATCHES)
+    return state.averaged
 
 
 def _validate(
@@ -91,7 +97,6 @@ def _validate(
 ) -> None:
     if validate is None or distributed.rank() > 0:
         return
-    state.averaged.eval()
     shown = pictures(state.averaged) if pictures is not None and log.wants_pictures else {}
     log.held_out(state.step, validate(state.averaged), shown)
 
@@ -135,11 +140,7 @@ class _State:
         for group in self._optimiser.param_groups:
             group["lr"] = schedule.rate(step)
         torch.manual_seed(schedule.seed * 7919 + step + 104_729 * distributed.rank())  # dropout
-        with torch.autocast(
-            self._run.device.split(":")[0],
-            self._precision if self._precision != torch.float32 else None,
-            enabled=self._precision != torch.float32,
-        ):
+        with self._autocast():
             value, figures = loss(self._model, step, generator_of(schedule.seed, step))
         self._optimiser.zero_grad(set_to_none=True)
         self._scaler.scale(value).backward()
@@ -151,6 +152,41 @@ class _State:
         self.step += 1
         _average(self.averaged, self.network, min(schedule.average, self.step / (self.step + 9.0)))
         return figures
+
+    def settle(self, loss: Loss, batches: int) -> None:
+        """Put the averaged network into evaluation mode, with statistics of its own.
+
+        Those that batch normalisation has gathered are of the network as it was step by step; to
+        the mean of its weights they do not belong (Izmailov and others 2018, "Averaging weights
+        leads to wider optima and better generalization", section 3.2). They are gathered anew.
+        """
+        self.averaged.eval()
+        norms = [
+            module
+            for module in self.averaged.modules()
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        ]
+        if not norms:
+            return
+        momentum = norms[0].momentum
+        for norm in norms:
+            norm.train()
+        with torch.no_grad(), self._autocast():
+            for number in range(batches):
+                for norm in norms:
+                    norm.momentum = 1.0 / (number + 1)  # the mean of all
+                step = _BEYOND + number
+                loss(self.averaged, step, generator_of(self._run.schedule.seed, step))
+        for norm in norms:
+            norm.momentum = momentum
+            norm.eval()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self._run.device.split(":")[0],
+            self._precision if self._precision != torch.float32 else None,
+            enabled=self._precision != torch.float32,
+        )
 
     def save(self) -> None:
         """Write the checkpoint, in the first process."""

@@ -269,6 +269,32 @@ def test_tensorboard_gets_losses_and_pictures(tmp_path: Path) -> None:
     assert events.Scalars("held out/weight")[0].value == 1.0
 
 
+def test_the_averaged_network_has_statistics_of_its_own(tmp_path: Path) -> None:
+    """Weights that run away leave the gathered statistics behind."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 1))
+    first = network[0]
+
+    def loss(
+        model: nn.Module, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        x = 3.0 + torch.randn((8, 1, 6, 6), generator=generator)
+        model(x)
+        assert isinstance(first, nn.Conv2d)
+        return -first.weight.sum(), {}
+
+    run = Run(Schedule(40, 8, 0.2, warmup=1, average=0.9), tmp_path / "x.pt", "cpu")
+    averaged = train(network, loss, run)
+    assert isinstance(averaged, nn.Sequential)
+    assert not any(module.training for module in averaged.modules())
+    assert averaged[1].momentum == network[1].momentum
+    x = 3.0 + torch.randn((64, 1, 6, 6), generator=torch.Generator().manual_seed(5))
+    found = averaged[0](x)
+    mean, deviation = found.mean((0, 2, 3)), found.std((0, 2, 3))
+    torch.testing.assert_close(averaged[1].running_mean, mean, rtol=0.03, atol=0.03)
+    torch.testing.assert_close(averaged[1].running_var.sqrt(), deviation, rtol=0.05, atol=0.05)
+
+
 def test_a_step_without_a_finite_gradient_is_left_out(tmp_path: Path) -> None:
     def sometimes_nan(
         model: nn.Module, step: int, generator: torch.Generator
