@@ -23,6 +23,8 @@ _TAGS = {
     "orientation": "0020|0037",
     "spacing": "0028|0030",
 }
+#: What tells of the patient: name, ID, date of birth, date of the study, accession number.
+_OF_THE_PATIENT = ("0010|0010", "0010|0020", "0010|0030", "0008|0020", "0008|0050")
 #: By what the numbers of an image are made of its bits: bits allocated and stored, the highest one,
 #: signedness, photometric interpretation, intercept and slope.
 _NUMBERS = (
@@ -154,9 +156,16 @@ def _slice(file: str, header: Any) -> Slice:
         spacing if spacing is not None and len(spacing) == 2 and (spacing > 0).all() else None,
         _tag(header, "0018|0086") or _tag(header, "0018|0081"),
         _tag(header, "0008|0008").upper(),
-        _tag(header, "0008|103e"),
+        _description(header),
         tuple(_tag(header, tag) for tag in _NUMBERS),
     )
+
+
+def _description(header: Any) -> str:
+    """What the series is called; nothing if that tells of the patient, since notes repeat it."""
+    text = _tag(header, "0008|103e")
+    told = " ".join(_tag(header, tag) for tag in _OF_THE_PATIENT).replace("^", " ").split()
+    return "" if any(len(w) > 1 and w.casefold() in text.casefold() for w in told) else text
 
 
 def _header(itk: Any, file: str) -> Any:

@@ -44,6 +44,8 @@ _HEADER = 118
 _FOOTER = 92
 #: mm of surroundings shown about the brain.
 _SURROUND_MM = 8.0
+#: Black is at most this share of the brain's range below it.
+_BELOW = 0.5
 #: What the panes of a row show.
 COLUMNS = ("Scan", "Anomaly map", "Above threshold", "Restoration")
 #: Plane, its fixed axis in RAS, that axis's letters, and what is left and right in the picture.
@@ -180,9 +182,10 @@ def grey_range(scan: np.ndarray, brain: np.ndarray) -> tuple[float, float]:
         scan: of any shape.
         brain: bool, of the same; where it is nowhere true, all counts.
     """
-    low, high = np.percentile(scan[brain] if brain.any() else scan, (0.5, 99.5))
-    # Cerebrospinal fluid is darkest in T1 and still not black, unlike air.
-    return min(float(low), float(scan.min())), float(high)
+    values = scan[brain] if brain.any() else scan
+    low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
+    # Cerebrospinal fluid is darkest in T1 and still not black, unlike air; padding is far below.
+    return min(low, max(float(scan.min()), low - _BELOW * (high - low))), high
 
 
 def heat_range(detection: Detection) -> tuple[float, float]:

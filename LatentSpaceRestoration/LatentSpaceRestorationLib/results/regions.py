@@ -182,6 +182,11 @@ def most_anomalous_place(
     return MostAnomalousPlace((i, j, k), (x, y, z), words, volume_ml)
 
 
+def percent(share: float) -> str:
+    """A share in percent, 0 to 100, with two digits."""
+    return f"{share:.2g}%" if share < 99.5 else f"{share:.0f}%"
+
+
 def score_in_words(p_value: float | None, healthy_scans: int, healthy_sites: int = 0) -> str:
     """Such as ``more unusual than 19 of 20 healthy scans (p = 0.095)``.
 

@@ -43,6 +43,7 @@ def regionsOf(result: StoredResult, smallestML: float) -> list[Region]:
 
 def summary(result: StoredResult, regions: Sequence[Region]) -> str:
     """How much is flagged beside what would be in a healthy brain, in one sentence."""
+    from LatentSpaceRestorationLib.results.regions import percent
     from LatentSpaceRestorationLib.volume import voxel_ml
 
     record = result.record
@@ -50,13 +51,13 @@ def summary(result: StoredResult, regions: Sequence[Region]) -> str:
         return _("Nothing is flagged, since the map is not to be trusted.")
     flaggedML = int(np.count_nonzero(result.flagged())) * voxel_ml(np.array(record.affine))
     return _(
-        "{flagged} ml of {brain} ml are flagged, {percent}% of the brain ({healthy}% of a healthy"
+        "{flagged} ml of {brain} ml are flagged, {percent} of the brain ({healthy} of a healthy"
         " one). Listed regions: {count}."
     ).format(
         flagged=f"{flaggedML:.1f}",
         brain=f"{record.brainML:.0f}",
-        percent=f"{100.0 * flaggedML / max(record.brainML, 1e-6):.2g}",
-        healthy=f"{100.0 - result.percentile:.2g}",
+        percent=percent(100.0 * flaggedML / max(record.brainML, 1e-6)),
+        healthy=percent(100.0 - result.percentile),
         count=len(regions),
     )
 

@@ -125,9 +125,10 @@ right, front and top. A voxel of the scan is from 1, black, to 255; that of the 
         `${mm[axis] < 0 ? less : more} ${Math.abs(mm[axis]).toFixed(0)}`).join("  ");
       const code = codes[x + nx * (y + ny * z)];
       const reached = data.thresholds.filter(each => each.code <= code).pop();
-      const share = reached ? `above ${reached.percentile}%` : `below ${data.thresholds[0].percentile}%`;
+      const share = !data.trusted ? "which is not to be trusted" : reached ? `above ${reached.percentile}% of healthy brain voxels`
+        : `below ${data.thresholds[0].percentile}% of healthy brain voxels`;
       const value = code ? data.values[code].toFixed(2) : `below ${data.values[1].toFixed(2)}`;
-      by("place").textContent = `${where} mm   ·   map ${value}, ${share} of healthy brain voxels`;
+      by("place").textContent = `${where} mm   ·   map ${value}, ${share}`;
       box.dataset.mm = [...mm].map(value => value.toFixed(2)).join(" ");
       if (!chart) return;
       const {first, last, left, right} = chart.dataset, line = chart.querySelector(".now");
@@ -182,7 +183,10 @@ right, front and top. A voxel of the scan is from 1, black, to 255; that of the 
     nv.onLocationChange = tell;
     for (const button of document.querySelectorAll("button.goto")) {
       button.disabled = false;
-      button.addEventListener("click", () => go(button.dataset.mm.split(" ").map(Number)));
+      button.addEventListener("click", () => {
+        go(button.dataset.mm.split(" ").map(Number));
+        canvas.scrollIntoView({block: "nearest"});
+      });
     }
 
     if (chart) {
@@ -209,9 +213,9 @@ right, front and top. A voxel of the scan is from 1, black, to 255; that of the 
     const ofChart = {ArrowLeft: keys.PageDown, ArrowDown: keys.PageDown, ArrowRight: keys.PageUp,
       ArrowUp: keys.PageUp};
     const pressed = bound => event => {
+      event.stopImmediatePropagation();  // NiiVue has keys of its own
       if (event.ctrlKey || event.altKey || event.metaKey || !(event.key in bound)) return;
       event.preventDefault();
-      event.stopImmediatePropagation();  // NiiVue has keys of its own
       bound[event.key]();
     };
     canvas.addEventListener("keydown", pressed(keys), true);
@@ -224,9 +228,14 @@ right, front and top. A voxel of the scan is from 1, black, to 255; that of the 
     window.viewer = nv;  // for the console
   }
 
-  started().then(run).catch(error => {
+  /* Pictures in place of the viewer. */
+  function without(error) {
+    document.body.classList.remove("live");
     box.hidden = true;
     by("noviewer").hidden = false;
     by("noviewer").querySelector("span").textContent = error.message;
-  });
+  }
+
+  canvas.addEventListener("webglcontextlost", () => without(new Error("WebGL was taken away")));
+  started().then(run).catch(without);
 })();

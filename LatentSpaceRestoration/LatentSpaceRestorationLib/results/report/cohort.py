@@ -294,13 +294,11 @@ def _link(folder: Path, file: Path) -> str:
 
 
 def _failures(scans: Sequence[_Scan]) -> str:
-    columns = [Column("Scan", words=True), Column("File", words=True), Column("Reason", words=True)]
-    rows = [
-        [
-            Cell(name(scan.identity), scan.identity),
-            Cell(name(scan.file), scan.file),
-            Cell(text(scan.failure), scan.failure),
-        ]
-        for scan in scans
-    ]
+    columns = [Column("Scan", words=True), Column("Reason", words=True)]
+    rows = []
+    for scan in scans:
+        # Folders are called as people are: the table of scores has them, the page goes elsewhere.
+        above = os.path.dirname(scan.file)
+        why = scan.failure.replace(f"{above}{os.sep}", "") if above else scan.failure
+        rows.append([Cell(name(scan.identity), scan.identity), Cell(text(why), why)])
     return tables.table(columns, rows)

@@ -6,19 +6,20 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ...calibration.quantiles import Quantiles
 from ...detection import Detection
 from ...errors import InputError, is_distrusted
-from ...io.dicom_series import identity_of
+from ...io.dicom_series import chosen, identity_of
 from ...io.files import content_hash, digest_of_file, printable, written_whole
 from ...io.images import files_of
 from ...volume import Volume
 from .. import picture
 from ..files import PICTURE, Extra, FileResult, Writer
 from ..record import DetectionRecord, Flagged, finite
-from ..regions import NO_PERCENTILE, score_in_words
+from ..regions import NO_PERCENTILE, percent, score_in_words
 from . import charts, tables
 from .page import NOTICE, Strips, name, number, page, text, webp
 from .tables import Cell, Column, table
@@ -37,7 +38,7 @@ _HOW_TO_READ = (
     "The patient’s right is on the left (R), the front on top (sagittal: on the left). "
     "The map is clear where it is cold; the outline encloses what is above the threshold. The "
     "restoration is the scan with what is unusual replaced by what the model, from what it has "
-    "learned, would expect there: nothing that was measured. Elsewhere it is the scan itself."
+    "learned, would expect there: nothing that was measured."
 )
 
 
@@ -58,7 +59,10 @@ def scan_report(identified: bool = False) -> Extra:
 
 def _digest(scan: Path, series: str) -> dict[str, str]:
     try:
-        files = files_of(scan, series)
+        if scan.is_dir():  # of other series, and of what else lies there, nothing is read
+            files = [Path(name) for name in sorted({s.file for s in chosen(scan, series)[0]})]
+        else:
+            files = files_of(scan)
         if len(files) == 1:
             return {"SHA-256 of the scan": digest_of_file(files[0])}
         return {f"SHA-256 of the scan’s {len(files)} files’ SHA-256": content_hash(files)}
@@ -142,13 +146,12 @@ def scan_page(
         _warnings(record.warnings),
         shown.html,
         _planes(picture.rows(still), strips),
-        f'<p class="dim">{_HOW_TO_READ}</p>',
+        f'<p class="dim">{_how_to_read(volume, detection)}</p>',
+        _slices(record),
+        "<h2>Flagged regions</h2>",
+        _regions(record),
         "<h2>Score among healthy scans</h2>",
         _score(record, title),
-        "<h2>Flagged regions</h2>",
-        _regions(record.regions),
-        f'<p class="dim">{_of_regions(record)}</p>',
-        _slices(record),
         '<h2>How it was made</h2><table class="made">',
         *(
             f'<tr><td class="words dim">{text(key)}</td><td class="words">{text(value)}</td></tr>'
@@ -160,11 +163,21 @@ def scan_page(
     return page(printable(title), "\n".join(body), style, (*shown.scripts, tables.SCRIPT))
 
 
-def _of_regions(record: DetectionRecord) -> str:
+def _how_to_read(volume: Volume, detection: Detection) -> str:
+    brain = detection.brain_mask > 0
+    # Some methods draw the whole brain anew.
+    keeps = (detection.restoration[brain] == volume.array[brain].astype(np.float32)).any()
+    return _HOW_TO_READ + (" Elsewhere it is the scan itself." if keeps else "")
+
+
+def _above(record: DetectionRecord) -> str:
     cut = finite(record.threshold_percentile)
-    above = "" if cut is None else f" above healthy percentile {cut:g}"
+    return " flagged" if cut is None else f" above healthy percentile {cut:g}"
+
+
+def _of_regions(record: DetectionRecord) -> str:
     return (
-        f"Regions of voxels{above} that touch, the highest peak first, at least 0.2 ml. Places are "
+        f"Regions of voxels{_above(record)} that touch, the highest peak first, at least 0.2 ml. Places are "
         "rough: side, front to back and height within the brain."
     )
 
@@ -203,10 +216,10 @@ def _verdict(record: DetectionRecord) -> str:
         flagged = f" {record.flagged_ml:.1f} ml are flagged"
         if record.brain_ml:
             share = 100.0 * record.flagged_ml / record.brain_ml
-            flagged += f", {share:.2g}% of the brain"
+            flagged += f", {percent(share)} of the brain"
             healthy = finite(record.threshold_percentile)
             if healthy is not None:
-                flagged += f" (of a healthy one, {100.0 - healthy:.2g}%)"
+                flagged += f" (of a healthy one, {percent(100.0 - healthy)})"
         flagged += "."
     return f"<p><b>Score {number(record.sample_score)}</b>{words}.{flagged}</p>"
 
@@ -217,12 +230,15 @@ def _warnings(lines: Sequence[str]) -> str:
     return f'<ul class="warnings">{items}</ul>' if items else ""
 
 
-def _regions(found: Sequence[Flagged] | None) -> str:
-    """A table of flagged regions, from which the viewer is moved; None if they are not known."""
+def _regions(record: DetectionRecord) -> str:
+    """A table of flagged regions, from which the viewer is moved."""
+    found = record.regions
+    if is_distrusted(record.warnings):
+        return '<p class="dim">Nothing is flagged, since the map is not to be trusted.</p>'
     if found is None:
         return '<p class="dim">Its regions were not written down.</p>'
     if not found:
-        return '<p class="dim">No region of at least 0.2 ml is flagged.</p>'
+        return f'<p class="dim">No region of at least 0.2 ml is{_above(record)}.</p>'
     columns = [
         Column("Region"),
         Column("Place", words=True),
@@ -242,7 +258,8 @@ def _regions(found: Sequence[Flagged] | None) -> str:
         ]
         for n, region in enumerate(found, start=1)
     ]
-    return table(columns, rows, sorted_by=0, identity="regions")
+    shown = table(columns, rows, sorted_by=0, identity="regions")
+    return f'{shown}<p class="dim">{_of_regions(record)}</p>'
 
 
 def _link_to(region: Flagged) -> str:

@@ -15,7 +15,7 @@ th button::after { content: "\\2195"; opacity: .35; margin-left: .3em; }
 th[aria-sort] button { color: var(--ink); } th[aria-sort] button::after { opacity: 1; }
 th[aria-sort=ascending] button::after { content: "\\2191"; }
 th[aria-sort=descending] button::after { content: "\\2193"; }
-@media print { th button::after { content: none; } }
+@media print { th button::after { content: none; } tbody tr[hidden] { display: table-row; } }
 """
 
 #: How a column is filtered: by the least number, by one of its values, or by having any.
@@ -51,13 +51,20 @@ for (const form of document.querySelectorAll("[data-filters]")) {
     if (input.type === "number") return value !== undefined && Number(value) >= Number(input.value);
     return value === input.value;
   };
-  form.addEventListener("input", () => {
+  const filter = () => {
     let shown = 0;
     rows.forEach((row, at) => {
       row.hidden = !inputs.every(input => fits(row, at, input));
       shown += row.hidden ? 0 : 1;
     });
     form.querySelector("output").textContent = `${shown} of ${rows.length}`;
+  };
+  form.addEventListener("input", filter);
+  // Browsers fill fields in again when one comes back.
+  addEventListener("pageshow", filter);
+  addEventListener("hashchange", () => {
+    const row = document.getElementById(location.hash.slice(1));
+    if (rows.includes(row)) row.hidden = false;
   });
 }
 """
@@ -148,7 +155,7 @@ def filters(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], identity:
             field = f'{title} at least <input type="number" step="any" {place}>'
         elif column.filters == CHOICE:
             values = sorted({str(row[at].value) for row in rows if row[at].value})
-            options = "".join(f"<option>{text(value)}</option>" for value in values)
+            options = "".join(f'<option value="{text(v)}">{text(v)}</option>' for v in values)
             field = f'{title} <select {place}><option value="">all</option>{options}</select>'
         elif column.filters == ANY:
             field = f'<input type="checkbox" {place}> with {title.lower()}'

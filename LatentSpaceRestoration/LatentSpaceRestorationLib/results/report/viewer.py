@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from ...detection import Detection
 from ...volume import Volume, voxel_ml
 from ..patient_axes import PatientAxes
 from ..picture import grey_range, heat_range
-from ..regions import most_anomalous_place
+from ..regions import Extent, most_anomalous_place
 
 #: Surroundings of the brain that are shown, in mm: skull and scalp.
 _SURROUND_MM = 22.0
@@ -33,8 +33,8 @@ _SURROUND_MM = 22.0
 _AIR = 0.12
 #: Outside the brain one level in so many is used: noise of the scalp would be half of a page.
 _COARSE = 4
-#: Scans of finer voxels, in mm, are shown by the means of two or more: nobody's browser needs more.
-_FINEST_MM = 0.75
+#: Of scans of finer voxels, in mm, two or more are shown as one: nobody's browser needs more.
+_FINEST_MM = 0.6
 #: Levels of 8 bits; 0 means no tissue, or nothing replaced, or nothing anomalous.
 _LEVELS = 255
 #: Healthy percentiles that the threshold goes through.
@@ -82,14 +82,10 @@ def resource(name: str) -> str:
 def _content(volume: Volume, detection: Detection, healthy: Quantiles) -> dict[str, Any]:
     """Volumes and figures, as ``viewer.js`` has them."""
     crop = _Crop.of(volume, detection.brain_mask)
-    scan, restoration, heat, brain = (
-        crop.shown(array)
-        for array in (
-            *(volume.array, detection.restoration, detection.anomaly_map),
-            detection.brain_mask > 0,
-        )
-    )
-    inside = brain >= 0.5
+    scan, restoration = crop.shown(volume.array), crop.shown(detection.restoration)
+    # Whatever is flagged is to be seen.
+    heat = crop.shown(detection.anomaly_map, np.max)
+    inside = crop.shown(detection.brain_mask > 0) >= 0.5
     window = grey_range(scan, inside)
     grey, healed = (_grey(array, window) for array in (scan, restoration))
     median = float(np.median(scan[inside])) if inside.any() else window[1]
@@ -103,9 +99,6 @@ def _content(volume: Volume, detection: Detection, healthy: Quantiles) -> dict[s
     marks = _marks(list(thresholds.values()), heat_shown[0], top)
     anomalous = np.sort(detection.anomaly_map[detection.anomaly_map > 0])
     one_ml = voxel_ml(volume.affine)
-    place = most_anomalous_place(
-        detection.anomaly_map, detection.anomaly_mask, detection.brain_mask, volume.affine
-    )
     return {
         "scan": _packed(crop.nifti(grey)),
         "restoration": _packed(healed.tobytes("F")),
@@ -122,8 +115,18 @@ def _content(volume: Volume, detection: Detection, healthy: Quantiles) -> dict[s
         ],
         "chosen": list(thresholds).index(detection.threshold_percentile),
         "trusted": detection.p_value is not None,
-        "peak": list(place.position_mm),
+        "peak": list(_peak(detection, volume.affine)),
     }
+
+
+def _peak(detection: Detection, affine: np.ndarray) -> tuple[float, ...]:
+    """(R, A, S) of the most anomalous place, or of the middle of the brain if nothing is."""
+    brain = detection.brain_mask
+    if not detection.anomaly_map.any():
+        extent = Extent.of(brain, affine)
+        return tuple((np.array(extent.low_mm) + np.array(extent.high_mm)) / 2.0)
+    mask = detection.anomaly_mask
+    return most_anomalous_place(detection.anomaly_map, mask, brain, affine).position_mm
 
 
 @dataclass(frozen=True)
@@ -144,20 +147,15 @@ class _Crop:
     def of(cls, volume: Volume, brain_mask: np.ndarray) -> _Crop:
         axes = PatientAxes.of(volume)
         box = axes.around(axes.turned(brain_mask) > 0, _SURROUND_MM)
-        lengths = np.array([part.stop - part.start for part in box])
-        blocks = np.clip(np.ceil(_FINEST_MM / axes.spacing - 1e-6), 1, lengths).astype(int)
-        # Only whole blocks: half of one would be dark.
-        kept = [
-            slice(part.start, part.stop - int(length % block))
-            for part, length, block in zip(box, lengths, blocks, strict=True)
-        ]
-        return cls(axes, (kept[0], kept[1], kept[2]), tuple(blocks.tolist()))
+        blocks = np.maximum(np.ceil(_FINEST_MM / axes.spacing - 1e-6), 1).astype(int)
+        return cls(axes, box, tuple(blocks.tolist()))
 
-    def shown(self, array: np.ndarray) -> np.ndarray:
-        """An (I, J, K) array as it is shown: float32 (R, A, S)."""
+    def shown(self, array: np.ndarray, together: Callable[..., np.ndarray] = np.mean) -> np.ndarray:
+        """An (I, J, K) array as it is shown: float32 (R, A, S); a block by its mean, or else."""
         part = np.asarray(self.axes.turned(array)[self.box], np.float32)
-        means: np.ndarray = block_reduce(part, self.blocks, np.mean)
-        return means.astype(np.float32, copy=False)
+        missing = [(0, -n % block) for n, block in zip(part.shape, self.blocks, strict=True)]
+        whole = np.pad(part, missing, mode="edge")
+        return np.asarray(block_reduce(whole, self.blocks, together), np.float32)
 
     def nifti(self, array: np.ndarray) -> bytes:
         """The NIfTI file of an array as it is shown."""

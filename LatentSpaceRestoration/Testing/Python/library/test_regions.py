@@ -8,12 +8,19 @@ from LatentSpaceRestorationLib.results.regions import (
     Extent,
     find_regions,
     most_anomalous_place,
+    percent,
     score_in_words,
 )
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 AFFINE[:3, 3] = [100.0, 10.0, -60.0]
 SHAPE = (40, 48, 36)
+
+
+def test_shares_in_percent() -> None:
+    assert [percent(share) for share in (0.041, 0.2, 12.34, 99.6, 100.0)] == [
+        *("0.041%", "0.2%", "12%", "100%", "100%")
+    ]
 
 
 def brain() -> np.ndarray:

@@ -212,7 +212,7 @@ def test_links_lead_to_the_pages_of_the_scans(run: Path, window: Any) -> None:
     assert HOSTILE.removesuffix(".nii.gz") in row.text
     assert "1 of 3 have p at most 0.05" in window.page_source
     failed = window.find_elements("css selector", "#failed + div td")
-    assert failed[2].text.startswith("no! </td></table><script>")
+    assert failed[1].text.startswith("no! </td></table><script>")
     notes = row.find_element("tag name", "details")
     notes.find_element("tag name", "summary").click()
     assert "doubted: </td></table><script>" in notes.text
@@ -298,6 +298,17 @@ def test_tables_that_lack_much(tmp_path: Path, table: str, says: str) -> None:
     (tmp_path / "scores.tsv").write_text(table, encoding="utf-8")
     (tmp_path / "bad_anomaly.json").write_text('{"sample_score": [', encoding="utf-8")
     assert says in write_cohort_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_the_page_of_a_cohort_has_no_paths(tmp_path: Path) -> None:
+    rows = ["id\tfile\tstatus\tscore\treason"]
+    file = "/study/Doe, Jane/a.nii"
+    rows += [f"a\t{file}\tfailed\t\t{file}: has no voxels; export it again"]
+    rows += ["b\t/study/Doe, Jane/b.nii\tdone\t3.5\tn/a"]
+    (tmp_path / "scores.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    text = write_cohort_report(tmp_path).read_text(encoding="utf-8")
+    assert "Doe" not in text
+    assert "a.nii: has no voxels; export it again" in text
 
 
 def test_a_folder_without_a_table(tmp_path: Path) -> None:

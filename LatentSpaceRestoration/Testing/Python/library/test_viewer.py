@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import io
 import json
@@ -20,6 +22,7 @@ from LatentSpaceRestorationLib.calibration.quantiles import Quantiles
 from LatentSpaceRestorationLib.detect_file import detect_file
 from LatentSpaceRestorationLib.errors import DISTRUST, InputError
 from LatentSpaceRestorationLib.io.images import write_volume
+from LatentSpaceRestorationLib.results.picture import grey_range
 from LatentSpaceRestorationLib.results.report.scan import scan_report
 from LatentSpaceRestorationLib.results.report.viewer import _content, resource, viewer
 from LatentSpaceRestorationLib.volume import Volume
@@ -309,10 +312,51 @@ def test_what_is_not_to_be_trusted_is_not_outlined(window: Any, tmp_path: Path) 
     live(window, case.page)
     assert window.find_element("id", "percentile").text == "none, see the note"
     assert not window.find_element("id", "threshold").is_enabled()
+    assert "which is not to be trusted" in window.find_element("id", "place").text
+    text = case.page.read_text(encoding="utf-8")
+    assert "Nothing is flagged, since the map is not to be trusted." in text
+    assert "of a healthy" not in text
     put(window, "opacity", 0)
     bare(window)
     blue = pixels(window)
     assert not (np.abs(blue - [64, 224, 255]).sum(axis=2) < 60).any()
+
+
+def test_every_control_has_a_name(page: Written, window: Any) -> None:
+    live(window, page.page)
+    for control in window.find_elements("css selector", "#viewer input, #viewer select"):
+        assert window.execute_script("return arguments[0].labels.length", control) == 1, control
+    names = [node["name"]["value"] for node in accessible(window) if named(node, "slider")]
+    assert {name.split()[0] for name in names} == {"Outline", "Map", "Scan", "slice"}
+
+
+def accessible(window: Any) -> list[dict[str, Any]]:
+    """What a screen reader is told of the page."""
+    nodes: list[dict[str, Any]] = window.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    return nodes
+
+
+def named(node: dict[str, Any], role: str) -> bool:
+    return bool(node.get("role", {}).get("value") == role and node.get("name"))
+
+
+def test_pictures_take_over_where_webgl_is_taken_away(page: Written, window: Any) -> None:
+    live(window, page.page)
+    window.execute_script("viewer.gl.getExtension('WEBGL_lose_context').loseContext()")
+    window.execute_async_script("setTimeout(arguments[0], 200)")
+    assert window.find_element("css selector", ".still .strip").is_displayed()
+    assert "WebGL was taken away" in window.find_element("id", "noviewer").text
+    window.get_log("browser")  # the browser tells of it
+
+
+def test_paper_gets_the_pictures(page: Written, window: Any) -> None:
+    live(window, page.page)
+    window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert window.find_element("css selector", ".still .strip").is_displayed()
+        assert not window.find_element("id", "planes").is_displayed()
+    finally:
+        window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_nothing_leaves_a_small_screen(page: Written, window: Any) -> None:
@@ -344,6 +388,39 @@ def test_thresholds_are_exact_in_eight_bits() -> None:
         assert step["ml"] == pytest.approx(ml)
 
 
+def test_a_thin_lesion_of_a_fine_scan_is_outlined() -> None:
+    affine = np.diag([0.4, 2.0, 2.0, 1.0])
+    array = np.full((60, 30, 30), 100.0, np.float32)
+    array[29, 10:20, 10:20] = 200.0
+    array[-1] = 180.0  # at the end of the grid, which two do not divide
+    volume = Volume(array, affine)
+    detector: Any = StubDetector()
+    detection = detector.detect(volume)
+    content = _content(volume, detection, Quantiles(np.array([0.0, 100]), np.array([0.0, 100])))
+    chosen = content["thresholds"][content["chosen"]]
+    codes = np.frombuffer(gzip.decompress(base64.b64decode(content["map"])), np.uint8)
+    shown = (codes.reshape((30, 30, 30), order="F") >= chosen["code"]).sum(axis=(1, 2))
+    assert shown[14] == 100
+    assert shown[-1] == 900
+    assert chosen["ml"] == pytest.approx((detection.anomaly_mask > 0).sum() * 0.0016)
+
+
+def test_nothing_anomalous_opens_in_the_middle_of_the_brain() -> None:
+    volume = Volume(np.full((20, 20, 20), 100.0, np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
+    detector: Any = StubDetector()
+    healthy = Quantiles(np.array([0.0, 100]), np.array([0.0, 100]))
+    assert _content(volume, detector.detect(volume), healthy)["peak"] == [19.0, 19.0, 19.0]
+
+
+def test_padding_far_below_the_brain_leaves_its_contrast() -> None:
+    scan = scan_on(GRIDS["RAS"])
+    brain = scan.array > 0
+    padded = np.where(brain, scan.array, -32768.0)
+    low, high = grey_range(padded, brain)
+    assert low > 50 - (high - 100)
+    assert grey_range(scan.array, brain)[0] == 0.0
+
+
 def test_a_threshold_that_nothing_reaches() -> None:
     volume = scan_on(GRIDS["RAS"])
     detector: Any = StubDetector()
@@ -364,7 +441,8 @@ def test_a_scan_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_page_tells_whose_scan_it_is_only_if_asked(tmp_path: Path) -> None:
     volume = scan_on(GRIDS["RAS"])
-    write_series(tmp_path / "head", volume.array.astype(np.int16), GRIDS["RAS"])
+    series = write_series(tmp_path / "head", volume.array.astype(np.int16), GRIDS["RAS"])
+    (tmp_path / "head" / "notes.txt").write_text("Jane")
     detector: Any = StubDetector()
     texts = {}
     for identified in (False, True):
@@ -376,6 +454,7 @@ def test_a_page_tells_whose_scan_it_is_only_if_asked(tmp_path: Path) -> None:
             text = text.replace(resource(name), "")
         texts[identified] = re.sub(r"[A-Za-z0-9+/=]{200,}", "", text)
     assert "<h1><bdi>head</bdi></h1>" in texts[False]
+    assert f"SHA-256 of the scan’s {len(series)} files’ SHA-256" in texts[False]
     secrets = [*PATIENT.values(), str(tmp_path)]
     secrets.remove(PATIENT["PatientSex"])
     for secret in secrets:

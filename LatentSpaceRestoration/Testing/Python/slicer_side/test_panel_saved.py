@@ -53,7 +53,7 @@ class TestSavedScene(PanelTestCase):
         self.assertIn("<h1><bdi>Head</bdi></h1>", text)
         flagged = np.count_nonzero(result.flagged()) * voxel_ml(np.array(result.record.affine))
         self.assertIn(f"{flagged:.1f} ml are flagged", text)
-        self.assertIn("above healthy percentile 92 ", text)
+        self.assertIn("above healthy percentile 92", text)
         self.assertIn("50% of it; &quot;really&quot;", text)
         self.assertIn('class="profile"', text)
         content = re.search(r'id="volumes">(.*?)</script>', text)
