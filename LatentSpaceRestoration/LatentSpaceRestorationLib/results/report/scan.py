@@ -177,8 +177,8 @@ def _above(record: DetectionRecord) -> str:
 
 def _of_regions(record: DetectionRecord) -> str:
     return (
-        f"Regions of voxels{_above(record)} that touch, the highest peak first, at least 0.2 ml. Places are "
-        "rough: side, front to back and height within the brain."
+        f"Regions of voxels{_above(record)} that touch, the highest peak first, at least 0.2 ml. "
+        "Places are rough: side, front to back and height within the brain."
     )
 
 
