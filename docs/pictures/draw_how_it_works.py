@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 import numpy as np
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import painted_template
+from LatentSpaceRestorationLib.inference.readings import ReadingPlan
 from LatentSpaceRestorationLib.methods.settings import ModeSettings
 from LatentSpaceRestorationLib.preprocessing.resampling import resample
 from LatentSpaceRestorationLib.volume import Volume
@@ -36,10 +37,10 @@ def main() -> None:
     volume, lesion = painted_template()
     detector = Detector.load("brain-t1")
     prepared = detector.prepare(volume)[0]
-    tile = ModeSettings.of(detector.bundle.config, "default").tile_codes
+    plan = ReadingPlan(ModeSettings.of(detector.bundle.config, "default").tile_codes)
     values = detector.model.calibration().codes
     assert values is not None
-    reading = detector.model.context(prepared).expect(tile, values)[1].reading
+    reading = detector.model.context(prepared).expect(plan, values)[1]
     detection = detector.detect(volume)
 
     def in_model(array: np.ndarray) -> np.ndarray:
@@ -52,7 +53,7 @@ def main() -> None:
     brain = reading.brain[where]
     panes: list[tuple[np.ndarray, dict]] = [
         (prepared.slices[where], _GREY),
-        (np.where(brain, shuffled(reading.codes[where]), np.nan), {"cmap": "turbo"}),
+        (np.where(brain, shuffled(reading.decoded.codes[where]), np.nan), {"cmap": "turbo"}),
         (np.where(brain, reading.nll[where], np.nan), {"cmap": "inferno", "vmin": 0, "vmax": 12}),
         (restored, _GREY),
         (prepared.slices[where], _GREY),

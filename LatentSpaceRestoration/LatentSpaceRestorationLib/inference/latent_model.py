@@ -25,7 +25,7 @@ from ..sampling.masked import Holes, OutsideView, look_into, outside_view
 from ..sampling.restore import nll as code_nll
 from ..sampling.restore import restore
 from .averages import Averages
-from .readings import Decoded, Expected, Reading
+from .readings import Decoded, Expected, Reading, ReadingPlan
 
 
 class LatentModel:
@@ -83,28 +83,50 @@ class LatentModel:
             ).cpu()
 
         nll = self.placement.run("likelihoods", likelihood)
-        return Reading(codes.numpy(), nll.numpy(), _with_brain(prepared, codes))
+        return Reading(codes.numpy(), nll.numpy(), _with_brain(prepared.mask, codes.shape[1:]))
 
     def expect(
-        self, prepared: PreparedScan, tile: int, values: CodeValues, step: Step | None = None
+        self,
+        prepared: PreparedScan,
+        plan: ReadingPlan,
+        values: CodeValues,
+        step: Step | None = None,
     ) -> Expected:
         """What each tile of codes should be, from what is around it.
 
-        The mean over the scan and its mirror image: networks see blocks of voxels from one corner
-        on, and left and right must not matter.
-
         Args:
             prepared: the scan in model space.
-            tile: side of a tile in codes.
+            plan: which slices are read, and how.
             values: what the codes stand for.
             step: called with the fraction done.
         """
+        assert self.masked is not None
+        brain = _with_brain(prepared.mask, self.masked.shape)
+        readings = []
+        parts = [part for part in plan.of(len(brain)) if len(part[0])]
+        for number, (numbers, turned) in enumerate(parts):
+            some = prepared.some(numbers)
+            found = self._expect(
+                some.mirrored() if turned else some,
+                plan.tile,
+                values,
+                _part_of(step, number, len(parts)),
+            )
+            readings.append((numbers, turned, found))
+        return Expected.of_readings(brain, readings)
 
-        def half(first: float) -> Step | None:
-            return None if step is None else lambda share: step(first + 0.5 * share)
-
-        found = self._expect(prepared, tile, values, half(0.0))
-        return found.mean_with_mirrored(self._expect(prepared.mirrored(), tile, values, half(0.5)))
+    def completed(
+        self, prepared: PreparedScan, expected: Expected, step: Step | None = None
+    ) -> Decoded:
+        """Codes of all slices, and what is decoded from them."""
+        missing = np.flatnonzero(~expected.decodes)
+        if not len(missing):
+            return expected.decoded
+        some, own = prepared.some(missing), np.flatnonzero(expected.decodes)
+        codes = self._encode(some, step).numpy()
+        others = Decoded(codes, self.reconstruct(some, codes))
+        known = Decoded(expected.decoded.codes[own], expected.decoded.images[own])
+        return Decoded.of_some(len(prepared.slices), [(own, known), (missing, others)])
 
     def _expect(
         self, prepared: PreparedScan, tile: int, values: CodeValues, step: Step | None
@@ -142,17 +164,19 @@ class LatentModel:
             return np.asarray(torch.cat(images)[:, 0].float().numpy())
 
         image = self.placement.run("slices", decode)
-        reading = Reading(codes.numpy(), view.nll.numpy(), _with_brain(prepared, codes))
-        reconstruction = self.reconstruct(prepared, reading.codes)
+        decoded = Decoded(codes.numpy(), self.reconstruct(prepared, codes.numpy()))
         return Expected(
-            reading,
-            image,
+            read=np.ones(len(codes), bool),
+            brain=_with_brain(prepared.mask, tuple(codes.shape[1:])),
+            nll=view.nll.numpy(),
+            image=image,
             variance=(square - intensity**2).clamp(min=0.0).numpy(),
-            reconstruction=reconstruction,
-            residual=np.abs(prepared.slices - reconstruction),
+            residual=np.abs(prepared.slices - decoded.images),
             expected_residual=expected_residual.numpy(),
             entropy=view.entropy.numpy(),
             nll_variance=view.nll_variance.numpy(),
+            decoded=decoded,
+            decodes=np.ones(len(codes), bool),
         )
 
     def _encode(self, prepared: PreparedScan, step: Step | None) -> Tensor:
@@ -218,13 +242,13 @@ class LatentModel:
         return np.asarray(self.placement.run("sequences", sample).numpy())
 
     def look_into(
-        self, prepared: PreparedScan, reading: Reading, holes: np.ndarray, step: Step | None = None
+        self, prepared: PreparedScan, codes: np.ndarray, holes: np.ndarray, step: Step | None = None
     ) -> Holes:
         """What the masked prior expects in holes, from the codes outside them.
 
         Args:
             prepared: the scan in model space.
-            reading: its codes.
+            codes: (N, h, w) int64, its codes.
             holes: (N, h, w) bool.
             step: called with the fraction done.
         """
@@ -234,7 +258,7 @@ class LatentModel:
         def look(size: int, device: str) -> Holes:
             return look_into(
                 masked.to(device),
-                torch.from_numpy(reading.codes).to(device),
+                torch.from_numpy(codes).to(device),
                 _tensor(prepared.position).to(device),
                 torch.from_numpy(holes).to(device),
                 chunk=size,
@@ -264,7 +288,7 @@ class LatentModel:
     def decode(
         self,
         prepared: PreparedScan,
-        reading: Reading,
+        codes: np.ndarray,
         grids: np.ndarray,
         averages: Averages,
         step: Step | None = None,
@@ -275,7 +299,7 @@ class LatentModel:
 
         Args:
             prepared: the scan in model space.
-            reading: its codes.
+            codes: (N, h, w) int64, its codes.
             grids: (N, s, h, w) int64 from :meth:`resample`.
             averages: what the images are added to.
             step: called with the fraction done.
@@ -287,11 +311,11 @@ class LatentModel:
             for i, of_slice in enumerate(grids)
             for grid, times in zip(*np.unique(of_slice, axis=0, return_counts=True), strict=True)
         ]
-        numbers, codes = [i for i, _, _ in distinct], [grid for _, grid, _ in distinct]
-        images = self._images(prepared, numbers, codes, step, is_cancelled, known)
+        numbers, grids_of = [i for i, _, _ in distinct], [grid for _, grid, _ in distinct]
+        images = self._images(prepared, numbers, grids_of, step, is_cancelled, known)
         for (i, _, times), image in zip(distinct, images, strict=True):
             averages.add(i, image, times)
-        averages.close_group(grids.shape[1], (grids != reading.codes[:, None]).mean(axis=1))
+        averages.close_group(grids.shape[1], (grids != codes[:, None]).mean(axis=1))
 
     def _images(
         self,
@@ -344,9 +368,16 @@ class LatentModel:
         yield from chain.from_iterable(self.placement.run("slices", images))
 
 
-def _with_brain(prepared: PreparedScan, codes: Tensor) -> np.ndarray:
-    """(N, h, w) bool, cells of the code grid that have brain in them."""
-    return by_cell(prepared.mask, tuple(codes.shape)) > 0
+def _with_brain(mask: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """(N, h, w) bool, cells of an (h, w) code grid that have brain in them."""
+    return by_cell(mask, (len(mask), *grid)) > 0
+
+
+def _part_of(step: Step | None, number: int, count: int) -> Step | None:
+    """Of several parts that take the same time, what one tells."""
+    if step is None:
+        return None
+    return lambda share: step((number + share) / count)
 
 
 def _masked_prior(bundle: Bundle) -> MaskedPrior | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +24,11 @@ class Reading:
     nll: np.ndarray
     brain: np.ndarray
 
+    @property
+    def nll_of_brain(self) -> np.ndarray:
+        """(n,) nats, of the brain's codes."""
+        return np.asarray(self.nll[self.brain])
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -37,54 +42,125 @@ class Decoded:
     codes: np.ndarray
     images: np.ndarray
 
+    @classmethod
+    def of_some(cls, count: int, parts: Sequence[tuple[np.ndarray, Decoded]]) -> Decoded:
+        """Of some slices each, by their numbers, put together; 0 elsewhere."""
+        first = parts[0][1]
+        codes = np.zeros((count, *first.codes.shape[1:]), first.codes.dtype)
+        images = np.zeros((count, *first.images.shape[1:]), first.images.dtype)
+        for numbers, part in parts:
+            codes[numbers], images[numbers] = part.codes, part.images
+        return cls(codes, images)
+
+
+@dataclass(frozen=True)
+class ReadingPlan:
+    """How a masked prior reads a scan.
+
+    Attributes:
+        tile: side of a tile in codes.
+        apart: of so many slices, one is read.
+        both_sides: whether each is read as it is and mirrored, and not one so and the next the
+            other way: networks see blocks of voxels from one corner on, and left and right must not
+            matter.
+    """
+
+    tile: int
+    apart: int = 1
+    both_sides: bool = True
+
+    def of(self, count: int) -> list[tuple[np.ndarray, bool]]:
+        """Numbers of the slices of so many that are read together, and whether mirrored."""
+        read = np.arange(0, count, self.apart)
+        if self.both_sides:
+            return [(read, False), (read, True)]
+        return [(read[::2], False), (read[1::2], True)]
+
 
 @dataclass(frozen=True)
 class Expected:
-    """What a masked prior expects of a scan.
+    """What a masked prior expects of a scan; 0 in slices that it has not read.
 
     Attributes:
-        reading: the codes, with the NLL of each given those outside its tile.
+        read: (N,) bool, the slices that it has read, as they are or mirrored.
+        brain: (N, h, w) bool, codes whose cell has brain in it; of all slices.
+        nll: (N, h, w) float32, nats, of each code given those outside its tile.
         image: (N, rows, columns) float32, decoded from the expected latents.
         variance: (N, h, w) float32, of a cell's mean intensity about what is expected.
-        reconstruction: (N, rows, columns) float32, decoded from the codes as they are.
-        residual: (N, rows, columns) float32, absolute difference of the scan and that.
+        residual: (N, rows, columns) float32, absolute difference of the scan and what is decoded
+            from its codes.
         expected_residual: (N, h, w) float32, its mean in a cell of the codes that are expected.
         entropy, nll_variance: (N, h, w) float32, mean and variance in nats of the NLL that codes
             have which the prior itself draws.
+        decoded: codes, and what is decoded from them, of the slices that were read as they are.
+        decodes: (N,) bool, these slices.
     """
 
-    reading: Reading
+    read: np.ndarray
+    brain: np.ndarray
+    nll: np.ndarray
     image: np.ndarray
     variance: np.ndarray
-    reconstruction: np.ndarray
     residual: np.ndarray
     expected_residual: np.ndarray
     entropy: np.ndarray
     nll_variance: np.ndarray
+    decoded: Decoded
+    decodes: np.ndarray
+
+    @classmethod
+    def of_readings(
+        cls, brain: np.ndarray, readings: Sequence[tuple[np.ndarray, bool, Expected]]
+    ) -> Expected:
+        """Readings of some slices each, put together; where there are two, their mean.
+
+        Args:
+            brain: of all slices.
+            readings: numbers of the slices, whether they were mirrored, and what was expected of
+                them.
+        """
+        count = len(brain)
+        times = np.zeros(count, np.float32)
+        maps = {}
+        for numbers, _, _ in readings:
+            times[numbers] += 1.0
+        divisor = np.maximum(times, 1.0)[:, None, None]
+        for name in _MAPS:
+            parts = [
+                (numbers, getattr(found, name)[:, :, :: -1 if turned else 1])
+                for numbers, turned, found in readings
+            ]
+            total = np.zeros((count, *parts[0][1].shape[1:]), np.float32)
+            for numbers, values in parts:
+                total[numbers] += values
+            maps[name] = total / divisor
+        own, decodes = [], np.zeros(count, bool)
+        for numbers, turned, found in readings:
+            if not turned:
+                decodes[numbers] = True
+                own.append((numbers, found.decoded))
+        return cls(
+            read=times > 0.0,
+            brain=brain,
+            decoded=Decoded.of_some(count, own),
+            decodes=decodes,
+            **maps,
+        )
 
     @property
-    def decoded(self) -> Decoded:
-        """The scan's own codes and what they are decoded to."""
-        return Decoded(self.reading.codes, self.reconstruction)
-
-    def mean_with_mirrored(self, other: Expected) -> Expected:
-        """The mean with that of the scan's mirror image.
-
-        Codes and what is decoded from them are those of the scan.
-        """
-
-        def mean(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-            return (mine + theirs[:, :, ::-1]) / np.float32(2.0)
-
-        maps = {
-            one.name: mean(getattr(self, one.name), getattr(other, one.name))
-            for one in fields(self)
-            if one.name not in ("reading", "reconstruction")
-        }
-        nll = mean(self.reading.nll, other.reading.nll)
-        return replace(self, reading=replace(self.reading, nll=nll), **maps)
+    def nll_of_brain(self) -> np.ndarray:
+        """(n,) nats, of the brain's codes in the slices that were read."""
+        return np.asarray(self.nll[self.brain & self.read[:, None, None]])
 
 
-def code_quantiles(readings: Sequence[Reading]) -> Quantiles:
-    """Distribution of the NLL of the brain's codes over healthy scans, in nats."""
-    return Quantiles.of(np.concatenate([r.nll[r.brain] for r in readings]))
+#: Of :class:`Expected`, what a mirror image has as well.
+_MAPS = (*("nll", "image", "variance", "residual", "expected_residual", "entropy", "nll_variance"),)
+
+
+def code_quantiles(nll: Sequence[np.ndarray]) -> Quantiles:
+    """Distribution of the NLL of the brain's codes over healthy scans, in nats.
+
+    Args:
+        nll: (n,) of each scan.
+    """
+    return Quantiles.of(np.concatenate(nll))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..calibration.code_values import CodeValues
     from ..calibration.levels import ModeCalibration
     from ..inference.latent_model import LatentModel
-    from ..inference.readings import Expected, Reading
+    from ..inference.readings import Expected, Reading, ReadingPlan
     from ..inference.vae_model import VAEModel
     from ..preprocessing.slices import PreparedScan
     from ..scoring.anomaly_map import MapRule
@@ -75,11 +75,11 @@ class Known:
 
     Attributes:
         reading: codes and likelihoods, once they are known.
-        expected: what a masked prior expects, by the side of the tiles.
+        expected: what a masked prior expects, by how it reads.
     """
 
     reading: Reading | None = None
-    expected: dict[int, Expected] = field(default_factory=dict)
+    expected: dict[ReadingPlan, Expected] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,25 +116,32 @@ class ScanContext:
         return networks, self.known.reading
 
     def smoothed(
-        self, maps: Mapping[str, np.ndarray], sigma_mm: float = SMOOTHING_MM
+        self,
+        maps: Mapping[str, np.ndarray],
+        sigma_mm: float = SMOOTHING_MM,
+        known: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """Gaussian means of (N, rows, columns) maps over the brain, 0 outside it."""
-        with self.control.step("score", "Scoring", 0.95):
-            sigma = sigma_mm / self.spacing_mm
-            return {name: masked_smooth(m, self.prepared.mask, sigma) for name, m in maps.items()}
+        """Gaussian means of (N, rows, columns) maps over the brain, 0 outside it.
 
-    def expect(self, tile: int, values: CodeValues) -> tuple[LatentModel, Expected]:
+        Args:
+            known: (N,) bool, slices whose values count; None counts all.
+        """
+        with self.control.step("score", "Scoring", 0.95):
+            sigma, mask = sigma_mm / self.spacing_mm, self.prepared.mask
+            return {name: masked_smooth(m, mask, sigma, known) for name, m in maps.items()}
+
+    def expect(self, plan: ReadingPlan, values: CodeValues) -> tuple[LatentModel, Expected]:
         """VQ-VAE and priors, and what the masked one expects.
 
         Args:
-            tile: side of a tile in codes.
+            plan: which slices are read, and how.
             values: what the codes stand for, always the same of a model.
         """
         networks = self.latent_model()
-        if tile not in self.known.expected:
+        if plan not in self.known.expected:
             with self.control.step("encode", "Reading the slices", 0.35) as report:
-                self.known.expected[tile] = networks.expect(self.prepared, tile, values, report)
-        return networks, self.known.expected[tile]
+                self.known.expected[plan] = networks.expect(self.prepared, plan, values, report)
+        return networks, self.known.expected[plan]
 
     def latent_model(self) -> LatentModel:
         """VQ-VAE and priors."""

@@ -53,15 +53,17 @@ def calibrated(setup: Setup, healthy: Sequence[ScanContext]) -> ModeCalibration:
     """
     settings, empty = ModeSettings.of(setup.config, setup.mode), setup.calibration
     if not _is_masked(setup):
-        seen = code_quantiles([context.read()[1] for context in healthy])
+        seen = code_quantiles([context.read()[1].nll_of_brain for context in healthy])
         return replace(
             empty,
             restore_threshold=seen.value(settings.restore_percentile),
             slice_threshold=seen.value(settings.slice_percentile),
         )
     values = _code_values(setup, healthy)
-    expected = [context.expect(settings.tile_codes, values)[1] for context in healthy]
-    threshold = code_quantiles([e.reading for e in expected]).value(settings.hole_percentile)
+    seen = code_quantiles(
+        [context.expect(settings.plan, values)[1].nll_of_brain for context in healthy]
+    )
+    threshold = seen.value(settings.hole_percentile)
     return replace(empty, restore_threshold=threshold, codes=values)
 
 
@@ -152,7 +154,9 @@ class LatentSpaceRestoration:
                     sampler=self.sampler,
                 )
             with control.step("decode", message, 0.2 + 0.75 * after) as report:
-                networks.decode(prepared, reading, grids, averages, report, control.is_cancelled)
+                networks.decode(
+                    prepared, reading.codes, grids, averages, report, control.is_cancelled
+                )
             group = next(groups, None)
             yield averages, group is None
 

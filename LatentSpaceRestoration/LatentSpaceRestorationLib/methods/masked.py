@@ -60,20 +60,20 @@ class MaskedRestoration:
 
     def evidence(self, context: ScanContext) -> Iterator[Evidence]:
         """After 1, 3, 7, 15 restorations, and after every 8 further ones."""
-        networks, expected = context.expect(self.settings.tile_codes, self.values)
-        prepared, control, reading = context.prepared, context.control, expected.reading
+        networks, expected = context.expect(self.settings.plan, self.values)
+        prepared, control = context.prepared, context.control
         maps = self.maps(context, expected)
-        unlikely = reading.brain & (reading.nll > self.restore_threshold)
-        share = float(unlikely.sum()) / max(float(reading.brain.sum()), 1.0)
+        nll = expected.nll_of_brain
+        share = float((nll > self.restore_threshold).sum()) / max(float(nll.size), 1.0)
         spacing = context.spacing_mm
         anomalous = np.zeros_like(prepared.mask)
         if context.anomalous is not None:
             anomalous = larger_regions(context.anomalous(maps), spacing)
-        cells = cells_to_heal(anomalous, reading.brain, spacing)
+        cells = cells_to_heal(anomalous, expected.brain, spacing)
         with control.step("restore", "Looking into what is unusual", 0.4) as report:
-            holes = networks.look_into(prepared, reading, cells, report)
+            known = networks.completed(prepared, expected)
+            holes = networks.look_into(prepared, known.codes, cells, report)
         with control.step("decode", "Healing what is unusual", 0.45):
-            known = expected.decoded
             image = networks.reconstruct(prepared, holes.likeliest(_DEPTH), known=known)
             restoration, weight = healed(prepared, image, known.images, cells, spacing, anomalous)
         averages = Averages(prepared.slices)
@@ -89,7 +89,7 @@ class MaskedRestoration:
                 after = 0.45 + 0.5 * made / context.restorations
                 with control.step("decode", message, after) as report:
                     networks.decode(
-                        prepared, reading, grids, averages, report, control.is_cancelled, known
+                        prepared, known.codes, grids, averages, report, control.is_cancelled, known
                     )
             group = next(groups, None)
             yield Evidence(
@@ -115,17 +115,20 @@ class MaskedRestoration:
         sd = np.sqrt(upsampled(expected.variance, x.shape) + _LEAST_VARIANCE)
         normative = upsampled(expected.expected_residual, x.shape) + _LEAST_RESIDUAL
         nll_sd = np.sqrt(expected.nll_variance + _LEAST_NLL_VARIANCE)
-        surprise = upsampled((expected.reading.nll - expected.entropy) / nll_sd, x.shape)
+        surprise = upsampled((expected.nll - expected.entropy) / nll_sd, x.shape)
+        read = None if expected.read.all() else expected.read
         return {
-            "difference": self._difference(context, (x - expected.image) / sd),
-            **context.smoothed({"residual": expected.residual / normative, "nll": surprise}),
+            "difference": self._difference(context, (x - expected.image) / sd, read),
+            **context.smoothed(
+                {"residual": expected.residual / normative, "nll": surprise}, known=read
+            ),
         }
 
-    def _difference(self, context: ScanContext, difference: np.ndarray) -> np.ndarray:
+    def _difference(
+        self, context: ScanContext, difference: np.ndarray, read: np.ndarray | None
+    ) -> np.ndarray:
         """Of the scan and what is expected, less what is so in all of the surroundings."""
         settings, spacing = self.settings, context.spacing_mm
-        near = context.smoothed({"difference": difference}, settings.expected_sigma_mm)[
-            "difference"
-        ]
+        near = context.smoothed({"": difference}, settings.expected_sigma_mm, read)[""]
         sigma = settings.wide_sigma_mm / spacing
         return without_wide_mean(near, context.prepared.mask, sigma, settings.wide_limit)

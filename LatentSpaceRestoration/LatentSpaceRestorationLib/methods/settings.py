@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BundleError
+from ..inference.readings import ReadingPlan
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import SMOOTHING_MM
 
@@ -27,6 +28,10 @@ class ModeSettings:
         intensity_sigma_mm: Gaussian over the intensity.
         intensity_weight: share w of the intensity in the map, 0 to 1; see :attr:`rule`.
         tile_codes: of a masked prior, the side of a tile.
+        slices_apart: of a masked prior, how far apart the slices are that it reads; maps of those
+            between come from those beside.
+        both_sides: of a masked prior, whether it reads each slice as it is and mirrored, and not
+            one so and the next the other way.
         hole_percentile: of a masked prior, the healthy percentile of the NLL of the brain's codes
             above which a code is drawn anew.
         expected_sigma_mm: Gaussian over the difference of the scan and what is expected.
@@ -44,12 +49,19 @@ class ModeSettings:
     intensity_sigma_mm: float = SMOOTHING_MM
     intensity_weight: float = 0.5
     tile_codes: int = 4
+    slices_apart: int = 2
+    both_sides: bool = False
     hole_percentile: float = 95.0
     expected_sigma_mm: float = 5.0
     wide_sigma_mm: float = 20.0
     wide_limit: float = 0.5
     peak_ml: float = 1.0
     edge_widths_mm: tuple[float, ...] = (14.0, 34.0)
+
+    @property
+    def plan(self) -> ReadingPlan:
+        """How a masked prior reads a scan."""
+        return ReadingPlan(self.tile_codes, self.slices_apart, self.both_sides)
 
     @property
     def sharpness(self) -> float | None:
@@ -80,8 +92,10 @@ class ModeSettings:
         if mode == "paper":
             return PAPER
         scoring = dict(config.get("scoring", {}))
-        # A model from before there was this setting was calibrated without.
+        # A model from before there was a setting was calibrated without.
         widths = scoring.pop("edge_widths_mm", () if scoring else cls.edge_widths_mm)
+        if scoring:
+            scoring = {"slices_apart": 1, "both_sides": True, **scoring}
         try:
             return cls(**scoring, edge_widths_mm=tuple(map(float, widths)))
         except TypeError as error:

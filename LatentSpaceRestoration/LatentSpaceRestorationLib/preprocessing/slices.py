@@ -100,6 +100,16 @@ class PreparedScan:
             position_mm=first + affine[2, 0] * np.arange(len(self.slices)),
         )
 
+    def some(self, numbers: np.ndarray) -> PreparedScan:
+        """Some of the slices, by their numbers; the way back is not that of a scan."""
+        return replace(
+            self,
+            slices=self.slices[numbers],
+            mask=self.mask[numbers],
+            position=self.position[numbers],
+            position_mm=self.position_mm[numbers],
+        )
+
     def mirrored(self) -> PreparedScan:
         """Slices and brain with left and right exchanged; the way back is not that of a scan."""
         return replace(self, slices=_flipped(self.slices), mask=_flipped(self.mask))

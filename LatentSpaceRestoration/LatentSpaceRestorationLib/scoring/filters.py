@@ -11,15 +11,21 @@ SMOOTHING_MM = 4.0
 _FLAT = 0.05
 
 
-def masked_smooth(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
+def masked_smooth(
+    values: np.ndarray, mask: np.ndarray, sigma: float, known: np.ndarray | None = None
+) -> np.ndarray:
     """Gaussian mean over the voxels of a mask only (normalised convolution).
 
     Args:
         values: (N, H, W).
         mask: (N, H, W) bool; what is outside neither counts nor gets a value (0).
         sigma: standard deviation in voxels.
+        known: (N,) bool, slices whose values count; the others get theirs from those beside. None
+            counts all.
     """
     weight = mask.astype(np.float32)
+    if known is not None:
+        weight *= known[:, None, None]
     total = ndimage.gaussian_filter(values * weight, sigma, mode="constant", truncate=3.0)
     share = ndimage.gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
     return np.where(mask, total / np.maximum(share, 1e-6), 0.0).astype(np.float32)

@@ -109,7 +109,7 @@ def calibrate(
     contexts = [model.context(scan.prepared, known=scan.known) for scan in scans]
     if any(entry(method).reads_codes for method in wanted):
         report("reading the healthy scans")
-        codes = code_quantiles([context.read()[1] for context in contexts])
+        codes = code_quantiles([context.read()[1].nll_of_brain for context in contexts])
     found: Modes = {}
     for method in wanted:
         for mode in model.modes(method):

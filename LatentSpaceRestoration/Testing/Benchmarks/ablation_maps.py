@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.inference.averages import Averages
+from LatentSpaceRestorationLib.inference.readings import ReadingPlan
 from LatentSpaceRestorationLib.methods.lsr import LatentSpaceRestoration, paper_filter
 from LatentSpaceRestorationLib.methods.masked import MaskedRestoration
 from LatentSpaceRestorationLib.methods.settings import PAPER, ModeSettings
@@ -87,16 +88,16 @@ def properties(detector: Detector, prepared: PreparedScan, seed: int = 0) -> dic
         "residual-one-view": np.abs(x - back),
     }
     for tile in TILES:
-        _, expected = case.expect(tile, values)
+        _, expected = case.expect(ReadingPlan(tile), values)
         raw["residual"] = expected.residual  # the same whatever the tiles
-        raw[f"nll-tile{tile}"] = upsampled(expected.reading.nll, x.shape)
+        raw[f"nll-tile{tile}"] = upsampled(expected.nll, x.shape)
         raw[f"difference-tile{tile}"] = x - expected.image
         raw[f"absolute-tile{tile}"] = np.abs(x - expected.image)
         raw[f"reconstruction-tile{tile}"] = back - expected.image
     smooth = case.smoothed(raw)
     default = ModeSettings.of(detector.bundle.config, "default")
     own = MaskedRestoration(default, 0.0, values)
-    maps = own.maps(case, case.expect(default.tile_codes, values)[1])
+    maps = own.maps(case, case.expect(default.plan, values)[1])
     smooth |= {f"own-{name}": found for name, found in maps.items()}
     spacing = case.spacing_mm
 
