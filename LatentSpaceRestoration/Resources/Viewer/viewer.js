@@ -86,6 +86,8 @@ right, front and top. A voxel of the scan is from 1, black, to 255; that of the 
       dragAndDropEnabled: false, dragMode: niivue.DRAG_MODE.slicer3D, clipPlaneHotKey: "",
       cycleClipPlaneHotKey: "", viewModeHotKey: "", logLevel: "error",
     });
+    const draw = nv.drawScene.bind(nv);
+    nv.drawScene = () => { if (canvas.clientWidth > 0) draw(); };  // on paper it has no size
     await nv.attachToCanvas(canvas);
     nv.setSliceType(nv.sliceTypeMultiplanar);
     nv.setCustomSliceShader(SHADER);

@@ -12,7 +12,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from headless import browser, opened
+from headless import browser, complaints, opened
 from LatentSpaceRestorationLib.detect_file import detect_file
 from LatentSpaceRestorationLib.errors import InputError
 from LatentSpaceRestorationLib.io.images import write_volume
@@ -218,7 +218,7 @@ def test_links_lead_to_the_pages_of_the_scans(run: Path, window: Any) -> None:
     assert "doubted: </td></table><script>" in notes.text
     row.find_element("tag name", "a").click()
     assert window.title == HOSTILE.removesuffix(".nii.gz")
-    assert window.get_log("browser") == []
+    assert complaints(window) == []
     assert "doubted" in window.find_element("css selector", "ul.warnings").text
 
 

@@ -17,7 +17,7 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_files import PATIENT, write_series
-from headless import browser, opened
+from headless import browser, complaints, opened
 from LatentSpaceRestorationLib.calibration.quantiles import Quantiles
 from LatentSpaceRestorationLib.detect_file import detect_file
 from LatentSpaceRestorationLib.errors import DISTRUST, InputError
@@ -112,7 +112,7 @@ def live(window: Any, page: Path) -> Any:
     opened(window, page)
     over = "return document.body.matches('.live') || !document.getElementById('noviewer').hidden"
     WebDriverWait(window, 60).until(lambda w: w.execute_script(over))
-    assert window.get_log("browser") == []
+    assert complaints(window) == []
     return window
 
 
@@ -346,7 +346,7 @@ def test_pictures_take_over_where_webgl_is_taken_away(page: Written, window: Any
     window.execute_async_script("setTimeout(arguments[0], 200)")
     assert window.find_element("css selector", ".still .strip").is_displayed()
     assert "WebGL was taken away" in window.find_element("id", "noviewer").text
-    window.get_log("browser")  # the browser tells of it
+    complaints(window)  # the browser tells of it
 
 
 def test_paper_gets_the_pictures(page: Written, window: Any) -> None:

@@ -48,5 +48,11 @@ def opened(window: Any, page: Path, scheme: str = "light") -> Any:
     media = [{"name": "prefers-color-scheme", "value": scheme}]
     window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
     window.get(page.as_uri())
-    assert window.get_log("browser") == []
+    said = complaints(window)
+    assert not said, said
     return window
+
+
+def complaints(window: Any) -> list[str]:
+    """What the console was told since it was last asked."""
+    return [entry["message"] for entry in window.get_log("browser")]
