@@ -78,6 +78,7 @@ right, front and top. A voxel of the scan is from 1, black, to 255; that of the 
   async function started() {
     if (!document.createElement("canvas").getContext("webgl2")) throw new Error("it has no WebGL 2");
     box.hidden = false;  // a canvas that is not shown has no size
+    const unpacking = volume();  // while shaders are compiled
     const nv = new niivue.Niivue({
       backColor: [0, 0, 0, 1], crosshairColor: [0.75, 0.85, 0.45, 0.7], crosshairWidth: 0.8,
       crosshairWidthUnit: "mm", fontColor: [0.75, 0.78, 0.82, 1],
@@ -91,7 +92,7 @@ right, front and top. A voxel of the scan is from 1, black, to 255; that of the 
     await nv.attachToCanvas(canvas);
     nv.setSliceType(nv.sliceTypeMultiplanar);
     nv.setCustomSliceShader(SHADER);
-    const [url, codes] = await volume();
+    const [url, codes] = await unpacking;
     const colormap = colours(nv, by("colours").value);
     nv.addVolume(await niivue.NVImage.loadFromUrl({url, name: "scan.nii", colormap}));
     return [nv, codes];
