@@ -18,7 +18,7 @@ sys.path.insert(
     0, str(HERE.parents[1] / "LatentSpaceRestoration" / "Testing" / "Python" / "support")
 )
 
-from headless import browser  # noqa: E402
+from headless import browser, live  # noqa: E402
 from LatentSpaceRestorationLib.cli.demo import run  # noqa: E402
 
 #: Of the window, and of what is shown of the page.
@@ -27,15 +27,10 @@ WIDTH, HEIGHT = 1180, 820
 
 def main() -> None:
     """Write the picture."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
     with tempfile.TemporaryDirectory() as folder, browser() as window:
         page = run(folder).result.files["anomaly.html"]
         window.set_window_size(WIDTH, HEIGHT + 200)
-        window.get(page.as_uri())
-        WebDriverWait(window, 60).until(
-            lambda w: w.execute_script("return document.body.matches('.live')")
-        )
+        live(window, page)
         shot = Image.open(io.BytesIO(window.get_screenshot_as_png())).convert("RGB")
     shot.crop((0, 0, WIDTH, HEIGHT)).quantize(256).save(HERE / "page.png", optimize=True)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..volume import Volume
-from .dicom_slices import READER, Series, Slice, readable_series, tag_of
+from .dicom_slices import READER, Series, Slice, identity_in, readable_series
 from .nrrd import TO_RAS, to_volume
 from .simple_itk import simple_itk
 
@@ -30,15 +30,6 @@ _UNEVEN = 0.05
 #: Slices of one scan are parallel up to rounding; those that differ by more than the second are of
 #: another scan, such as a scout. Cosines' differences.
 _PARALLEL, _ANOTHER = 1e-3, 0.1
-#: What tells whose a series is.
-_IDENTITY = {
-    "patient": "0010|0010",
-    "patient ID": "0010|0020",
-    "born": "0010|0030",
-    "study": "0008|1030",
-    "study date": "0008|0020",
-    "accession number": "0008|0050",
-}
 _AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -109,9 +100,7 @@ def identity_of(folder: Path, series: str = "") -> dict[str, str]:
     Returns:
         texts by what they are called; those that are empty are left out.
     """
-    first = chosen(folder, series)[0][0]
-    texts = {name: tag_of(first.file, tag) for name, tag in _IDENTITY.items()}
-    return {name: text for name, text in texts.items() if text}
+    return identity_in(chosen(folder, series)[0][0].file)
 
 
 def affine_of(folder: Path, slices: Sequence[Slice]) -> np.ndarray:

@@ -23,8 +23,16 @@ _TAGS = {
     "orientation": "0020|0037",
     "spacing": "0028|0030",
 }
-#: What tells of the patient: name, ID, date of birth, date of the study, accession number.
-_OF_THE_PATIENT = ("0010|0010", "0010|0020", "0010|0030", "0008|0020", "0008|0050")
+#: What tells whose an image is. What the study was is no word that must not be repeated.
+_STUDY = "study"
+_IDENTITY = {
+    "patient": "0010|0010",
+    "patient ID": "0010|0020",
+    "born": "0010|0030",
+    _STUDY: "0008|1030",
+    "study date": "0008|0020",
+    "accession number": "0008|0050",
+}
 #: By what the numbers of an image are made of its bits: bits allocated and stored, the highest one,
 #: signedness, photometric interpretation, intercept and slope.
 _NUMBERS = (
@@ -130,10 +138,10 @@ def readable_series(folder: Path) -> tuple[list[Series], int]:
     return sorted(found, key=lambda one: (len(one.number), one.number, one.uid)), unreadable
 
 
-def tag_of(file: str, tag: str) -> str:
-    """The text of a tag of a file; empty where there is none."""
+def identity_in(file: str) -> dict[str, str]:
+    """Whose image a file is, and when it was made: texts by what they are called, none empty."""
     header = _header(simple_itk(Path(file)), file)
-    return "" if header is None else _tag(header, tag)
+    return {} if header is None else _identity(header)
 
 
 def _slice(file: str, header: Any) -> Slice:
@@ -161,10 +169,16 @@ def _slice(file: str, header: Any) -> Slice:
     )
 
 
+def _identity(header: Any) -> dict[str, str]:
+    texts = {name: _tag(header, tag) for name, tag in _IDENTITY.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
 def _description(header: Any) -> str:
     """What the series is called; nothing if that tells of the patient, since notes repeat it."""
     text = _tag(header, "0008|103e")
-    told = " ".join(_tag(header, tag) for tag in _OF_THE_PATIENT).replace("^", " ").split()
+    own = [told for name, told in _identity(header).items() if name != _STUDY]
+    told = " ".join(own).replace("^", " ").split()
     return "" if any(len(w) > 1 and w.casefold() in text.casefold() for w in told) else text
 
 

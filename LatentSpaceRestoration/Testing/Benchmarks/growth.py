@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +85,7 @@ def some_slices(prepared: PreparedScan, count: int) -> PreparedScan:
     They are not evenly spaced any more in general, so it cannot be brought back to the scan's grid.
     """
     keep = np.linspace(0, len(prepared.slices) - 1, count).round().astype(int)
-    return replace(
-        prepared,
-        slices=prepared.slices[keep],
-        mask=prepared.mask[keep],
-        position=prepared.position[keep],
-        position_mm=prepared.position_mm[keep],
-    )
+    return prepared.some(keep)
 
 
 def fit(x: Sequence[float], y: Sequence[float]) -> Line:

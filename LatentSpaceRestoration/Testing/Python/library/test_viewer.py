@@ -17,7 +17,7 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_files import PATIENT, write_series
-from headless import browser, complaints, opened
+from headless import browser, complaints, live
 from LatentSpaceRestorationLib.calibration.quantiles import Quantiles
 from LatentSpaceRestorationLib.detect_file import detect_file
 from LatentSpaceRestorationLib.errors import DISTRUST, InputError
@@ -103,17 +103,6 @@ def window() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return written(tmp_path_factory.mktemp("page"), GRIDS["RAS"])
-
-
-def live(window: Any, page: Path) -> Any:
-    """Open a page, and wait until its viewer runs or has given up."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    opened(window, page)
-    over = "return document.body.matches('.live') || !document.getElementById('noviewer').hidden"
-    WebDriverWait(window, 60).until(lambda w: w.execute_script(over))
-    assert complaints(window) == []
-    return window
 
 
 def pixels(window: Any) -> np.ndarray:

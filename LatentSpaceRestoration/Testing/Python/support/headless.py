@@ -53,6 +53,18 @@ def opened(window: Any, page: Path, scheme: str = "light") -> Any:
     return window
 
 
+def live(window: Any, page: Path) -> Any:
+    """Open the page of a scan, and wait until its viewer runs or has given up."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    opened(window, page)
+    over = "return document.body.matches('.live') || !document.getElementById('noviewer').hidden"
+    WebDriverWait(window, 60).until(lambda w: w.execute_script(over))
+    said = complaints(window)
+    assert not said, said
+    return window
+
+
 def complaints(window: Any) -> list[str]:
     """What the console was told since it was last asked."""
     return [entry["message"] for entry in window.get_log("browser")]
