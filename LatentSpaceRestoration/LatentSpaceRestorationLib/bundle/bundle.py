@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError
-from ..io.files import digest_of_file
+from ..io.files import digest_of_file, resources
 from ..model_space import Grid
 from .schema import (
     BRAIN_BUNDLE,
@@ -177,13 +177,8 @@ class Bundle:
 
 
 def default_models_folder() -> Path:
-    """Where the extension's own models lie.
-
-    Beside the library in a checkout, in an editable install and in Slicer; inside it in a wheel.
-    """
-    library = Path(__file__).resolve().parents[1]
-    resources = library.parent / "Resources" / "Models"
-    return resources if resources.is_dir() else library / "models"
+    """Where the extension's own models lie."""
+    return resources("Models")
 
 
 def bundle_folders(search: Sequence[str | Path] = ()) -> list[Path]:

@@ -90,6 +90,17 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def resources(name: str) -> Path:
+    """A folder of the extension's resources, such as ``Models``.
+
+    Beside the library in a checkout, in an editable install and in Slicer; inside it, in lower
+    case, in a wheel.
+    """
+    library = Path(__file__).resolve().parents[1]
+    beside = library.parent / "Resources" / name
+    return beside if beside.is_dir() else library / name.lower()
+
+
 def read_text(file: Path) -> str:
     """The text of a file of whatever program: with or without a byte-order mark, UTF-16, Latin-1.
 

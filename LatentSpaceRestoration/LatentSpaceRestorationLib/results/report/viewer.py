@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -21,6 +20,7 @@ from skimage.measure import block_reduce
 
 from ...calibration.quantiles import PERCENTILES, Quantiles
 from ...detection import Detection
+from ...io.files import resources
 from ...volume import Volume, voxel_ml
 from ..patient_axes import PatientAxes
 from ..picture import grey_range, heat_range
@@ -73,10 +73,7 @@ def viewer(volume: Volume, detection: Detection, healthy: Quantiles) -> Viewer:
 @cache
 def resource(name: str) -> str:
     """A file of the viewer."""
-    package = Path(__file__).resolve().parents[2]
-    beside = package.parent / "Resources" / "Viewer"
-    folder = beside if beside.is_dir() else package / "viewer"
-    return (folder / name).read_text(encoding="utf-8")
+    return (resources("Viewer") / name).read_text(encoding="utf-8")
 
 
 def _content(volume: Volume, detection: Detection, healthy: Quantiles) -> dict[str, Any]:
