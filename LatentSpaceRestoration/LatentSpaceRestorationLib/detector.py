@@ -197,7 +197,8 @@ class Detector:
 
         Yields:
             an estimate after 1, 3, 7, 15 restorations, and after every 8 further ones, of methods
-            that restore one after the other; at least one, and the last says that it is.
+            that restore one after the other; before them, of those whose maps need no restoration,
+            one after none, with score and map. At least one, and the last says that it is.
         """
         asked = replace(options or DetectionOptions(), **named)
         mode, method = asked.mode, asked.method

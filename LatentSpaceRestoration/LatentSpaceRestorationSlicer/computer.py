@@ -131,7 +131,8 @@ def expected(made: Sequence[tuple[int, float]], restorations: int) -> float:
         made: numbers of restorations, and the seconds after which they were there.
         restorations: that are wanted.
     """
-    (few, early), (many, late) = made[0], made[-1]
+    # Before the first, there may be a score without any.
+    (few, early), (many, late) = next(one for one in made if one[0] or one is made[-1]), made[-1]
     each = (late - early) / max(many - few, 1)
     return early + max(restorations - few, 0) * each
 

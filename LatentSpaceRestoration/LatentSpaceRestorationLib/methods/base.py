@@ -36,7 +36,7 @@ class Evidence:
         restoration: the scan as it would be if it were healthy; the scan itself where a method
             restores nothing.
         sd: spread of the restorations.
-        restorations: how many that is over; 0 where a method restores nothing.
+        restorations: how many that is over; 0 where a method restores nothing, or has not yet.
         wanted: how many it will be over in the end.
         is_last: whether nothing further comes.
         slice_scores: (N,), where a method scores slices, and by their sum the scan, by other means

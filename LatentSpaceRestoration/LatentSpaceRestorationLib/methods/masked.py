@@ -59,12 +59,24 @@ class MaskedRestoration:
         return MapRule(weights, one_sided, "rarest", settings.peak_ml, settings.edge_widths_mm)
 
     def evidence(self, context: ScanContext) -> Iterator[Evidence]:
-        """After 1, 3, 7, 15 restorations, and after every 8 further ones."""
+        """The maps at once; then after 1, 3, 7, 15 restorations, and after every 8 further ones."""
         networks, expected = context.expect(self.settings.plan, self.values)
         prepared, control = context.prepared, context.control
         maps = self.maps(context, expected)
         nll = expected.nll_of_brain
         share = float((nll > self.restore_threshold).sum()) / max(float(nll.size), 1.0)
+        unlikely = (share, 1.0 - self.settings.hole_percentile / 100.0)
+        nothing = np.zeros_like(prepared.slices)
+        yield Evidence(
+            maps,
+            prepared.slices,
+            nothing,
+            0,
+            context.restorations,
+            is_last=False,
+            unlikely=unlikely,
+            replaced=nothing,
+        )
         spacing = context.spacing_mm
         anomalous = np.zeros_like(prepared.mask)
         if context.anomalous is not None:
@@ -99,7 +111,7 @@ class MaskedRestoration:
                 made,
                 context.restorations,
                 is_last=group is None,
-                unlikely=(share, 1.0 - self.settings.hole_percentile / 100.0),
+                unlikely=unlikely,
                 replaced=weight,
             )
 

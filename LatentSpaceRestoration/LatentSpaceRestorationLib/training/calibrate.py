@@ -170,6 +170,7 @@ def healthy_levels(
             [
                 replace(one, restoration=nothing, sd=nothing, replaced=None)
                 for one in way.evidence(context)
+                if one.restorations or one.is_last  # before it the maps are those of one
             ]
         )
         mask, position = scan.prepared.mask, scan.prepared.position

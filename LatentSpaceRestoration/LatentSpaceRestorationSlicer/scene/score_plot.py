@@ -88,6 +88,12 @@ def rarityInWords(percentile: float) -> str:
 
 def soFarInWords(estimate: Estimate) -> str:
     """How the scan compares with healthy scans while it is still examined, in one sentence."""
+    if estimate.wanted and not estimate.restorations:
+        if estimate.percentile is None:
+            return _("The map is there; what is unusual is being restored.")
+        return _(
+            "At percentile {percentile} of healthy scans; what is unusual is being restored."
+        ).format(percentile=f"{estimate.percentile:.0f}")
     if estimate.percentile is None:
         return _("So far after {made} of {wanted} restorations.").format(
             made=estimate.restorations, wanted=estimate.wanted

@@ -37,10 +37,18 @@ def test_every_estimate_is_what_a_run_of_so_many_restorations_gives(
     detector: Detector, scan: Volume, mode: str
 ) -> None:
     estimates = list(detector.stream(scan, mode=mode, restorations=6, seed=2))
-    assert [e.restorations for e in estimates] == [1, 3, 6]
-    assert [e.is_last for e in estimates] == [False, False, True]
     assert {e.wanted for e in estimates} == {6}
     assert all(a.seconds < b.seconds for a, b in pairwise(estimates))
+    if mode == "default":  # its map needs no restoration
+        first, *estimates = estimates
+        assert (first.restorations, first.is_last) == (0, False)
+        assert first.sample_score == estimates[0].sample_score
+        found, next_found = first.detection(), estimates[0].detection()
+        np.testing.assert_array_equal(found.anomaly_map, next_found.anomaly_map)
+        np.testing.assert_array_equal(found.anomaly_mask, next_found.anomaly_mask)
+        np.testing.assert_array_equal(found.restoration, scan.array)
+    assert [e.restorations for e in estimates] == [1, 3, 6]
+    assert [e.is_last for e in estimates] == [False, False, True]
     for estimate in estimates:
         alone = detector.detect(scan, mode=mode, restorations=estimate.restorations, seed=2)
         found = estimate.detection()
@@ -57,7 +65,7 @@ def test_detect_hands_out_each_estimate_and_gives_the_last(
 ) -> None:
     seen: list[Estimate] = []
     found = detector.detect(scan, restorations=4, estimate=seen.append)
-    assert [e.restorations for e in seen] == [1, 3, 4]
+    assert [e.restorations for e in seen] == [0, 1, 3, 4]
     assert found.sample_score == seen[-1].sample_score
     assert 0.0 < found.seconds["first_score"] < sum(found.seconds.values())
     assert not found.warnings or not any("budget" in warning for warning in found.warnings)
@@ -147,7 +155,7 @@ def test_figures_are_compared_with_healthy_ones_of_as_many_restorations(
     levels = (HealthyLevel(1, few, (1e6,) * 20), HealthyLevel(2, few, (0.0,) * 20))
     changed = ModeCalibration(own.restore_threshold, own.slice_threshold, levels, 99.0, own.codes)
     monkeypatch.setattr(detector.model, "calibration", lambda mode, method: changed)
-    one, two = (e.detection() for e in detector.stream(scan, restorations=2))
+    _, one, two = (e.detection() for e in detector.stream(scan, restorations=2))
     assert (one.p_value, two.p_value) == (1.0, 1 / 21)
     assert one.threshold == detector.model.threshold_value(99.0, "default", 1)
 

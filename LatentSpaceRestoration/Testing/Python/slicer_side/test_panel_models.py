@@ -139,6 +139,7 @@ class TestModels(PanelTestCase):
 class TestComputer(PanelTestCase):
     def test_expected_seconds(self) -> None:
         self.assertEqual(computer.expected([(1, 4.0), (3, 6.0)], 15), 4.0 + 14 * 1.0)
+        self.assertEqual(computer.expected([(0, 2.0), (1, 4.0), (3, 6.0)], 15), 4.0 + 14 * 1.0)
         self.assertEqual(computer.expected([(1, 4.0)], 1), 4.0)
 
     @unittest.skipUnless(HAS_TORCH, "torch is not installed")
