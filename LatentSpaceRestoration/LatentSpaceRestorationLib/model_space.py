@@ -69,6 +69,30 @@ def slice_position(height_mm: np.ndarray, top_mm: float) -> np.ndarray:
     return np.clip(0.5 - (top_mm - height_mm) / DEPTH_MM, -0.5, 0.5).astype(np.float32)
 
 
+def interpolated(values: np.ndarray, *places: np.ndarray | None) -> np.ndarray:
+    """Values between those of a grid, linearly, axis by axis; beyond its ends, those of the ends.
+
+    Args:
+        values: of the grid.
+        places: along each axis, as fractional indices; None leaves an axis as it is.
+
+    Returns:
+        float32, of as many values along each axis as there are places.
+    """
+    found = np.asarray(values, np.float32)
+    for axis, place in enumerate(places):
+        if place is None:
+            continue
+        last = found.shape[axis] - 1
+        place = np.clip(place, 0, last)
+        low = np.minimum(place.astype(int), max(last - 1, 0))
+        shape = [-1 if other == axis else 1 for other in range(found.ndim)]
+        share = (place - low).astype(np.float32).reshape(shape)
+        below, above = found.take(low, axis), found.take(np.minimum(low + 1, last), axis)
+        found = below + share * (above - below)
+    return found
+
+
 def depth_index(position: np.ndarray) -> np.ndarray:
     """Slice positions as fractional indices of depth."""
     return (0.5 - np.asarray(position, float)) * DEPTH_MM / CELL_DEPTH_MM

@@ -12,6 +12,8 @@ from .errors import InputError
 #: spacing in its header; a grid that covers it would fill the memory.
 LONGEST_MM = 2500.0
 LARGEST_LITRES = 1000.0
+#: A part of a volume, by its voxels.
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..model_space import CELL_DEPTH_MM, CELL_VOXELS, DEPTH_MM, depth_index
+from ..model_space import CELL_DEPTH_MM, CELL_VOXELS, DEPTH_MM, depth_index, interpolated
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,8 @@ class PlaceStatistics:
             position: (N,) in [-0.5, 0.5].
         """
         _, rows, columns = values.shape
-        depth = depth_index(position)
         r = (np.arange(rows) + 0.5) / CELL_VOXELS - 0.5
         c = (np.arange(columns) + 0.5) / CELL_VOXELS - 0.5
-        where = np.meshgrid(depth, r, c, indexing="ij")
-        mean = ndimage.map_coordinates(self.mean, where, order=1, mode="nearest")
-        sd = ndimage.map_coordinates(self.sd, where, order=1, mode="nearest")
-        return ((values - mean) / np.maximum(sd, 1e-6)).astype(np.float32)
+        where = depth_index(position), r, c
+        mean, sd = interpolated(self.mean, *where), interpolated(self.sd, *where)
+        return np.asarray((values - mean) / np.maximum(sd, np.float32(1e-6)), np.float32)

@@ -10,7 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 from ..calibration.code_values import by_cell
+from ..model_space import interpolated
 from ..preprocessing.slices import PreparedScan
+from ..runtime.side_by_side import gaussian_filter
 from ..scoring.filters import masked_smooth
 from ..volume import cube_ml
 
@@ -109,14 +111,35 @@ def healed(
     return sharp.astype(np.float32), weight.astype(np.float32)
 
 
+def spread_between(sd: np.ndarray, drawn: np.ndarray, cells: np.ndarray, count: int) -> np.ndarray:
+    """The spread of restorations in all slices, where it is known in some.
+
+    Args:
+        sd: (n, rows, columns), of those.
+        drawn: (n,) their numbers, evenly spaced from 0 on.
+        cells: (N, h, w) bool, the codes that were replaced.
+        count: N.
+
+    Returns:
+        (N, rows, columns) float32; between two slices from where codes were replaced in them.
+    """
+    if len(drawn) == count:
+        return np.asarray(sd, np.float32)
+    rows, columns = (n // m for n, m in zip(sd.shape[1:], cells.shape[1:], strict=True))
+    weight = cells[drawn].repeat(rows, axis=1).repeat(columns, axis=2).astype(np.float32)
+    place = np.arange(count) / (drawn[1] - drawn[0]) if len(drawn) > 1 else np.zeros(count)
+    total, share = (interpolated(one, place) for one in (sd * weight, weight))
+    return np.where(share > 0.0, total / np.maximum(share, 1e-6), 0.0).astype(np.float32)
+
+
 def _carried_on(difference: np.ndarray, stays: np.ndarray, spacing_mm: float) -> np.ndarray:
     """A smooth difference, from where it is known to everywhere."""
     known = stays.astype(np.float32)
     total, reached = np.zeros_like(difference), np.zeros_like(difference)
     for width_mm in _SURROUNDINGS_MM:
         sigma = width_mm / spacing_mm
-        share = ndimage.gaussian_filter(known, sigma, mode="constant", truncate=3.0)
-        mean = ndimage.gaussian_filter(difference * known, sigma, mode="constant", truncate=3.0)
+        share = gaussian_filter(known, sigma, mode="constant", truncate=3.0)
+        mean = gaussian_filter(difference * known, sigma, mode="constant", truncate=3.0)
         more = (1.0 - reached) * np.clip(share / _REACHED, 0.0, 1.0)
         total += more * mean / np.maximum(share, 1e-6)
         reached += more

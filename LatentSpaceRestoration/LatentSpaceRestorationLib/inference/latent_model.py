@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
@@ -125,8 +126,8 @@ class LatentModel:
         some, own = prepared.some(missing), np.flatnonzero(expected.decodes)
         codes = self._encode(some, step).numpy()
         others = Decoded(codes, self.reconstruct(some, codes))
-        known = Decoded(expected.decoded.codes[own], expected.decoded.images[own])
-        return Decoded.of_some(len(prepared.slices), [(own, known), (missing, others)])
+        parts = [(own, expected.decoded.some(own)), (missing, others)]
+        return Decoded.of_some(len(prepared.slices), parts)
 
     def _expect(
         self, prepared: PreparedScan, tile: int, values: CodeValues, step: Step | None
@@ -306,11 +307,11 @@ class LatentModel:
             is_cancelled: asked between pieces.
             known: what is decoded already.
         """
-        distinct = [
-            (i, grid, int(times))
-            for i, of_slice in enumerate(grids)
-            for grid, times in zip(*np.unique(of_slice, axis=0, return_counts=True), strict=True)
-        ]
+        distinct = []
+        for i, of_slice in enumerate(grids):
+            by_bytes = {grid.tobytes(): grid for grid in of_slice}
+            counts = Counter(grid.tobytes() for grid in of_slice)
+            distinct += [(i, grid, counts[key]) for key, grid in by_bytes.items()]
         numbers, grids_of = [i for i, _, _ in distinct], [grid for _, grid, _ in distinct]
         images = self._images(prepared, numbers, grids_of, step, is_cancelled, known)
         for (i, _, times), image in zip(distinct, images, strict=True):

@@ -42,6 +42,10 @@ class Decoded:
     codes: np.ndarray
     images: np.ndarray
 
+    def some(self, numbers: np.ndarray) -> Decoded:
+        """Of some of the slices, by their numbers."""
+        return Decoded(self.codes[numbers], self.images[numbers])
+
     @classmethod
     def of_some(cls, count: int, parts: Sequence[tuple[np.ndarray, Decoded]]) -> Decoded:
         """Of some slices each, by their numbers, put together; 0 elsewhere."""
@@ -69,9 +73,13 @@ class ReadingPlan:
     apart: int = 1
     both_sides: bool = True
 
+    def read(self, count: int) -> np.ndarray:
+        """Numbers of the slices of so many that are read."""
+        return np.arange(0, count, self.apart)
+
     def of(self, count: int) -> list[tuple[np.ndarray, bool]]:
         """Numbers of the slices of so many that are read together, and whether mirrored."""
-        read = np.arange(0, count, self.apart)
+        read = self.read(count)
         if self.both_sides:
             return [(read, False), (read, True)]
         return [(read[::2], False), (read[1::2], True)]

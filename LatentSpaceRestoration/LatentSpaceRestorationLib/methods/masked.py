@@ -10,7 +10,7 @@ import numpy as np
 
 from ..calibration.code_values import CodeValues
 from ..inference.averages import Averages
-from ..inference.healing import cells_to_heal, healed, larger_regions
+from ..inference.healing import cells_to_heal, healed, larger_regions, spread_between
 from ..scoring.anomaly_map import MapRule
 from ..scoring.filters import upsampled, without_wide_mean
 from .base import Evidence, ScanContext
@@ -88,7 +88,10 @@ class MaskedRestoration:
         with control.step("decode", "Healing what is unusual", 0.45):
             image = networks.reconstruct(prepared, holes.likeliest(_DEPTH), known=known)
             restoration, weight = healed(prepared, image, known.images, cells, spacing, anomalous)
-        averages = Averages(prepared.slices)
+        # How far restorations differ is smooth, as the maps are: it is looked at where they are.
+        drawn = self.settings.plan.read(len(prepared.slices))
+        some, known = prepared.some(drawn), known.some(drawn)
+        averages = Averages(some.slices)
         groups = control.groups(context.restorations)
         group = next(groups, None)
         while group is not None:
@@ -97,17 +100,17 @@ class MaskedRestoration:
             if made > 1:
                 message = f"Restoring ({group.start} of {context.restorations} done)"
                 with control.step("restore", message, 0.0):
-                    grids = holes.fill(range(averages.restorations, made), context.seed)
+                    grids = holes.fill(range(averages.restorations, made), context.seed)[drawn]
                 after = 0.45 + 0.5 * made / context.restorations
                 with control.step("decode", message, after) as report:
                     networks.decode(
-                        prepared, known.codes, grids, averages, report, control.is_cancelled, known
+                        some, known.codes, grids, averages, report, control.is_cancelled, known
                     )
             group = next(groups, None)
             yield Evidence(
                 maps,
                 restoration,
-                averages.sd.astype(np.float32),
+                spread_between(averages.sd, drawn, cells, len(prepared.slices)),
                 made,
                 context.restorations,
                 is_last=group is None,

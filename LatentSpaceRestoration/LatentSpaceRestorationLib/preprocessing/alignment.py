@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from ..bundle.schema import PLACE
 from ..model_space import CELL_DEPTH_MM, CELL_VOXELS, Grid, normalise
+from ..runtime.side_by_side import gaussian_filter
 from ..volume import cube_ml, positions
 from .slices import MINIMUM_BRAIN_ML, TOP_AREA_MM2, ResampledScan
 
@@ -219,7 +220,7 @@ class _Level:
 
     @classmethod
     def of(cls, values: np.ndarray, theirs: np.ndarray, near: float, wide: float) -> _Level:
-        smooth = [ndimage.gaussian_filter(values, width) for width in (near, wide)]
+        smooth = [gaussian_filter(values, width, truncate=3.0) for width in (near, wide)]
         field = smooth[0] - smooth[1]
         unit = theirs - theirs.mean()
         return cls(field, np.gradient(field), unit / np.linalg.norm(unit))

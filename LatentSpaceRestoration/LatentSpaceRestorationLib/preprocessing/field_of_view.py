@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from ..volume import Volume
+from ..volume import Box, Volume
 
 #: A value that was put in holds at least this share of the volume's six faces in one solid piece.
 _FACE_SHARE = 0.02
@@ -26,7 +26,6 @@ _AIR_PERCENTILE, _ENOUGH_VOXELS = 0.1, 500_000
 #: What lies at the seam of a frame, and by this share of the measured range beyond it, is a mixture
 #: of the two. The rim of an extracted brain is darker than the brain, by less.
 _BEYOND = 0.25
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,12 @@ def _is_flat(plane: np.ndarray) -> bool:
     return bool((plane == plane.flat[0]).all())
 
 
-def _faces(array: np.ndarray) -> Iterator[np.ndarray]:
+def _faces(array: np.ndarray, planes: int = 1) -> Iterator[np.ndarray]:
+    """So many planes from each of the six faces inwards."""
     for axis in range(3):
-        planes = np.moveaxis(array, axis, 0)
-        yield planes[0]
-        yield planes[-1]
+        across = np.moveaxis(array, axis, 0)
+        yield across[:planes]
+        yield across[::-1][:planes]
 
 
 def _frequent_on_faces(array: np.ndarray) -> list[float]:
@@ -132,14 +132,14 @@ def _frequent_on_faces(array: np.ndarray) -> list[float]:
 def _put_in(array: np.ndarray, value: float) -> np.ndarray:
     """Regions of a value that are solid, three voxels thick, far along the faces."""
     same = array == value
-    solid = _eroded(same)
     # What is solid a voxel further in is solid at the face as well.
-    least = 0.5 * _FACE_SHARE * sum(face.size for face in _faces(solid))
-    if sum(int(face.sum()) for face in _faces(solid)) < least:
+    solid = [_eroded(face)[0] for face in _faces(same, 2)]
+    least = 0.5 * _FACE_SHARE * sum(face.size for face in solid)
+    if sum(int(face.sum()) for face in solid) < least:
         return np.zeros(array.shape, dtype=bool)
     # With all that hangs together with it, however thin: slits between folds of a bare brain.
     labels, count = ndimage.label(same)
-    at_faces = [face[where] for face, where in zip(_faces(labels), _faces(solid), strict=True)]
+    at_faces = [face[0][where] for face, where in zip(_faces(labels), solid, strict=True)]
     on_face = np.bincount(np.concatenate(at_faces), minlength=count + 1)
     return (on_face >= least)[labels] & same
 
@@ -164,4 +164,6 @@ def _beside(measured: np.ndarray) -> np.ndarray:
     """What lies within two voxels of the ends, or of what was put in."""
     beside = np.ones(measured.shape, dtype=bool)
     beside[tuple(slice(2, max(2, size - 2)) for size in measured.shape)] = False
+    if measured.all():
+        return beside
     return beside | _dilated(_dilated(~measured))

@@ -28,11 +28,13 @@ from .brain_extraction import (
     largest_piece,
 )
 from .field_of_view import MeasuredPart, measured_part
+from .resampling import reduced
 from .shading import Shading, unshaded
 from .slices import (
     MINIMUM_BRAIN_ML,
     PreparedScan,
     ResampledScan,
+    at_resolution,
     cut_like,
     mask_to_head,
     prepare,
@@ -236,10 +238,12 @@ class Preprocessing:
         own = np.eye(4)
         if self.atlas is not None:
             own[:3, :3] = own_axes(volume.affine)
-        part = measured_part(volume)
+        part = measured_part(volume if brain_mask is not None else reduced(volume, spacing))
+        if brain_mask is None and _has_no_head(part):
+            part = measured_part(volume)  # its brain comes back voxel by voxel
         along = replace(part, volume=_moved(part.volume, own))
-        scan = along.volume
-        head = to_head(scan, spacing)
+        scan = at_resolution(along.volume, spacing)
+        head = to_head(scan, spacing, antialias=False)
         if brain_mask is None:
             found = self.finder.find(along, head, spacing)
             native = largest_piece(along.measured) if found.source == EXTRACTED else None
@@ -248,8 +252,8 @@ class Preprocessing:
             found = BrainMask(mask_to_head(native, scan, head), GIVEN)
         if _has_no_head(along):
             # As far as smoothing and splines look.
-            scan = _continued(along, 3.0 * spacing)
-            head = to_head(scan, spacing)
+            scan = at_resolution(_continued(along, 3.0 * spacing), spacing)
+            head = to_head(scan, spacing, antialias=False)
         pose = None
         if self.atlas is not None:
             brain = found.mask & head.inside
@@ -258,7 +262,10 @@ class Preprocessing:
         mask = found.mask
         if pose is not None or not np.array_equal(own, np.eye(4)):
             laid = _moved(scan, turn)
-            turned = to_head(laid, spacing) if pose is None else self._through_origin(laid)
+            if pose is None:
+                turned = to_head(laid, spacing, antialias=False)
+            else:
+                turned = self._through_origin(laid)
             if native is None:
                 mask = mask_to_head(mask, Volume(head.array, turn @ head.affine), turned)
             else:
@@ -271,13 +278,17 @@ class Preprocessing:
         )
 
     def _through_origin(self, laid: Volume) -> ResampledScan:
-        """On a grid whose middle is the origin, where an aligned brain has its own."""
+        """On a grid whose middle is the origin, where an aligned brain has its own.
+
+        Args:
+            laid: at the resolution of the grid.
+        """
         # The middle of a side of even length lies between two voxels.
         half = self.grid.spacing_mm / 2.0
         through = (half * ((self.grid.columns - 1) % 2), half * ((self.grid.rows - 1) % 2), 0.0)
         # What is to be made coarser is smoothed in any case.
         order = 3 if laid.spacing.max() > _FINE * self.grid.spacing_mm else 1
-        return to_head(laid, self.grid.spacing_mm, through=through, order=order)
+        return to_head(laid, self.grid.spacing_mm, through=through, order=order, antialias=False)
 
 
 def _given(mask: np.ndarray, volume: Volume, part: MeasuredPart) -> np.ndarray:

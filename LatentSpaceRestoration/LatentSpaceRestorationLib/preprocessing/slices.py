@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..model_space import CLIP, Grid, normalise, slice_position
-from ..volume import Volume, cube_ml
-from .resampling import covered, resample, world_grid
+from ..volume import Box, Volume, cube_ml
+from .resampling import covered, low_passed, resample, world_grid
 
 #: A slice counts as the top of the brain when the brain covers at least this much of it, in mm^2.
 TOP_AREA_MM2 = 400.0
@@ -127,16 +127,22 @@ class PreparedScan:
         Returns:
             (I, J, K) bool, the brain; for each array (I, J, K) float32, 0 outside the brain.
         """
+        box, brain, values = self.brain_in_box(*arrays)
+        return self.whole(brain, box), [self.whole(one, box) for one in values]
+
+    def whole(self, values: np.ndarray, box: Box) -> np.ndarray:
+        """Values in a box of the scan's own grid, (I, J, K) of all of it, 0 outside the box."""
+        result = np.zeros(self.native_shape, values.dtype)
+        result[box] = values
+        return result
+
+    def brain_in_box(self, *arrays: np.ndarray) -> tuple[Box, np.ndarray, list[np.ndarray]]:
+        """As :meth:`brain_to_native`, in the box of that grid that holds all of the brain."""
         box, affine = self._native_box()
         shape = tuple(part.stop - part.start for part in box)
 
         def in_box(array: np.ndarray) -> np.ndarray:
             return resample(Volume(array, self.affine), shape, affine)
-
-        def whole(values: np.ndarray) -> np.ndarray:
-            result = np.zeros(self.native_shape, values.dtype)
-            result[box] = values
-            return result
 
         share = in_box(self.mask.astype(np.float32))
         if self.native_mask is None:
@@ -144,10 +150,10 @@ class PreparedScan:
         else:
             brain = self.native_mask[box] & (share >= _LEAST_SHARE)
         weight = np.where(brain, 1.0 / np.maximum(share, _LEAST_SHARE), 0.0).astype(np.float32)
-        values = [whole(in_box(np.where(self.mask, a, 0.0)) * weight) for a in arrays]
-        return whole(brain), values
+        values = [in_box(np.where(self.mask, a, 0.0)) * weight for a in arrays]
+        return box, brain, values
 
-    def _native_box(self) -> tuple[tuple[slice, ...], np.ndarray]:
+    def _native_box(self) -> tuple[Box, np.ndarray]:
         """The part of the scan's grid that can have brain, and the affine of that part's grid.
 
         The rest need not be resampled: most of a head, and of its time.
@@ -164,15 +170,27 @@ class PreparedScan:
         high = np.maximum(high, low + 1)
         affine = self.native_affine.copy()
         affine[:3, 3] += affine[:3, :3] @ low
-        return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), affine
+        box = (*(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)),)
+        return (box[0], box[1], box[2]), affine
 
 
 def _flipped(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array[:, :, ::-1])
 
 
+def at_resolution(volume: Volume, spacing_mm: float) -> Volume:
+    """A scan on its own grid, at the resolution of a coarser one of cubes."""
+    array = np.asarray(volume.array, np.float32)
+    return replace(volume, array=low_passed(array, spacing_mm / volume.spacing))
+
+
 def to_head(
-    volume: Volume, spacing_mm: float, *, through: Sequence[float] | None = None, order: int = 1
+    volume: Volume,
+    spacing_mm: float,
+    *,
+    through: Sequence[float] | None = None,
+    order: int = 1,
+    antialias: bool = True,
 ) -> ResampledScan:
     """Resample a scan onto the patient's axes at an isotropic spacing.
 
@@ -182,12 +200,14 @@ def to_head(
         through: RAS in mm of a point that the grid is to pass through; None takes the scan's own
             voxels, so that a scan that lies on such a grid is not interpolated.
         order: spline order.
+        antialias: off for a scan from :func:`at_resolution`.
     """
     shape, affine = world_grid(volume, spacing_mm, through)
     # (left, back, head) -> (slice, row, column)
     affine = affine[:, [2, 1, 0, 3]]
     shape = (shape[2], shape[1], shape[0])
-    array = resample(volume, shape, affine, order=order, fill=float(np.min(volume.array)))
+    fill = float(np.min(volume.array))
+    array = resample(volume, shape, affine, order=order, fill=fill, antialias=antialias)
     inside = np.broadcast_to(covered(volume, shape, affine), shape).copy()
     return ResampledScan(array, inside, affine)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from ..model_space import interpolated
+from ..runtime.side_by_side import gaussian_filter, side_by_side
+
 #: Standard deviation of the Gaussian over maps, as measured to be best for the default mode.
 SMOOTHING_MM = 4.0
 #: Least variance of the intensity that is worth following, in squared robust standard deviations.
@@ -26,8 +29,10 @@ def masked_smooth(
     weight = mask.astype(np.float32)
     if known is not None:
         weight *= known[:, None, None]
-    total = ndimage.gaussian_filter(values * weight, sigma, mode="constant", truncate=3.0)
-    share = ndimage.gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
+    total, share = (
+        gaussian_filter(array, sigma, mode="constant", truncate=3.0)
+        for array in (values * weight, weight)
+    )
     return np.where(mask, total / np.maximum(share, 1e-6), 0.0).astype(np.float32)
 
 
@@ -75,11 +80,14 @@ def along_edges(
     def total(array: np.ndarray) -> np.ndarray:
         return np.asarray(ndimage.uniform_filter(array * weight, width, mode="constant"))
 
-    share = np.maximum(total(weight), 1e-6)
-    intensity, value = total(slices) / share, total(values) / share
-    variance = total(slices**2) / share - intensity**2 + _FLAT
-    spread = np.maximum(total(values**2) / share - value**2, 1e-6)
-    covariance = total(slices * values) / share - intensity * value
+    share, *totals = side_by_side(
+        total, (weight, slices, values, slices**2, values**2, slices * values)
+    )
+    share = np.maximum(share, 1e-6)
+    intensity, value, square, of_values, product = (one / share for one in totals)
+    variance = square - intensity**2 + _FLAT
+    spread = np.maximum(of_values - value**2, 1e-6)
+    covariance = product - intensity * value
     explained = value + covariance / variance * (slices - intensity)
     correlation = np.minimum(np.abs(covariance) / np.sqrt(variance * spread), 1.0)
     moved = values + correlation * (explained - values)
@@ -96,6 +104,9 @@ def upsampled(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Returns:
         float32 of ``shape``; a voxel in the middle of a cell has the cell's value.
     """
-    zoom = [size / number for size, number in zip(shape, cells.shape, strict=True)]
-    fine = ndimage.zoom(cells, zoom, order=1, mode="nearest", grid_mode=True)
-    return np.asarray(fine, np.float32)
+    (_, rows, columns), (_, h, w) = shape, cells.shape
+
+    def in_cells(voxels: int, count: int) -> np.ndarray:
+        return np.asarray((np.arange(voxels) + 0.5) * count / voxels - 0.5)
+
+    return interpolated(cells, None, in_cells(rows, h), in_cells(columns, w))
