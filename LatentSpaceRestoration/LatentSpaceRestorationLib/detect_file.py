@@ -21,7 +21,7 @@ _LONGEST_NAME = 255
 
 
 def detect_file(
-    detector: Detector,
+    detector: Detector | Callable[[], Detector],
     scan: str | Path,
     folder: str | Path,
     options: DetectionOptions | None = None,
@@ -38,7 +38,7 @@ def detect_file(
     """Read a scan, find what is unusual in it, and write the results.
 
     Args:
-        detector: a loaded model.
+        detector: a loaded model, or what waits for one that is being loaded meanwhile.
         scan: image file, or folder of a DICOM series.
         folder: where the results go; it is made if it is missing.
         brain_mask: image file on the scan's grid.
@@ -55,8 +55,11 @@ def detect_file(
     files = named_files(name or scan_name(scan), folder, extras)
     _refuse_long(scan, files)
     writers = [extra.prepare(Path(scan), series) for extra in extras]
-    volume, geometry = read_volume(scan, series=series), read_geometry(scan)
+    volume = read_volume(scan, series=series, keep_small_integers=True)
+    geometry = read_geometry(scan)
     mask = None if brain_mask is None else read_mask(brain_mask, volume)
+    if callable(detector):
+        detector = detector()
     try:
         detection = detector.detect(
             volume,

@@ -27,6 +27,7 @@ from .preprocessing.brain_extraction import BrainNetworks, load_networks
 from .preprocessing.pipeline import AlignedScan, BrainFinder, Preprocessing
 from .preprocessing.quality import doubts
 from .preprocessing.slices import PreparedScan
+from .runtime.memory import give_back
 from .runtime.progress import IsCancelled, Progress, RunControl
 from .volume import Volume, check
 
@@ -176,6 +177,7 @@ class Detector:
                 estimate(current)
         if progress is not None:
             progress(0.97, "Bringing the map back to the scan")
+        give_back()  # the images of a fine scan want it
         detection = current.detection()
         if progress is not None:
             progress(1.0, "Done")

@@ -21,7 +21,7 @@ from .preprocessing.slices import PreparedScan
 from .runtime.progress import RunControl
 from .scoring.anomaly_map import MapRule, anomaly_map
 from .scoring.sample_score import sample_score
-from .volume import Volume
+from .volume import Box, Volume
 
 #: A share of the brain above the threshold that is worth a warning, if it is also so many times the
 #: healthy share.
@@ -215,23 +215,36 @@ def _to_native(
     volume: Volume, prepared: PreparedScan, values: np.ndarray, evidence: Evidence, cut: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Map, mask, restoration, its spread and the brain mask, on the scan's own grid."""
-    weight = evidence.replaced
-    # Elsewhere nothing is touched: of a scan of 0.5 mm the brain is a third.
-    box, brain, (signed, healthy, spread, *shares) = prepared.brain_in_box(
+    shape = volume.shape
+    restoration = volume.array.astype(np.float32)
+    native_map, spread = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    mask, brain = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+
+    def place(
+        box: Box,
+        inside: np.ndarray,
+        found: np.ndarray,
+        healthy: np.ndarray,
+        sd: np.ndarray,
+        *shares: np.ndarray,
+    ) -> None:
+        # Without shares the whole brain is drawn anew.
+        share = np.clip(shares[0], 0.0, 1.0) if shares else inside.astype(np.float32)
+        own = restoration[box]
+        mixed = (1.0 - share) * own + share * healthy
+        changed = inside & (share > _NO_SHARE) & (mixed != own)
+        # What stays 0 is not touched: it takes no memory.
+        np.copyto(native_map[box], found, where=found > 0.0)
+        np.copyto(mask[box], 1, where=inside & (np.maximum(found, 0.0) >= cut))
+        np.copyto(spread[box], share * sd, where=changed)
+        np.copyto(restoration[box], mixed, where=changed)
+        np.copyto(brain[box], 1, where=inside)
+
+    prepared.over_brain(
+        place,
         values,
         prepared.to_intensity(evidence.restoration),
         prepared.to_spread(evidence.sd),
-        *([] if weight is None else [weight]),
+        *([] if evidence.replaced is None else [evidence.replaced]),
     )
-    native_map = np.maximum(signed, 0.0)
-    mask = ((native_map >= cut) & brain).astype(np.uint8)
-    # Without shares the whole brain is drawn anew.
-    share = np.clip(shares[0], 0.0, 1.0) if shares else brain.astype(np.float32)
-    own = volume.array[box].astype(np.float32)
-    mixed = np.where(brain & (share > _NO_SHARE), (1.0 - share) * own + share * healthy, own)
-    spread = np.where(mixed != own, share * spread, 0.0).astype(np.float32)
-    restoration = volume.array.astype(np.float32)
-    restoration[box] = mixed
-    parts = (native_map, mask, spread, brain.astype(np.uint8))
-    anomaly, flagged, sd, whole_brain = (prepared.whole(part, box) for part in parts)
-    return anomaly, flagged, restoration, sd, whole_brain
+    return native_map, mask, restoration, spread, brain

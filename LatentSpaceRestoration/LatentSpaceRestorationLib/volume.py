@@ -59,6 +59,21 @@ def cube_ml(spacing_mm: float) -> float:
     return spacing_mm**3 / 1000.0
 
 
+def box_of(mask: np.ndarray, margin: np.ndarray | int = 0) -> Box:
+    """The box of the voxels that are not 0; all, if there are none.
+
+    Args:
+        mask: 3-D.
+        margin: voxels more to each side, as far as there are, in all or along each axis.
+    """
+    box = []
+    for axis, (size, more) in enumerate(zip(mask.shape, np.broadcast_to(margin, 3), strict=True)):
+        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        low, high = (int(filled[0]), int(filled[-1])) if len(filled) else (0, size - 1)
+        box.append(slice(max(0, low - int(more)), min(size, high + int(more) + 1)))
+    return box[0], box[1], box[2]
+
+
 def positions(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Where the voxels of a mask lie.
 

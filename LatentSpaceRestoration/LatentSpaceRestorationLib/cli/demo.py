@@ -10,16 +10,13 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..detect_file import detect_file
-from ..detector import Detector
-from ..evaluation.synthetic.painted_lesion import LESION_MM, painted_template
-from ..io.images import write_volume
-from ..results.files import FileResult, results_folder
-from ..results.report.scan import scan_report
-from ..volume import Volume, dice
 from .detect import in_words
 from .terminal import progress_line
+
+if TYPE_CHECKING:
+    from ..results.files import FileResult
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +26,8 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from ..results.files import results_folder
+
     with results_folder(options.output) as folder, progress_line("demo") as line:
         report = run(folder, line)
     print(in_words(report.result))
@@ -52,6 +51,8 @@ class Report:
 
     def in_words(self) -> str:
         """Two lines for a person."""
+        from ..evaluation.synthetic.painted_lesion import LESION_MM
+
         x, y, z = LESION_MM
         return (
             f"  painted: a dark lesion of {self.lesion_ml:.1f} ml at RAS "
@@ -70,6 +71,13 @@ def run(folder: str | Path, progress: Callable[[float, str], None] | None = None
     Raises:
         LSRError: if nilearn is missing, or as ``Detector.load`` and ``detect_file`` do.
     """
+    from ..detect_file import detect_file
+    from ..detector import Detector
+    from ..evaluation.synthetic.painted_lesion import painted_template
+    from ..io.images import write_volume
+    from ..results.report.scan import scan_report
+    from ..volume import Volume, dice
+
     folder = Path(folder)
     detector = Detector.load()
     painted, lesion = painted_template()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from .arguments import UNUSABLE_INPUT, add_options, options_of
 from .terminal import complain, progress_line
 
 if TYPE_CHECKING:
+    from ..detector import Detector
+    from ..options import RunOptions
     from ..results.files import Extra, FileResult
 
 
@@ -50,17 +53,15 @@ def _detect(options: argparse.Namespace) -> int:
     check_names(options.scans, options.output, extras)
     model = find_bundle(asked.model)
     status = 0
-    with results_folder(options.output) as folder:
-        from ..detector import Detector
-
-        detector = Detector.load(model, asked.device)
-        detector.model.calibration(asked.mode, asked.method)  # refuses what it cannot do, at once
+    # torch takes seconds to import, in which the first scan can be read.
+    with results_folder(options.output) as folder, ThreadPoolExecutor(1) as thread:
+        loading = thread.submit(_loaded, model, asked)
         for scan in options.scans:
             try:
                 # Ctrl-C in the middle of numpy's or torch's own code can come out as another error.
                 with progress_line(Path(scan).name) as line, stop_requests() as is_cancelled:
                     result = detect_file(
-                        detector,
+                        loading.result,
                         scan,
                         folder,
                         asked,
@@ -72,6 +73,7 @@ def _detect(options: argparse.Namespace) -> int:
                         extras=extras,
                     )
             except InputError as error:
+                loading.result()  # a model that cannot do what is asked for is the graver fault
                 complain(str(error), options.debug)
                 status = UNUSABLE_INPUT
             except MemoryError:
@@ -81,6 +83,14 @@ def _detect(options: argparse.Namespace) -> int:
                 figures = json.dumps(result.figures, ensure_ascii=False)
                 print(figures if options.json else in_words(result), flush=True)
     return status
+
+
+def _loaded(model: Path, asked: RunOptions) -> Detector:
+    from ..detector import Detector
+
+    detector = Detector.load(model, asked.device)
+    detector.model.calibration(asked.mode, asked.method)  # refuses what it cannot do, at once
+    return detector
 
 
 def in_words(result: FileResult) -> str:

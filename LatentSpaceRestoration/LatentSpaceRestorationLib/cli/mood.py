@@ -16,16 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..errors import InputError, LSRError
 from ..io.files import reason, written_whole
-from ..io.images import read_geometry, read_volume, write_volume
 from ..options import DetectionOptions
-from ..volume import Volume
 from .arguments import UNUSABLE_INPUT, add_options, options_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..detector import Detector
     from ..runtime.progress import IsCancelled
 
@@ -85,6 +83,8 @@ def bounded(values: np.ndarray, typical: float) -> np.ndarray:
         values: of any shape; negative counts as 0.
         typical: above 0, the same for all scans, since all are ranked together.
     """
+    import numpy as np
+
     above = np.maximum(values, 0.0)
     return np.asarray(above / (above + typical))
 
@@ -107,9 +107,12 @@ class Task:
         Raises:
             InputError, OutputError, Cancelled: as ``detect_file`` does.
         """
+        from ..io.images import read_geometry, read_volume, write_volume
+        from ..volume import Volume
+
         volume, geometry = read_volume(scan), read_geometry(scan)
         found = self.detector.detect(volume, self.options, is_cancelled=is_cancelled)
-        values = bounded(found.anomaly_map, max(found.threshold, 1e-6)).astype(np.float32)
+        values = bounded(found.anomaly_map, max(found.threshold, 1e-6)).astype("float32")
         write_volume(folder / scan.name, Volume(values, volume.affine, volume.name), like=geometry)
         return f"voxels up to {values.max():.4f}"
 
@@ -119,6 +122,10 @@ class Task:
         Raises:
             InputError, OutputError, Cancelled: as ``detect_file`` does.
         """
+        import numpy as np
+
+        from ..io.images import read_volume
+
         volume = read_volume(scan)
         for estimate in self.detector.stream(volume, self.options, is_cancelled=is_cancelled):
             last = estimate

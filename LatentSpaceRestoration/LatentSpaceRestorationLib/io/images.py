@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -53,13 +54,15 @@ def scan_name(path: str | Path) -> str:
     return name if Path(name).suffix[1:].isdigit() else Path(name).stem
 
 
-def read_volume(path: str | Path, *, series: str = "") -> Volume:
+def read_volume(path: str | Path, *, series: str = "", keep_small_integers: bool = False) -> Volume:
     """Read a three-dimensional scan.
 
     Args:
         path: image file, or folder of a DICOM series (the longest, if there are several). Further
             axes of length one are dropped.
         series: UID of one of the folder's series instead of the longest.
+        keep_small_integers: leave voxels as they are that are integers of 8 or 16 bits without a
+            slope and an intercept: half of the memory.
 
     Returns:
         (I, J, K) float32 voxels, slope and intercept applied, with the IJK -> RAS affine.
@@ -69,7 +72,7 @@ def read_volume(path: str | Path, *, series: str = "") -> Volume:
             numbers (four-dimensional, RGB, complex, a single slice), empty, constant, has NaN or
             infinite voxels, or an affine that cannot be inverted.
     """
-    volume = _read(path, series)
+    volume = _read(path, series, keep_small_integers)
     try:
         check(volume)
     except InputError as error:
@@ -209,7 +212,7 @@ def write_volume(path: str | Path, volume: Volume, *, like: Nifti1Pair | None = 
         image.to_filename(beside)
 
 
-def _read(path: str | Path, series: str = "") -> Volume:
+def _read(path: str | Path, series: str = "", keep_small_integers: bool = False) -> Volume:
     if os.path.isdir(path):
         return read_series(Path(path), scan_name(path), series)
     if _is_nrrd(path) and os.path.isfile(path):
@@ -229,9 +232,13 @@ def _read(path: str | Path, series: str = "") -> Volume:
     if kind.fields is not None or kind.kind not in "biuf":
         what = "complex numbers" if kind.kind == "c" else "colours, not intensities"
         raise InputError(f"{path}: the voxels are {what}; give a scan with one real value a voxel")
+    stored: Any = image.dataobj
+    scaling = (getattr(stored, "slope", None), getattr(stored, "inter", None))
+    small = kind.kind in "iu" and kind.itemsize <= 2 and scaling == (1, 0)
+    wanted = kind.newbyteorder("=") if keep_small_integers and small else np.dtype(np.float32)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            array = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+            array = np.asarray(image.dataobj, dtype=wanted).reshape(shape)
     except MemoryError as error:
         raise InputError(
             f"{path}: {_by(shape)} voxels do not fit into memory; resample it"

@@ -82,7 +82,7 @@ def measured_part(volume: Volume) -> MeasuredPart:
     least = low - room if few.min() < 0 else min(low - room, 0.0)
     measured &= ~(beside & ((part < least) | (part > high + room)))
     if not measured.all():
-        part = np.where(measured, part, np.asarray(air, part.dtype))
+        part = np.where(measured, part, np.float32(air))
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [cut.start or 0 for cut in box]
     return MeasuredPart(replace(volume, array=part, affine=affine), measured, box, air)

@@ -240,15 +240,16 @@ def _edge(volume: Volume, prepared: PreparedScan, spacing_mm: float) -> Iterator
 def _spikes(volume: Volume) -> Iterator[str]:
     """A few voxels that outshine all others by far: smoothing spreads them over others."""
     array = volume.array
-    darkest = array.min()
+    darkest, brightest = float(array.min()), float(array.max())
     above = array[array > darkest]
     most = float(np.percentile(above, 99.9)) if len(above) else 0.0
     # From the darkest on, so that an offset does not matter.
-    if not array.max() - darkest > _SPIKE * (most - darkest):
+    least = darkest + _SPIKE * (most - darkest)
+    if not brightest > least:
         return
-    count = int(np.count_nonzero(array - darkest > _SPIKE * (most - darkest)))
+    count = int(np.count_nonzero(array > least))
     yield (
-        f"{count} voxels reach {array.max():.3g}, where 999 of 1000 stay below {most:.3g}: what "
+        f"{count} voxels reach {brightest:.3g}, where 999 of 1000 stay below {most:.3g}: what "
         "lies around them may count as unusual; cut them off"
     )
 

@@ -25,7 +25,7 @@ def resample(
     affine: np.ndarray,
     *,
     order: int = 1,
-    fill: float = 0.0,
+    fill: float | None = 0.0,
     antialias: bool = True,
 ) -> np.ndarray:
     """Values of a volume at the voxel centres of another grid.
@@ -41,7 +41,7 @@ def resample(
         affine: (4, 4) target voxel index -> RAS in mm.
         order: spline order, 0 (nearest), 1 (linear) or 3 (cubic: keeps fine detail).
         fill: value outside the source's voxels; in the outer half of its border voxels their own
-            value holds on, so that a border is neither damped nor cut.
+            value holds on, so that a border is neither damped nor cut. None lets it hold on beyond.
         antialias: low-pass before coarsening; off for labels.
 
     Returns:
@@ -68,7 +68,9 @@ def resample(
         )
 
     # Splines are prepared for the whole, not for each slab.
-    side_by_side(some, slabs(target[0]) if order < 2 else [slice(0, target[0])])
+    side_by_side(some, slabs(target) if order < 2 else [slice(0, target[0])])
+    if fill is None:
+        return values
     return np.where(covered(volume, target, affine), values, np.float32(fill))
 
 
@@ -120,7 +122,7 @@ def reduced(volume: Volume, spacing_mm: float) -> Volume:
             ]
         means[part] = total / blocks.prod()
 
-    side_by_side(some, slabs(int(shape[0])))
+    side_by_side(some, slabs(shape.tolist()))
     affine = volume.affine.copy()
     affine[:3, 3] += axes @ (first + (blocks - 1) / 2.0)
     affine[:3, :3] = axes * blocks

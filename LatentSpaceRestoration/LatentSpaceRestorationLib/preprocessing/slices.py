@@ -6,13 +6,14 @@ position formula (the published code had two of each).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import InputError
 from ..model_space import CLIP, Grid, normalise, slice_position
+from ..runtime.side_by_side import side_by_side, slabs
 from ..volume import Box, Volume, cube_ml
 from .resampling import covered, low_passed, resample, world_grid
 
@@ -127,31 +128,43 @@ class PreparedScan:
         Returns:
             (I, J, K) bool, the brain; for each array (I, J, K) float32, 0 outside the brain.
         """
-        box, brain, values = self.brain_in_box(*arrays)
-        return self.whole(brain, box), [self.whole(one, box) for one in values]
+        brain = np.zeros(self.native_shape, bool)
+        values = [np.zeros(self.native_shape, np.float32) for _ in arrays]
 
-    def whole(self, values: np.ndarray, box: Box) -> np.ndarray:
-        """Values in a box of the scan's own grid, (I, J, K) of all of it, 0 outside the box."""
-        result = np.zeros(self.native_shape, values.dtype)
-        result[box] = values
-        return result
+        def place(box: Box, inside: np.ndarray, *found: np.ndarray) -> None:
+            for whole, part in zip((brain, *values), (inside, *found), strict=True):
+                whole[box] = part
 
-    def brain_in_box(self, *arrays: np.ndarray) -> tuple[Box, np.ndarray, list[np.ndarray]]:
-        """As :meth:`brain_to_native`, in the box of that grid that holds all of the brain."""
-        box, affine = self._native_box()
-        shape = tuple(part.stop - part.start for part in box)
+        self.over_brain(place, *arrays)
+        return brain, values
 
-        def in_box(array: np.ndarray) -> np.ndarray:
-            return resample(Volume(array, self.affine), shape, affine)
+    def over_brain(self, take: Callable[..., None], *arrays: np.ndarray) -> None:
+        """What :meth:`brain_to_native` gives, slab by slab: of a fine scan each is large.
 
-        share = in_box(self.mask.astype(np.float32))
-        if self.native_mask is None:
-            brain = share >= 0.5
-        else:
-            brain = self.native_mask[box] & (share >= _LEAST_SHARE)
-        weight = np.where(brain, 1.0 / np.maximum(share, _LEAST_SHARE), 0.0).astype(np.float32)
-        values = [in_box(np.where(self.mask, a, 0.0)) * weight for a in arrays]
-        return box, brain, values
+        Args:
+            take: called, in any thread, with a box of the scan's grid and what there is in it: the
+                brain, and each array's values. There is no brain outside all boxes.
+            arrays: each (N, rows, columns).
+        """
+        (rows, *others), affine = self._native_box()
+        shares = Volume(self.mask.astype(np.float32), self.affine)
+        volumes = [Volume(np.where(self.mask, a, 0.0), self.affine) for a in arrays]
+
+        def some(part: slice) -> None:
+            first = rows.start + part.start
+            box = (slice(first, first + part.stop - part.start), others[0], others[1])
+            shape = [one.stop - one.start for one in box]
+            grid = affine.copy()
+            grid[:3, 3] += affine[:3, 0] * part.start
+            share = resample(shares, shape, grid)
+            if self.native_mask is None:
+                brain = share >= 0.5
+            else:
+                brain = self.native_mask[box] & (share >= _LEAST_SHARE)
+            weight = np.where(brain, 1.0 / np.maximum(share, _LEAST_SHARE), 0.0).astype(np.float32)
+            take(box, brain, *(resample(one, shape, grid, fill=None) * weight for one in volumes))
+
+        side_by_side(some, slabs([one.stop - one.start for one in (rows, *others)]))
 
     def _native_box(self) -> tuple[Box, np.ndarray]:
         """The part of the scan's grid that can have brain, and the affine of that part's grid.

@@ -17,6 +17,7 @@ from ..detection import Detection
 from ..errors import InputError, OutputError
 from ..io.files import printable, reason
 from ..io.images import scan_name, write_volume
+from ..runtime.side_by_side import side_by_side
 from ..volume import Volume
 from .record import DetectionRecord
 
@@ -160,9 +161,12 @@ def write_result(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".lsr-", dir=folder) as parts:
             new = {ending: Path(parts) / file.name for ending, file in files.items()}
-            for ending, array in IMAGES.items():
-                image = Volume(array(detection), volume.affine, volume.name)
+
+            def write_image(ending: str) -> None:
+                image = Volume(IMAGES[ending](detection), volume.affine, volume.name)
                 write_volume(new[ending], image, like=geometry)
+
+            side_by_side(write_image, IMAGES)
             picture.save(new[PICTURE])
             # What is no text becomes an escape, as JSON has it.
             new[FIGURES].write_text(text, encoding="utf-8", errors="backslashreplace")

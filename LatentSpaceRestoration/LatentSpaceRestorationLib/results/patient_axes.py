@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-from ..volume import Volume
+from ..volume import Box, Volume, box_of
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,9 @@ class PatientAxes:
         turned: np.ndarray = apply_orientation(array, self.orientation)
         return turned
 
-    def around(self, mask: np.ndarray, margin_mm: float) -> tuple[slice, slice, slice]:
+    def around(self, mask: np.ndarray, margin_mm: float) -> Box:
         """The box of the non-zero voxels of an (R, A, S) mask with a margin; all if there are none.
 
         It ends with the grid.
         """
-        box = []
-        for axis in range(3):
-            others = tuple(other for other in range(3) if other != axis)
-            filled = np.flatnonzero(mask.any(axis=others))
-            more = int(np.ceil(margin_mm / self.spacing[axis]))
-            low, high = (filled[0], filled[-1]) if len(filled) else (0, mask.shape[axis] - 1)
-            box.append(slice(max(0, int(low) - more), min(mask.shape[axis], int(high) + more + 1)))
-        return box[0], box[1], box[2]
+        return box_of(mask, np.ceil(margin_mm / self.spacing))

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from skimage.segmentation import flood
 
 from ..errors import DISTRUST
-from ..volume import positions, voxel_ml
+from ..runtime.side_by_side import gaussian_filter
+from ..volume import box_of, positions, voxel_ml
 
 #: What is said in place of a percentile.
 NO_PERCENTILE = f"no percentile, since {DISTRUST}"
@@ -17,6 +19,8 @@ NO_PERCENTILE = f"no percentile, since {DISTRUST}"
 _MIDDLE = 0.12
 #: The peak of the map is looked for in its Gaussian mean of this standard deviation.
 _PEAK_MM = 3.0
+#: Voxels no further apart than this tell where it is.
+_FINE_MM = 1.0
 _SIDES = (
     ("left", "midline", "right"),
     ("back", "middle", "front"),
@@ -40,15 +44,17 @@ class Extent:
     @classmethod
     def of(cls, brain_mask: np.ndarray, affine: np.ndarray) -> Extent:
         """The extent of the non-zero voxels of an (I, J, K) mask; affine: (4, 4) IJK -> RAS."""
-        inside = brain_mask != 0
+        box = box_of(brain_mask)
+        inside = brain_mask[box] != 0
         # Whichever way the axes run, a column of voxels is outermost at one of its ends.
         ends = np.zeros_like(inside)
         rows, columns = np.nonzero(inside.any(axis=2))
-        for first in (inside, inside[:, :, ::-1]):
-            depth = first[rows, columns].argmax(axis=1)
-            at = depth if first is inside else inside.shape[2] - 1 - depth
+        for way in (inside, inside[:, :, ::-1]):
+            depth = way[rows, columns].argmax(axis=1)
+            at = depth if way is inside else inside.shape[2] - 1 - depth
             ends[rows, columns, at] = True
-        points = positions(ends, affine)
+        first = np.array([part.start for part in box])
+        points = positions(ends, affine) + affine[:3, :3] @ first
         if not len(points):
             return cls((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
         (r0, a0, s0), (r1, a1, s1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
@@ -121,9 +127,11 @@ def find_regions(
         affine: (4, 4) IJK -> RAS in mm.
         smallest_ml: smaller regions are left out.
     """
-    labels, count = ndimage.label(anomaly_mask, structure=np.ones((3, 3, 3)))
+    box = box_of(anomaly_mask)
+    labels, count = ndimage.label(anomaly_mask[box], structure=np.ones((3, 3, 3)))
     if not count:
         return []
+    anomaly_map, first = anomaly_map[box], np.array([part.start for part in box])
     flagged = np.flatnonzero(labels)
     label, value = labels.ravel()[flagged], anomaly_map.ravel()[flagged]
     size = np.bincount(label, minlength=count + 1)
@@ -135,7 +143,8 @@ def find_regions(
         volume_ml = int(size[number]) * voxel_ml(affine)
         if volume_ml < smallest_ml:
             continue
-        i, j, k = (int(x) for x in np.unravel_index(voxel, labels.shape))
+        place = np.array(np.unravel_index(voxel, labels.shape))
+        i, j, k = (place + first).tolist()
         position = affine[:3, :3] @ (i, j, k) + affine[:3, 3]
         x, y, z = position.tolist()
         regions.append(
@@ -144,7 +153,7 @@ def find_regions(
                 position_mm=(x, y, z),
                 words=brain.words(position),
                 volume_ml=volume_ml,
-                peak=float(anomaly_map[i, j, k]),
+                peak=float(anomaly_map[tuple(place)]),
                 mean=float(total[number] / size[number]),
             )
         )
@@ -166,20 +175,31 @@ def most_anomalous_place(
         affine: (4, 4) IJK -> RAS in mm.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    smooth = ndimage.gaussian_filter(anomaly_map, _PEAK_MM / spacing, truncate=3.0)
-    labels, count = ndimage.label(anomaly_mask, structure=np.ones((3, 3, 3)))
+    flagged = anomaly_mask if anomaly_mask.any() else anomaly_map  # which is 0 further away
+    box = box_of(flagged, np.ceil(3.0 * _PEAK_MM / spacing) + 1)
+    # Of a fine scan, every second or third voxel tells as much.
+    step = np.maximum(_FINE_MM / spacing + 1e-3, 1.0).astype(int)
+    if not flagged[box][_every(step)].any():
+        step = np.ones(3, int)
+    smooth = gaussian_filter(
+        anomaly_map[box][_every(step)], _PEAK_MM / (step * spacing), truncate=3
+    )
+    smooth[flagged[box][_every(step)] == 0] = -np.inf
+    voxel = step * np.unravel_index(np.argmax(smooth), smooth.shape)
     volume_ml = 0.0
-    if count:
-        smooth = np.where(labels > 0, smooth, -np.inf)
-    voxel = np.array(np.unravel_index(np.argmax(smooth), smooth.shape))
-    if count:
-        voxels = int(np.count_nonzero(labels == labels[tuple(voxel)]))
-        volume_ml = voxels * voxel_ml(affine)
+    if flagged is anomaly_mask:
+        around = flood(flagged[box] != 0, tuple(voxel.tolist()), connectivity=3)
+        volume_ml = int(np.count_nonzero(around)) * voxel_ml(affine)
+    voxel += [part.start for part in box]
     position = affine[:3, :3] @ voxel + affine[:3, 3]
     i, j, k = voxel.tolist()
     x, y, z = position.tolist()
     words = Extent.of(brain_mask, affine).words(position)
     return MostAnomalousPlace((i, j, k), (x, y, z), words, volume_ml)
+
+
+def _every(step: np.ndarray) -> tuple[slice, ...]:
+    return tuple(slice(None, None, n) for n in step.tolist())
 
 
 def percent(share: float) -> str:

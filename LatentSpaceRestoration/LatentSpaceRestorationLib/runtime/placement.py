@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from .memory import give_back
+
 #: How much goes through the networks at a time: slices through encoder, decoder and prior, and
 #: code grids ("sequences") through the sampler. On a CPU the fastest that was measured, or as good
 #: as that and small enough for many cores to have a piece each.
@@ -35,6 +37,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def free_cached(device: str) -> None:
     """Give back what the device's allocator keeps for later."""
     gc.collect()
+    give_back()
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
     elif device.startswith("mps"):

@@ -18,8 +18,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _MOST_WORKERS = 8
-#: Planes of a slab: the same whatever the cores.
-_PLANES = 16
+#: Planes of a slab, at most, and voxels: the same whatever the cores.
+_PLANES, _VOXELS = 16, 500_000
 
 
 def cores() -> int:
@@ -45,9 +45,12 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> l
         return list(pool.map(function, given))
 
 
-def slabs(count: int) -> list[slice]:
-    """Parts of an axis of so many planes."""
-    return [slice(at, min(at + _PLANES, count)) for at in range(0, count, _PLANES)]
+def slabs(shape: Sequence[int], axis: int = 0) -> list[slice]:
+    """Parts of an axis of an array, each of some planes."""
+    count = int(shape[axis])
+    plane = int(np.prod(shape)) // max(count, 1)
+    planes = min(max(_VOXELS // max(plane, 1), 1), _PLANES)
+    return [slice(at, min(at + planes, count)) for at in range(0, count, planes)]
 
 
 def gaussian_filter(
@@ -69,7 +72,7 @@ def gaussian_filter(
                 given[where], width, axis, output=filtered[where], mode=mode, truncate=truncate
             )
 
-        side_by_side(some, slabs(given.shape[across]))
+        side_by_side(some, slabs(given.shape, across))
         return filtered
 
     for axis, width in enumerate(np.broadcast_to(sigma, array.ndim)):
