@@ -46,7 +46,7 @@ class Detection:
         healthy_scans: number of calibration scans.
         healthy_sites: number of sites that they are from; 0 if that is not known.
         restorations: how many were made; fewer than were asked for if a time budget ended it.
-        model, mode, method, seed, device, version: how it was made.
+        model, mode, method, seed, device, precision, version: how it was made.
         warnings: what the user should know.
         seconds: wall time of each step, and ``first_score``, from the start to the first estimate.
     """
@@ -73,6 +73,7 @@ class Detection:
     seconds: dict[str, float]
     version: str
     healthy_sites: int = 0
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Estimate:
             what healthy scans give after as many restorations.
         seconds: since the start.
         is_last: whether no other follows.
+        changes_map: whether its anomaly map is another than that of the estimate before.
     """
 
     restorations: int
@@ -99,6 +101,7 @@ class Estimate:
     seconds: float
     is_last: bool
     _detection: Callable[[], Detection]
+    changes_map: bool = True
 
     def detection(self) -> Detection:
         """All results as they are now, with the images on the scan's own grid."""

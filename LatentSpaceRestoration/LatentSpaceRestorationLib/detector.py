@@ -75,6 +75,7 @@ class Detector:
         device: str = "auto",
         *,
         search: Sequence[Path] | None = None,
+        precision: str = "auto",
     ) -> Detector:
         """Read and verify a model and put it on a device.
 
@@ -82,6 +83,7 @@ class Detector:
             model: name of an installed model, or a folder.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             search: further folders that hold models.
+            precision: as of :class:`options.RunOptions`.
 
         Raises:
             BundleError: unknown or damaged model.
@@ -91,7 +93,7 @@ class Detector:
         folders = tuple(search or ())
         bundle = read_bundle(find_bundle(model, folders))
         chosen, warnings = choose_device(device)
-        loaded = Model.load(bundle, chosen)
+        loaded = Model.load(bundle, chosen, precision)
         try:
             brain_folder = find_bundle(bundle.brain_model, folders)
         except BundleError:
@@ -234,7 +236,7 @@ class Detector:
             reference=reference,
             model=self.bundle.name,
             control=control,
-            device=lambda: self.device,
+            place=lambda: (self.device, self.model.placement.precision),
             warnings=lambda: (*warnings, *self.model.placement.warnings),
         )
         context = self.model.context(

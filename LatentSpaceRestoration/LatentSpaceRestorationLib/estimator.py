@@ -100,7 +100,8 @@ class Estimator:
         reference: what it is compared with.
         model: name of the model.
         control: of the detection.
-        device, warnings: ask where it runs, and what the user should know, by now.
+        place: asks where it runs, and in which precision, by now.
+        warnings: asks what the user should know, by now.
     """
 
     volume: Volume
@@ -109,15 +110,18 @@ class Estimator:
     reference: HealthyReference
     model: str
     control: RunControl
-    device: Callable[[], str]
+    place: Callable[[], tuple[str, str]]
     warnings: Callable[[], tuple[str, ...]]
     _looked_at: list[_LookedAt] = field(default_factory=list)
+    _told: list[_LookedAt] = field(default_factory=list)
 
     def estimate(self, evidence: Evidence, spacing_mm: float) -> Estimate:
         """The estimate from the evidence so far; what comes later does not change it."""
         prepared, options, rule = self.prepared, self.options, self.reference.rule
         level = self.reference.calibration.at(evidence.restorations)
         seen = self._look_at(evidence.maps, spacing_mm)
+        changes_map = not any(seen is before for before in self._told)
+        self._told[:] = [seen]
         values = seen.values
         score = sample_score(values, prepared.mask, rule.peak_ml, spacing_mm, evidence.slice_scores)
         scores = evidence.slice_scores
@@ -147,7 +151,7 @@ class Estimator:
             percentile = 100.0 * (1.0 - p)
             warnings += _widely_flagged(values[prepared.mask] >= cut, cut_percentile)
         self.control.seconds.setdefault("first_score", self.control.elapsed)
-        device, seconds = self.device(), dict(self.control.seconds)
+        (device, precision), seconds = self.place(), dict(self.control.seconds)
 
         def detection() -> Detection:
             started = time.perf_counter()
@@ -169,6 +173,7 @@ class Estimator:
                 restorations=made,
                 seed=options.seed,
                 device=device,
+                precision=precision,
                 warnings=tuple(warnings),
                 seconds={**seconds, "undo": undo},
                 version=__version__,
@@ -184,6 +189,7 @@ class Estimator:
             seconds=self.control.elapsed,
             is_last=evidence.is_last,
             _detection=detection,
+            changes_map=changes_map,
         )
 
     def anomalous(self, maps: Mapping[str, np.ndarray], spacing_mm: float) -> np.ndarray:

@@ -33,8 +33,8 @@ class Model:
         self._networks = networks
 
     @classmethod
-    def load(cls, bundle: Bundle, device: str = "cpu") -> Model:
-        """Put the networks of a bundle on a torch device.
+    def load(cls, bundle: Bundle, device: str = "cpu", precision: str = "float32") -> Model:
+        """Put the networks of a bundle on a torch device, to compute in a precision.
 
         Raises:
             BundleError: it finds no anomalies, or its weights do not fit its settings.
@@ -50,7 +50,7 @@ class Model:
             return cls(bundle, VAEModel.load(bundle, device))
         from .inference.latent_model import LatentModel
 
-        return cls(bundle, LatentModel.load(bundle, device))
+        return cls(bundle, LatentModel.load(bundle, device, precision))
 
     @property
     def grid(self) -> Grid:

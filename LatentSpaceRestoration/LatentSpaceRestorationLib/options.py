@@ -14,6 +14,8 @@ from typing import Any
 #: is the default of a model that has no other; as published.
 MODES = ("default", "pixelsnail", "paper")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+#: That networks compute in; ``auto`` is the shortest that the hardware has instructions for.
+PRECISIONS = ("auto", "float32", "bfloat16")
 _LARGEST_SEED = 2**63 - 1
 
 
@@ -166,10 +168,17 @@ class RunOptions(DetectionOptions):
     Attributes:
         model: name of an installed model, or a folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``. Results do not depend on it.
+        precision: ``auto``, ``float32`` or ``bfloat16``, of the masked prior and the decoder. Codes
+            are the same in each, and maps within a few hundredths.
     """
 
     model: str = _option("brain-t1", "of an installed model, or a folder", metavar="NAME_OR_FOLDER")
     device: str = _option("auto", "default: %(default)s", choices=DEVICES)
+    precision: str = _option(
+        "auto",
+        "that the networks compute in; auto: bfloat16 where the hardware has it",
+        choices=PRECISIONS,
+    )
 
 
 def described(options: type[DetectionOptions]) -> dict[str, tuple[Any, Described]]:

@@ -70,6 +70,7 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
         method: str = "lsr",
         timeBudget: float | None = None,
         onEstimate: Callable[[Estimate], None] | None = None,
+        precision: str = "auto",
     ) -> DetectionResult:
         """Find what is unusual in a scan. Runs to its end, and never opens a dialog.
 
@@ -87,6 +88,7 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
             restorations: how many to average, at least 1.
             seed: the same seed gives the same result.
             device: auto, cpu, cuda or mps.
+            precision: auto, float32 or bfloat16, that networks compute in.
             progress: called with the fraction done and what is being done.
             isCancelled: asked often; True ends the detection.
             mode: default; pixelsnail for the auto-regressive prior of a model that has a masked one
@@ -110,6 +112,7 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
             restorations=restorations,
             seed=seed,
             device=device,
+            precision=precision,
             mode=mode,
             method=method,
             time_budget=timeBudget,
@@ -135,6 +138,7 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
         timeBudget: float | None = None,
         jobs: int = 0,
         scheduler: str | None = None,
+        precision: str = "auto",
     ) -> CohortResult:
         """Find what is unusual in many scans on disk, as ``lsr cohort`` does.
 
@@ -145,8 +149,8 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
         Args:
             runFolder: gets the results of each scan and ``scores.tsv``; made if it is missing.
             inputs: image files, folders of them, BIDS data sets, DICOM folders, tables, or globs.
-            model, threshold, restorations, seed, device, mode, method, timeBudget: as for
-                ``detect``.
+            model, threshold, restorations, seed, device, mode, method, timeBudget, precision: as
+                for ``detect``.
             progress: called with the fraction done and what is being done.
             isCancelled: asked often; True ends the run.
             jobs: worker processes; 0 takes one scan after the other in this process.
@@ -169,6 +173,7 @@ class LatentSpaceRestorationLogic(ScriptedLoadableModuleLogic):
             seed=seed,
             time_budget=timeBudget,
             device=device,
+            precision=precision,
         )
         given = [inputs] if isinstance(inputs, str | Path) else inputs
         return cohorts.runCohort(runFolder, given, options, jobs, scheduler, progress, isCancelled)

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from LatentSpaceRestorationLib.detector import Detector
     from LatentSpaceRestorationLib.options import RunOptions
 
-#: ``load(model, device)``
-LoadDetector = Callable[[str, str], "Detector"]
+#: ``load(model, device)``, with ``precision=`` where that is not left to the machine.
+LoadDetector = Callable[..., "Detector"]
 
 
-def loadInstalledDetector(model: str, device: str) -> Detector:
+def loadInstalledDetector(model: str, device: str, precision: str = "auto") -> Detector:
     """Load a model by its name or folder."""
     from LatentSpaceRestorationLib.detector import Detector
 
-    return Detector.load(model, device, search=searchFolders())
+    return Detector.load(model, device, search=searchFolders(), precision=precision)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class DetectionTask:
         if progress is not None:
             progress(0.0, _("Loading the model"))
         options, scan = self._options, self._scan
-        detector = self._loadDetector(options.model, options.device)
+        asked = {} if options.precision == "auto" else {"precision": options.precision}
+        detector = self._loadDetector(options.model, options.device, **asked)
         detection = detector.detect(
             Volume(scan.array, scan.affine, scan.name),
             options,

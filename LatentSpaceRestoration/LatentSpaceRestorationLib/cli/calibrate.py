@@ -38,7 +38,9 @@ def add_calibrate(calibrate: argparse.ArgumentParser) -> None:
     )
     add("--methods", nargs="+", metavar="METHOD", help="default: all that the model can do")
     add("--modes", nargs="+", metavar="MODE", help="of the method lsr; default: all")
-    add_options(calibrate, without=("model", "mode", "method", "time_budget", "threshold"))
+    add_options(
+        calibrate, without=("model", "mode", "method", "time_budget", "threshold", "precision")
+    )
     calibrate.set_defaults(command=_calibrate)
 
 

@@ -88,7 +88,7 @@ def _detect(options: argparse.Namespace) -> int:
 def _loaded(model: Path, asked: RunOptions) -> Detector:
     from ..detector import Detector
 
-    detector = Detector.load(model, asked.device)
+    detector = Detector.load(model, asked.device, precision=asked.precision)
     detector.model.calibration(asked.mode, asked.method)  # refuses what it cannot do, at once
     return detector
 

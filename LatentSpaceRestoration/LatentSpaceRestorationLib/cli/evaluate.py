@@ -162,7 +162,9 @@ def _detectors(options: argparse.Namespace) -> list[Detector]:
 
     models = options.model or [SHIPPED["anomaly"], SHIPPED["vae"]]
     folders = [find_bundle(model) for model in dict.fromkeys(models)]
-    detectors = [Detector.load(folder, options.device) for folder in folders]
+    detectors = [
+        Detector.load(folder, options.device, precision=options.precision) for folder in folders
+    ]
     names = [detector.bundle.name for detector in detectors]
     for name in names:
         if names.count(name) > 1 and options.compare != "beta":

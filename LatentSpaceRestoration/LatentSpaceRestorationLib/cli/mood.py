@@ -60,7 +60,7 @@ def mood(options: argparse.Namespace) -> int:
     with results_folder(options.output) as folder:
         from ..detector import Detector
 
-        task = Task(Detector.load(model, asked.device), asked)
+        task = Task(Detector.load(model, asked.device, precision=asked.precision), asked)
         score = task.pixel if options.task == "pixel" else task.sample
         for scan in scans:
             try:

@@ -118,7 +118,7 @@ def _look(job: Job, progress: Progress | None, is_cancelled: IsCancelled | None)
 def _detector(options: RunOptions, made_with: str) -> Detector:
     from ..detector import Detector
 
-    detector = Detector.load(options.model, options.device)
+    detector = Detector.load(options.model, options.device, precision=options.precision)
     if digest_of(options, detector) != made_with:
         raise LSRError(
             f"model {options.model} or the program is another one on this machine than where the "

@@ -121,15 +121,18 @@ def spread_between(sd: np.ndarray, drawn: np.ndarray, cells: np.ndarray, count: 
         count: N.
 
     Returns:
-        (N, rows, columns) float32; between two slices from where codes were replaced in them.
+        (N, rows, columns) float32, 0 where nothing was replaced; between two slices from where
+        codes were replaced in them.
     """
     if len(drawn) == count:
         return np.asarray(sd, np.float32)
     rows, columns = (n // m for n, m in zip(sd.shape[1:], cells.shape[1:], strict=True))
-    weight = cells[drawn].repeat(rows, axis=1).repeat(columns, axis=2).astype(np.float32)
+    replaced = cells.repeat(rows, axis=1).repeat(columns, axis=2)
+    weight = replaced[drawn].astype(np.float32)
     place = np.arange(count) / (drawn[1] - drawn[0]) if len(drawn) > 1 else np.zeros(count)
     total, share = (interpolated(one, place) for one in (sd * weight, weight))
-    return np.where(share > 0.0, total / np.maximum(share, 1e-6), 0.0).astype(np.float32)
+    sure = np.maximum(share, 1e-6)
+    return np.where(replaced & (share > 0.0), total / sure, 0.0).astype(np.float32)
 
 
 def _carried_on(difference: np.ndarray, stays: np.ndarray, spacing_mm: float) -> np.ndarray:

@@ -44,14 +44,16 @@ class LatentModel:
         prior: PixelSNAIL,
         device: str = "cpu",
         masked: MaskedPrior | None = None,
+        precision: str = "float32",
     ) -> None:
         self.vqvae = folded(vqvae).to(device)
         self.prior = prior.to(device).eval()
         self.masked = masked if masked is None else channels_last(masked.to(device).eval())
-        self.placement = Placement(device, SIZES if device == "cpu" else SIZES_OFF_CPU)
+        sizes = SIZES if device == "cpu" else SIZES_OFF_CPU
+        self.placement = Placement(device, sizes, precision)
 
     @classmethod
-    def load(cls, bundle: Bundle, device: str = "cpu") -> LatentModel:
+    def load(cls, bundle: Bundle, device: str = "cpu", precision: str = "float32") -> LatentModel:
         """Read the weights of a bundle.
 
         Raises:
@@ -66,7 +68,7 @@ class LatentModel:
             masked = _masked_prior(bundle)
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             raise bundle.misfit(error) from error
-        return cls(vqvae, prior, device, masked)
+        return cls(vqvae, prior, device, masked, precision)
 
     def read(self, prepared: PreparedScan, step: Step | None = None) -> Reading:
         """Encode every slice, in one pass, and score its codes, in another.
@@ -148,6 +150,7 @@ class LatentModel:
                 size=tile,
                 chunk=size,
                 step=lambda share: step(0.2 + 0.6 * share) if step else None,
+                arithmetic=self.placement.arithmetic,
             ).cpu()
 
         view = self.placement.run("likelihoods", look)
@@ -159,7 +162,8 @@ class LatentModel:
 
             def some(part: slice) -> Tensor:
                 where = latents[part].to(device), position[part].to(device)
-                return decoder.decode_latents(*where).cpu()
+                with self.placement.arithmetic():
+                    return decoder.decode_latents(*where).float().cpu()
 
             images = in_pieces(some, len(latents), size, device)
             return np.asarray(torch.cat(images)[:, 0].float().numpy())
@@ -264,6 +268,7 @@ class LatentModel:
                 torch.from_numpy(holes).to(device),
                 chunk=size,
                 step=step,
+                arithmetic=self.placement.arithmetic,
             )
 
         return self.placement.run("likelihoods", look)
@@ -362,7 +367,9 @@ class LatentModel:
             def some(part: slice) -> np.ndarray:
                 grids = torch.from_numpy(np.stack(codes[part])).to(device)
                 places = position[list(numbers[part])].to(device)
-                return np.asarray(decoder.decode(grids, places)[:, 0].float().cpu().numpy())
+                with self.placement.arithmetic():
+                    images = decoder.decode(grids, places)
+                return np.asarray(images[:, 0].float().cpu().numpy())
 
             return in_pieces(some, len(codes), size, device, report)
 

@@ -29,6 +29,7 @@ _SETTINGS = (
     "restorations",
     "seed",
     "device",
+    "precision",
     "threshold_percentile",
     "version",
 )
@@ -80,7 +81,7 @@ class DetectionRecord:
     Attributes:
         sample_score, percentile, p_value, healthy_scans, healthy_sites, threshold,
             threshold_percentile, slice_scores, model, mode, method, restorations, seed, device,
-            warnings, seconds, version: as in ``Detection``.
+            precision, warnings, seconds, version: as in ``Detection``.
         healthy_scores: sample scores of the calibration scans, made in the same way, ascending.
         flagged_ml, brain_ml: volumes; None of the first where the map is not to be trusted.
         regions: flagged regions, the highest peak first.
@@ -104,6 +105,7 @@ class DetectionRecord:
     restorations: int | None = None
     seed: int | None = None
     device: str | None = None
+    precision: str | None = None
     version: str | None = None
     warnings: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -132,6 +134,7 @@ class DetectionRecord:
             restorations=detection.restorations,
             seed=detection.seed,
             device=detection.device,
+            precision=detection.precision,
             version=detection.version,
             warnings=detection.warnings,
             seconds=detection.seconds,
@@ -226,6 +229,7 @@ class DetectionRecord:
             "restorations": self.restorations,
             "seed": self.seed,
             "device": self.device,
+            "precision": self.precision,
             "warnings": list(self.warnings),
             "seconds": {step: round(s, 3) for step, s in self.seconds.items()},
             "version": self.version,

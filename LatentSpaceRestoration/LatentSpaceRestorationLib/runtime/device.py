@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
 
 def choose_device(wanted: str = "auto") -> tuple[str, tuple[str, ...]]:
     """A device that works, and what to tell the user if it is not the one asked for.
@@ -35,3 +41,14 @@ def choose_device(wanted: str = "auto") -> tuple[str, tuple[str, ...]]:
     if wanted in listed:
         return "cpu", (f"{wanted} is not available here; the CPU was used",)
     return "cpu", ()
+
+
+def fastest_precision(device: str) -> torch.dtype:
+    """The shortest floating-point type that has instructions here, rather than emulation."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    flags = Path("/proc/cpuinfo")
+    has_bf16 = device == "cpu" and flags.is_file() and "avx512_bf16" in flags.read_text()
+    return torch.bfloat16 if has_bf16 else torch.float32

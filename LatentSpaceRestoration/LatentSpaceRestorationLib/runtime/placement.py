@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from .device import fastest_precision
 from .memory import give_back
 
 #: How much goes through the networks at a time: slices through encoder, decoder and prior, and
@@ -50,20 +51,39 @@ class Placement:
     Args:
         device: at first.
         sizes: how much is worked on at a time, at first, by kind of work.
+        precision: one of ``options.PRECISIONS``, of what is computed in :meth:`arithmetic`.
 
     Attributes:
         device: now.
         warnings: what the user should know, a line for each device that was too small.
     """
 
-    def __init__(self, device: str, sizes: Mapping[str, int]) -> None:
-        self.device = device
+    def __init__(self, device: str, sizes: Mapping[str, int], precision: str = "float32") -> None:
+        self.device, self._asked = device, precision
         self._first_sizes, self._sizes = dict(sizes), dict(sizes)
         self._warnings: dict[str, str] = {}
 
     @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(self._warnings.values())
+
+    @property
+    def precision(self) -> str:
+        """That is computed in, such as ``bfloat16``."""
+        return str(self._dtype).removeprefix("torch.")
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        if self._asked == "auto":
+            return fastest_precision(self.device)
+        return torch.bfloat16 if self._asked == "bfloat16" else torch.float32
+
+    def arithmetic(self) -> torch.autocast:
+        """Within it, in the thread that enters it, networks compute in the precision."""
+        short = self._dtype != torch.float32
+        return torch.autocast(
+            torch.device(self.device).type, self._dtype if short else None, enabled=short
+        )
 
     def run(self, kind: str, work: Callable[[int, str], Result]) -> Result:
         """``work(size, device)``, again with half the size, and at last on the CPU, if it must be.

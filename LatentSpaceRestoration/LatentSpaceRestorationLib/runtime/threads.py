@@ -9,6 +9,7 @@ operation, and so how it rounds.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -106,6 +107,10 @@ def in_pieces(
     Returns:
         by piece, in order.
     """
+    workers = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    rounds = math.ceil(count / (size * workers))
+    # As large as each other, so that none is waited for.
+    size = max(1, math.ceil(count / max(rounds * workers, 1)))
     parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
     found: dict[int, Result] = {}
 
@@ -113,7 +118,6 @@ def in_pieces(
         found[part.start] = compute(part)
         yield part.stop - part.start
 
-    workers = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
     report = None if step is None else lambda done: step(done / count)
     run_jobs([job(part) for part in parts], workers, report)
     return [found[part.start] for part in parts]

@@ -9,7 +9,9 @@ is outside alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from ..runtime.threads import in_pieces
 from .gumbel import gumbel_noise
 
 Step = Callable[[float], None]
+Arithmetic = Callable[[], AbstractContextManager[Any]]
 
 
 def tiles(shape: tuple[int, int], size: int) -> Tensor:
@@ -69,6 +72,7 @@ def outside_view(
     size: int,
     chunk: int = 16,
     step: Step | None = None,
+    arithmetic: Arithmetic = nullcontext,
 ) -> OutsideView:
     """What each code should be, judged by the codes outside its tile.
 
@@ -80,15 +84,17 @@ def outside_view(
         size: side of a tile in codes.
         chunk: how many grids are passed together; results do not depend on it.
         step: called with the fraction done.
+        arithmetic: gives the context that the prior computes in.
     """
     sets = tiles(prior.shape, size).to(codes.device)
 
     def look(part: slice) -> tuple[Tensor, ...]:
         grids = codes[part]
         logits = torch.zeros(len(grids), prior.codes, *grids.shape[1:], device=grids.device)
-        for hidden in sets:
-            masked = torch.where(hidden, prior.mask, grids)
-            logits = torch.where(hidden, prior(masked, position[part]).float(), logits)
+        with arithmetic():
+            for hidden in sets:
+                masked = torch.where(hidden, prior.mask, grids)
+                logits = torch.where(hidden, prior(masked, position[part]).float(), logits)
         logp = logits.log_softmax(1)
         p = logp.exp()
         nll = F.nll_loss(logp, grids, reduction="none")
@@ -164,6 +170,7 @@ def look_into(
     *,
     chunk: int = 16,
     step: Step | None = None,
+    arithmetic: Arithmetic = nullcontext,
 ) -> Holes:
     """What the codes outside the holes of each grid say of those in them.
 
@@ -174,13 +181,15 @@ def look_into(
         holes: (N, h, w) bool.
         chunk: how many grids are passed together; results do not depend on it.
         step: called with the fraction done.
+        arithmetic: gives the context that the prior computes in.
     """
     with_holes = torch.nonzero(holes.flatten(1).any(1)).flatten()
 
     def look(part: slice) -> Tensor:
         some = with_holes[part]
         hole = holes[some]
-        logits = prior(torch.where(hole, prior.mask, codes[some]), position[some]).float()
+        with arithmetic():
+            logits = prior(torch.where(hole, prior.mask, codes[some]), position[some]).float()
         return logits.permute(0, 2, 3, 1)[hole].cpu()
 
     found = in_pieces(look, len(with_holes), chunk, str(codes.device), step)

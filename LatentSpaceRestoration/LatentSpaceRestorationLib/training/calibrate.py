@@ -39,6 +39,8 @@ Modes = dict[str, tuple[ModeCalibration, NormativeMaps]]
 Report = Callable[[str], None]
 #: Fewer healthy scans than this say nothing about a percentile.
 FEWEST = 5
+#: That healthy scans are looked at in: what others are compared with is the same everywhere.
+PRECISION = "float32"
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,7 @@ def to_files(
         codes: distribution of the codes' NLL; None for a model without codes.
         modes: figures and normative values by method, or mode of ``lsr``.
     """
-    data: dict[str, Any] = {"scans": sorted(scans)}
+    data: dict[str, Any] = {"scans": sorted(scans), "precision": PRECISION}
     if sites := sorted(set(scans.values()) - {""}):
         data["sites"] = sites
     if codes is not None:

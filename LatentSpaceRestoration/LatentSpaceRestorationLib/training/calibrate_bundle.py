@@ -16,7 +16,7 @@ from ..io.files import content_hash
 from ..io.images import files_of, read_mask, read_volume
 from ..preprocessing.slices import PreparedScan
 from ..volume import Volume
-from .calibrate import FEWEST, HealthyScan, added_to, calibrate, to_files
+from .calibrate import FEWEST, PRECISION, HealthyScan, added_to, calibrate, to_files
 from .export import is_adapted, write_adapted
 
 #: Fewer healthy scans than this give percentiles that are too coarse to rely on.
@@ -61,7 +61,9 @@ def calibrate_bundle(
     source = " and ".join(map(str, sources))
     subjects = _unseen(bundle, read_subjects(*sources), source)
     _enough(len(subjects), source)
-    detector = Detector.load(bundle.folder, device, search=[bundle.folder.parent])
+    detector = Detector.load(
+        bundle.folder, device, search=[bundle.folder.parent], precision=PRECISION
+    )
     scans = _read(detector, subjects, source, report)
     if len(scans) < ENOUGH:
         report(

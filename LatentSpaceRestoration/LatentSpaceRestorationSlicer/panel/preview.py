@@ -46,13 +46,14 @@ def computeTelling(
 ) -> tuple[Detector, Detection]:
     """``task.compute``, which tells what is known after each group of restorations.
 
-    The score is told at once, and the map when it is made. The map of the last estimate is not made
-    here: it is the result's, which follows.
+    The score is told at once, and the map when it is made, if it is another than the one before.
+    The map of the last estimate is not made here: it is the result's, which follows.
     """
 
     def onEstimate(estimate: Estimate) -> None:
         tell(Growth(estimate))
-        detection = None if estimate.is_last else _images(estimate, isCancelled)
+        is_new = estimate.changes_map and not estimate.is_last
+        detection = _images(estimate, isCancelled) if is_new else None
         if detection is not None:
             # Without the other images, which would be kept until the next map is made.
             tell(Growth(estimate, detection.anomaly_map, detection.threshold))

@@ -1,7 +1,8 @@
-"""The whole benchmark: samplers, a scan from end to end, growth. ``make benchmark`` runs it.
+"""The whole benchmark: first score, samplers, whole scans, growth. ``make benchmark`` runs it.
 
-Writes ``benchmark.json``, ``benchmark.md`` and ``growth.png`` into a folder. About a quarter of an
-hour on two idle cores; ``--quick`` takes about two minutes, with small cases.
+Writes ``benchmark.json``, ``benchmark.md`` and ``growth.png`` into a folder; the main figures of
+what was there before are kept as history. About half an hour on two idle cores; ``--quick`` takes a
+few minutes, with small cases.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import first_score
 import growth
+import scaling
 import torch
 from cases import LAYOUTS, PUBLISHED
+from LatentSpaceRestorationLib import __version__
+from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle
 from LatentSpaceRestorationLib.io.images import read_volume
 from machine import child_environment, describe
 from report import markdown
@@ -57,10 +62,10 @@ def comparisons(model: str, quick: bool) -> list[Comparison]:
     return found
 
 
-def whole_scan(options: argparse.Namespace) -> dict[str, Any]:
+def whole_scan(options: argparse.Namespace, threads: int) -> dict[str, Any]:
     """The figures of ``whole_scan.py``, in a new process."""
     command = [sys.executable, str(_HERE / "whole_scan.py"), "--model", options.model]
-    command += ["--threads", str(options.threads), "--device", options.device]
+    command += ["--threads", str(threads), "--device", options.device]
     command += ["--restorations", "3" if options.quick else "15"]
     command += [str(options.scan)] if options.scan else []
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment())
@@ -74,15 +79,34 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[s
     started = time.perf_counter()
     machine = describe(options.threads, options.device)
     torch.set_num_threads(options.threads)
+    given = read_volume(options.scan) if options.scan else None
+    first = None
+    if read_bundle(find_bundle(options.model)).has_network("masked"):
+        found = first_score.measure(
+            options.model, given, 1 if options.quick else 3, options.device, say
+        )
+        first = asdict(found)
     rows = [
         asdict(compare(comparison, options.threads, options.device, say))
         for comparison in comparisons(options.model, options.quick)
     ]
     say("a whole scan, cold and warm")
-    scan = whole_scan(options)
+    scan = whole_scan(options, options.threads)
+    say("a whole scan, on one core")
+    by_threads = [(options.threads, scan["warm"])]
+    if options.threads > 1:
+        by_threads.insert(0, (1, whole_scan(options, 1)["warm"]))
+    sizes = scaling.sizes(
+        options.model,
+        given,
+        (2.0,) if options.quick else scaling.SPACINGS_MM,
+        3 if options.quick else 15,
+        options.device,
+        say,
+    )
     grown = growth.measure(
         options.model,
-        read_volume(options.scan) if options.scan else None,
+        given,
         slices=(16, 32) if options.quick else growth.SLICES,
         restorations=(1, 3, 7) if options.quick else growth.RESTORATIONS,
         device=options.device,
@@ -93,16 +117,47 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[s
         "machine": machine,
         "options": {"quick": options.quick, "model": Path(options.model).name},
         "seconds": time.perf_counter() - started,
+        "version": __version__,
+        "first_score": first,
         "samplers": rows,
         "whole_scan": scan,
+        "cores": [asdict(cores) for cores in scaling.cores(by_threads)],
+        "sizes": [asdict(size) for size in sizes],
         "growth": asdict(grown),
     }
     return results, grown
 
 
+def history(file: Path) -> list[dict[str, Any]]:
+    """The main figures of the results that are there, and of those before, the oldest first."""
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    if before.get("options", {}).get("quick", True):
+        return list(before.get("history", []))
+    first, scan = before.get("first_score"), before["whole_scan"]
+    figures = {
+        "version": before.get("version", ""),
+        "date": before["machine"]["date"],
+        "processor": before["machine"]["processor"],
+        "threads": before["machine"]["threads"],
+        "tflop": first["ways"][-1]["tflop"] if first else None,
+        "slices": scan["slices"],
+        **{
+            f"{key}_{name}": scan[name][key]
+            for key in ("first_score", "final_map")
+            for name in ("cold", "warm")
+        },
+        "rate": before["samplers"][0]["rate"],
+    }
+    return [*before.get("history", []), figures]
+
+
 def write(results: dict[str, Any], grown: growth.Growth, folder: Path) -> None:
     """Write the three files, each in one piece, so that what stands there is never half of one."""
     folder.mkdir(parents=True, exist_ok=True)
+    results = {**results, "history": history(folder / "benchmark.json")}
     with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=folder) as parts:
         new = Path(parts)
         growth.draw(grown, new / "growth.png")

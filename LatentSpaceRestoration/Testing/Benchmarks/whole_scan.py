@@ -1,9 +1,10 @@
 """From a scan to its map, from a cold start and then warm: ``python whole_scan.py [SCAN]``.
 
 Cold, all counts from this program's first line: importing torch, reading and checking the model,
-reading the scan. Warm, in the same process, all counts from the call that starts the detection.
-Prints the seconds until the first score, the first restoration's images and the final map, the
-seconds of every step, and the peak memory, as JSON. Without a scan, the MNI152 template is used
+and meanwhile reading the scan, as ``lsr detect`` does. Warm, in the same process, all counts from
+the call that starts the detection. Prints the seconds until the first score, its map on the scan's
+grid, the first restoration's images and the final ones, the seconds of every step, and the peak
+memory, as JSON. Without a scan, the MNI152 template is used
 (needs the ``demo`` extra).
 """
 
@@ -15,6 +16,7 @@ STARTED = time.perf_counter()  # before the imports, whose time counts
 
 import argparse  # noqa: E402
 import json  # noqa: E402
+from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 from dataclasses import asdict, dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
@@ -31,9 +33,10 @@ class Times:
     Attributes:
         start: until the scan and the model were there; 0 when warm.
         first_score: until the first estimate.
-        first_restoration: until its images were on the scan's grid.
-        final_map: until the last estimate's were, less what the first images took, which the
-            command does without.
+        first_map: until its images were on the scan's grid.
+        first_restoration: until those of the first estimate with a restoration were, less what the
+            first ones took, which the command does without.
+        final_map: until those of the last estimate were, less what the others took.
         steps: of the detection; ``undo`` is the last estimate's.
         restorations: how many were made.
         peak_gb: of the process so far; ``device_peak_gb`` of tensors on a GPU.
@@ -41,6 +44,7 @@ class Times:
 
     start: float
     first_score: float
+    first_map: float
     first_restoration: float
     final_map: float
     steps: dict[str, float]
@@ -62,15 +66,19 @@ def main() -> None:
     parser.add_argument("--once", action="store_true", help="cold only")
     options = parser.parse_args()
 
+    def load() -> Detector:
+        from LatentSpaceRestorationLib.detector import Detector
+
+        return Detector.load(options.model, options.device)
+
+    with ThreadPoolExecutor(1) as thread:
+        loading = thread.submit(load)
+        volume = scan_of(options.scan)
+        detector = loading.result()
     import torch
-    from LatentSpaceRestorationLib.detector import Detector
-    from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
-    from LatentSpaceRestorationLib.io.images import read_volume
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    volume = read_volume(options.scan) if options.scan else load_template()
-    detector = Detector.load(options.model, options.device)
     cold, slices = timed(detector, volume, STARTED, options)
     figures = {
         "model": detector.bundle.name,
@@ -90,6 +98,17 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
 
 
+def scan_of(file: Path | None) -> Volume:
+    """A scan, or the template."""
+    if file is None:
+        from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
+
+        return load_template()
+    from LatentSpaceRestorationLib.io.images import read_volume
+
+    return read_volume(file)
+
+
 def timed(
     detector: Detector, volume: Volume, since: float, options: argparse.Namespace
 ) -> tuple[Times, int]:
@@ -100,23 +119,33 @@ def timed(
         return time.perf_counter() - since
 
     start = now()
-    first_score = first_restoration = 0.0
+    first_score = first_map = first_restoration = beside = 0.0
     for estimate in detector.stream(
         volume,
         mode=options.mode,
         restorations=options.restorations,
         time_budget=options.time_budget,
     ):
+        began = now()
         if not first_score:
-            first_score = now()
+            first_score = began
             estimate.detection()
-            first_restoration = now()
+            first_map = now()
+            beside += first_map - began
+        if not first_restoration and (estimate.restorations or estimate.is_last):
+            first_restoration = first_map
+            if estimate.restorations:
+                began = now()
+                estimate.detection()
+                first_restoration = now() - beside
+                beside += now() - began
     found = estimate.detection()
     times = Times(
         start=start,
         first_score=first_score,
+        first_map=first_map,
         first_restoration=first_restoration,
-        final_map=now() - (first_restoration - first_score),
+        final_map=now() - beside,
         steps=found.seconds,
         restorations=found.restorations,
         peak_gb=peak_memory_gb(),

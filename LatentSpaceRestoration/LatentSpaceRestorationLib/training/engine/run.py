@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...networks import distributed
+from ...runtime.device import fastest_precision
 
+#: Of a training.
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -99,15 +101,6 @@ class Run:
         """The type that matrix products are computed in."""
         wanted = self.schedule.precision
         return fastest_precision(self.device) if wanted == "auto" else getattr(torch, wanted)
-
-
-def fastest_precision(device: str) -> torch.dtype:
-    """The shortest floating-point type that has instructions here, rather than emulation."""
-    if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    flags = Path("/proc/cpuinfo")
-    has_bf16 = device == "cpu" and flags.is_file() and "avx512_bf16" in flags.read_text()
-    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def generator_of(seed: int, step: int) -> torch.Generator:

@@ -16,12 +16,14 @@ from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
 from LatentSpaceRestorationLib.sampling.packed_prior import PackedPrior
 from LatentSpaceRestorationLib.sampling.row_engine import RowEngine
+from LatentSpaceRestorationLib.volume import Volume
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.append(str(ROOT / "LatentSpaceRestoration" / "Testing" / "Benchmarks"))
 
 import benchmark
 import growth
+import scaling
 from bound import Bound, PlaceCosts, PriorSize, matrix_product_rate
 from cases import PUBLISHED, make_case
 from report import markdown
@@ -127,6 +129,50 @@ def test_lines_fit_what_is_straight_and_say_what_is_not():
     assert growth.fit([1, 2, 3], [1.0, 4.0, 1.0]).r_squared == pytest.approx(0)
 
 
+def test_cores_beyond_those_there_are_told_by_amdahls_law() -> None:
+    warm = [
+        (1, {"first_score": 10.0, "final_map": 24.0}),
+        (2, {"first_score": 6.0, "final_map": 14.0}),
+    ]
+    one, two, eight = scaling.cores(warm)
+    assert (one.threads, two.threads, eight.threads) == (1, 2, 8)
+    assert (one.measured, two.measured, eight.measured) == (True, True, False)
+    # 2 s are serial and 8 shared out, and 4 and 20.
+    assert (eight.first_score, eight.final_map) == pytest.approx((3.0, 6.5))
+    assert scaling.cores(warm[:1]) == [one]
+
+
+def test_a_scan_is_brought_to_a_spacing_with_noise_where_there_is_something() -> None:
+    array = np.zeros((20, 20, 20), np.float32)
+    array[5:15, 5:15, 5:15] = 4.0
+    brought = scaling.brought_to(Volume(array, np.diag([2.0, 2.0, 2.0, 1.0])), 1.0)
+    assert brought.shape == (39, 39, 39)
+    assert brought.array.dtype == np.int16
+    inside = brought.array[14:26, 14:26, 14:26].astype(float)
+    assert 0.02 < inside.std() / inside.mean() < 0.04
+    assert not brought.array[0].any()
+
+
+def test_what_was_measured_before_is_kept_as_history(tmp_path: Path) -> None:
+    file = tmp_path / "benchmark.json"
+    assert benchmark.history(file) == []
+    times = {"first_score": 4.0, "final_map": 9.0}
+    run = {
+        "machine": {"date": "2026-11-24T01:43", "processor": "P", "threads": 2},
+        "options": {"quick": False},
+        "whole_scan": {"slices": 79, "cold": times, "warm": times},
+        "samplers": [{"rate": 4e10}],
+    }
+    file.write_text(json.dumps(run), encoding="utf-8")
+    (first,) = benchmark.history(file)
+    assert (first["date"], first["tflop"], first["final_map_warm"]) == ("2026-11-24T01:43", None, 9)
+    newer = {"history": [first], "version": "2", "first_score": {"ways": [{"tflop": 0.4}]}}
+    file.write_text(json.dumps({**run, **newer}), encoding="utf-8")
+    assert [one["tflop"] for one in benchmark.history(file)] == [None, 0.4]
+    file.write_text(json.dumps({**run, **newer, "options": {"quick": True}}), encoding="utf-8")
+    assert benchmark.history(file) == [first]  # a quick run is no version's
+
+
 @pytest.mark.slow
 def test_the_whole_benchmark_on_a_tiny_model(
     tiny_model: Path, brain_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -178,12 +224,21 @@ def test_the_whole_benchmark_on_a_tiny_model(
     scan = results["whole_scan"]
     for name in ("cold", "warm"):
         run = scan[name]
-        assert 0 <= run["start"] < run["first_score"] < run["first_restoration"]
+        assert 0 <= run["start"] < run["first_score"] < run["first_map"]
+        assert run["first_score"] < run["first_restoration"]
         assert run["first_score"] < run["final_map"]
         assert {"brain", "encode", "restore", "decode", "score", "undo"} <= set(run["steps"])
     assert scan["cold"]["start"] > scan["warm"]["start"]
     assert [p["restorations"] for p in results["growth"]["by_restorations"]] == [1, 3, 7]
     assert results["growth"]["by_slices"][-1]["slices"] == scan["slices"]
+
+    ways = results["first_score"]["ways"]
+    assert [way["tflop"] for way in ways] == sorted((w["tflop"] for w in ways), reverse=True)
+    assert results["first_score"]["bound_seconds"] < ways[-1]["cpu_seconds"]
+    parts = sum(results["first_score"]["parts"].values())
+    assert parts == pytest.approx(ways[-1]["tflop"], rel=0.05)
+    assert [size["spacing_mm"] for size in results["sizes"]] == [2.0]
+    assert results["cores"][0]["threads"] == 1
 
     row["agreement"]["skip-ahead"]["identical"] = False
     text = (tmp_path / "new" / "benchmark.md").read_text(encoding="utf-8")

@@ -186,6 +186,18 @@ def test_nothing_heavy_is_imported_to_answer_at_once(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0, 2, 2, 2] False"
 
 
+def test_help_needs_no_numpy() -> None:
+    program = (
+        "import sys\n"
+        "from LatentSpaceRestorationLib import cli\n"
+        "assert cli.main(['detect', '--help']) == 0\n"
+        "print(sorted({'numpy', 'scipy', 'nibabel', 'torch'} & sys.modules.keys()))\n"
+    )
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_module_and_version() -> None:
     done = subprocess.run(
         command("--version"), capture_output=True, text=True, env=ENVIRONMENT, check=True

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from LatentSpaceRestorationLib.inference.healing import cells_to_heal, healed, larger_regions
+from LatentSpaceRestorationLib.inference.healing import (
+    cells_to_heal,
+    healed,
+    larger_regions,
+    spread_between,
+)
 from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
 from scipy import ndimage
 
@@ -47,6 +52,23 @@ def in_voxels(cells: np.ndarray) -> np.ndarray:
 
 def energy(image: np.ndarray, where: np.ndarray) -> float:
     return float(sum(g[where] ** 2 for g in np.gradient(image)).mean())
+
+
+def test_the_spread_between_slices_is_that_of_those_beside() -> None:
+    """It is looked at in every second slice, and is what they agree on in the others."""
+    cells = replaced_cells()
+    replaced = in_voxels(cells)
+    drawn = np.arange(0, 26, 2)
+    sd = np.where(replaced, np.arange(26.0)[:, None, None], 99.0)[drawn]
+    found = spread_between(sd, drawn, cells, 26)
+    assert found.dtype == np.float32
+    assert not found[~replaced].any()
+    inner = replaced.copy()
+    inner[21] = False  # beyond it, slice 22, nothing was replaced
+    np.testing.assert_allclose(found, np.where(inner, np.arange(26.0)[:, None, None], found))
+    np.testing.assert_array_equal(found[21][replaced[21]], 20.0)
+    every = np.arange(26)
+    np.testing.assert_array_equal(spread_between(found, every, cells, 26), found)
 
 
 def test_nothing_outside_the_replaced_cells_changes_nor_at_their_border() -> None:

@@ -53,6 +53,27 @@ def test_place_is_the_highest_over_some_millimetres(
     assert place.volume_ml == pytest.approx(27 * 8 / 1000)
 
 
+def test_the_place_in_a_fine_scan_is_the_one_in_a_coarse_scan() -> None:
+    heat = np.zeros(SHAPE, np.float32)
+    heat[8:12, 9:12, 9:13] = 3.0
+    heat[30, 30, 20] = 4.0  # too small to count
+    coarse = most_anomalous_place(heat, heat > 1, brain(), AFFINE)
+    fine_affine = AFFINE.copy()
+    fine_affine[:3, :3] /= 4.0
+    fine_affine[:3, 3] = (AFFINE @ [-0.375, -0.375, -0.375, 1.0])[:3]
+    fine = heat.repeat(4, axis=0).repeat(4, axis=1).repeat(4, axis=2)
+    whole = brain().repeat(4, axis=0).repeat(4, axis=1).repeat(4, axis=2)
+    place = most_anomalous_place(fine, fine > 1, whole, fine_affine)
+    assert np.abs(np.subtract(place.position_mm, coarse.position_mm)).max() <= 1.5
+    assert place.words == coarse.words
+    assert place.volume_ml == pytest.approx(coarse.volume_ml)
+    speck = np.zeros_like(fine)  # one that no step of a coarser look meets
+    speck[41, 43, 47] = 1.0
+    found = most_anomalous_place(speck, speck > 0, whole, fine_affine)
+    assert found.index == (41, 43, 47)
+    assert found.volume_ml == pytest.approx(0.5**3 / 1000)
+
+
 def test_place_lies_in_a_hollow_region() -> None:
     shell = np.zeros(SHAPE, np.float32)
     shell[10:21, 10:21, 10:21] = 1.0

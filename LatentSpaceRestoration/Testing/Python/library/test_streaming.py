@@ -47,7 +47,9 @@ def test_every_estimate_is_what_a_run_of_so_many_restorations_gives(
         np.testing.assert_array_equal(found.anomaly_map, next_found.anomaly_map)
         np.testing.assert_array_equal(found.anomaly_mask, next_found.anomaly_mask)
         np.testing.assert_array_equal(found.restoration, scan.array)
+        assert first.changes_map
     assert [e.restorations for e in estimates] == [1, 3, 6]
+    assert all(e.changes_map == (mode == "paper") for e in estimates)
     assert [e.is_last for e in estimates] == [False, False, True]
     for estimate in estimates:
         alone = detector.detect(scan, mode=mode, restorations=estimate.restorations, seed=2)

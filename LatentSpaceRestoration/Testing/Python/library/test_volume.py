@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from LatentSpaceRestorationLib.errors import InputError
-from LatentSpaceRestorationLib.preprocessing.resampling import resample, world_grid
-from LatentSpaceRestorationLib.volume import Volume, check
+from LatentSpaceRestorationLib.preprocessing.resampling import reduced, resample, world_grid
+from LatentSpaceRestorationLib.volume import Volume, box_of, check
 from scan_grids import ORIENTATIONS, ScanGrid, rotation, scan_grids, stored_as
 
 few = settings(
@@ -95,6 +95,35 @@ def test_a_linear_ramp_is_read_off_by_position(grid: ScanGrid, spacing: float) -
     between_centres = ((index > 0) & (index < np.array(grid.shape) - 1)).all(axis=-1)
     expected = (position - grid.centre) @ slope
     np.testing.assert_allclose(values[between_centres], expected[between_centres], atol=2e-3)
+
+
+def test_a_fine_scan_is_reduced_to_the_means_of_blocks() -> None:
+    fine = along_ras((9, 13, 8), 0.5)
+    coarse = reduced(fine, 2.0)  # blocks of half of the model's voxels at most
+    assert coarse.shape == (4, 6, 4)
+    np.testing.assert_allclose(coarse.spacing, 1.0)
+    np.testing.assert_allclose(coarse.array[1, 2, 3], fine.array[2:4, 4:6, 6:8].mean(), rtol=1e-6)
+    middle = fine.affine @ [2.5, 4.5, 6.5, 1.0]
+    np.testing.assert_allclose(coarse.affine @ [1, 2, 3, 1], middle, atol=1e-9)
+    assert reduced(along_ras((9, 13, 8), 0.7), 2.0).shape == (9, 13, 8)
+
+
+def test_what_a_scan_is_reduced_to_does_not_depend_on_how_it_is_stored() -> None:
+    scan = along_ras((9, 13, 8), 0.5)
+    wanted = reduced(scan, 2.0)
+    for orientation in ORIENTATIONS:
+        found = reduced(stored_as(scan, orientation), 2.0)
+        np.testing.assert_array_equal(
+            resample(found, wanted.shape, wanted.affine, antialias=False), wanted.array
+        )
+
+
+def test_the_box_of_a_mask() -> None:
+    mask = np.zeros((5, 6, 7), bool)
+    assert box_of(mask) == (slice(0, 5), slice(0, 6), slice(0, 7))
+    mask[2, 1:3, 6] = True
+    assert box_of(mask) == (slice(2, 3), slice(1, 3), slice(6, 7))
+    assert box_of(mask, np.array([1.0, 2.0, 3.0])) == (slice(1, 4), slice(0, 5), slice(3, 7))
 
 
 def test_coarsening_averages_and_finer_detail_does_not_alias() -> None:
