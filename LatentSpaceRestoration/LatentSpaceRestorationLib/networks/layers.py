@@ -81,7 +81,8 @@ class MaskedConv2d(nn.Module):
         mask[reach, reach + (mask_type == "B") :] = 0
         self.reach, self.stride = reach, stride
         self.register_buffer("mask", mask, persistent=False)
-        fan_in = active_inputs or int(mask.sum()) * in_channels
+        taps = reach * size + reach + (mask_type == "B")
+        fan_in = active_inputs or taps * in_channels
         self.weight = nn.Parameter(
             torch.randn(out_channels, in_channels, reach + 1, size) / math.sqrt(fan_in)
         )
