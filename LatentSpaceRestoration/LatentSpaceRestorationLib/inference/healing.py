@@ -116,7 +116,7 @@ def spread_between(sd: np.ndarray, drawn: np.ndarray, cells: np.ndarray, count: 
 
     Args:
         sd: (n, rows, columns), of those.
-        drawn: (n,) their numbers, evenly spaced from 0 on.
+        drawn: (n,) their numbers, evenly spaced.
         cells: (N, h, w) bool, the codes that were replaced.
         count: N.
 
@@ -129,7 +129,8 @@ def spread_between(sd: np.ndarray, drawn: np.ndarray, cells: np.ndarray, count: 
     rows, columns = (n // m for n, m in zip(sd.shape[1:], cells.shape[1:], strict=True))
     replaced = cells.repeat(rows, axis=1).repeat(columns, axis=2)
     weight = replaced[drawn].astype(np.float32)
-    place = np.arange(count) / (drawn[1] - drawn[0]) if len(drawn) > 1 else np.zeros(count)
+    apart = drawn[1] - drawn[0] if len(drawn) > 1 else 1
+    place = (np.arange(count) - drawn[0]) / apart
     total, share = (interpolated(one, place) for one in (sd * weight, weight))
     sure = np.maximum(share, 1e-6)
     return np.where(replaced & (share > 0.0), total / sure, 0.0).astype(np.float32)

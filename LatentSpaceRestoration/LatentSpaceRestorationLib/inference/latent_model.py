@@ -121,7 +121,7 @@ class LatentModel:
         assert self.masked is not None
         brain = _with_brain(prepared.mask, self.masked.shape)
         readings = []
-        parts = [part for part in plan.of(len(brain)) if len(part[0])]
+        parts = plan.of(prepared)
         for number, (numbers, turned) in enumerate(parts):
             some = prepared.some(numbers)
             found = self._expect(

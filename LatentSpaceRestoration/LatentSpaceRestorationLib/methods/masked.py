@@ -89,7 +89,7 @@ class MaskedRestoration:
             image = networks.reconstruct(prepared, holes.likeliest(_DEPTH), known=known)
             restoration, weight = healed(prepared, image, known.images, cells, spacing, anomalous)
         # How far restorations differ is smooth, as the maps are: it is looked at where they are.
-        drawn = self.settings.plan.read(len(prepared.slices))
+        drawn = np.flatnonzero(expected.read)
         some, known = prepared.some(drawn), known.some(drawn)
         averages = Averages(some.slices)
         groups = control.groups(context.restorations)

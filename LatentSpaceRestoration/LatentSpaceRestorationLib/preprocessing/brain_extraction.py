@@ -189,8 +189,11 @@ def boxed(
 
 
 def middle_of(mask: np.ndarray) -> np.ndarray:
-    """(3,) int, the median voxel of a mask along each axis: what leaks out moves it little."""
-    return np.array([int(np.median(index)) for index in np.nonzero(mask)])
+    """(3,) the median of a mask along each axis, in voxels from the array's corner.
+
+    What leaks out moves it little, and in the mirror image it lies as far from the other corner.
+    """
+    return np.array([float(np.median(index)) + 0.5 for index in np.nonzero(mask)])
 
 
 def load_networks(bundle: Bundle) -> BrainNetworks:

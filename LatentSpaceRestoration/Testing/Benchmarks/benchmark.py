@@ -32,7 +32,7 @@ from report import markdown
 from samplers import Comparison, compare
 
 _HERE = Path(__file__).resolve().parent
-SHARES = (0.1, 0.02, 0.3)
+SHARES = (0.1, 0.02)
 
 
 def comparisons(model: str, quick: bool) -> list[Comparison]:

@@ -10,7 +10,7 @@ import pytest
 from LatentSpaceRestorationLib.bundle.bundle import read_bundle
 from LatentSpaceRestorationLib.calibration.code_values import CodeValues
 from LatentSpaceRestorationLib.inference.latent_model import LatentModel
-from LatentSpaceRestorationLib.inference.readings import Expected, ReadingPlan
+from LatentSpaceRestorationLib.inference.readings import Expected, ReadingPlan, depths, torque
 from LatentSpaceRestorationLib.methods.base import ScanContext
 from LatentSpaceRestorationLib.methods.masked import MaskedRestoration
 from LatentSpaceRestorationLib.methods.settings import ModeSettings
@@ -54,14 +54,48 @@ def alone(model: Model, prepared: PreparedScan, name: str, turned: bool) -> np.n
     return np.asarray(found[:, :, ::-1] if turned else found)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 12, 13])
+@pytest.mark.parametrize("first", [0, 3, 12])
 @pytest.mark.parametrize("plan", [BOTH, ALL, HALF, ReadingPlan(2, 3, False)])
-def test_plans_read_every_so_many_slices(plan: ReadingPlan, count: int) -> None:
-    (plain, _), (mirrored, turned) = plan.of(count)
-    assert turned
-    expected = set(range(0, count, plan.apart))
-    assert set(plain) | set(mirrored) == expected
-    assert bool(set(plain) & set(mirrored)) == plan.both_sides
+def test_plans_read_every_so_many_slices_from_the_top(
+    context: ScanContext, plan: ReadingPlan, first: int
+) -> None:
+    """However many are missing below, the same are read, in the same way."""
+    whole = context.prepared
+    count = len(whole.slices)
+    parts = plan.of(whole.some(np.arange(first, count)))
+    read = {(int(n) + first, turned) for numbers, turned in parts for n in numbers}
+    depth = depths(whole.position)
+    numbers = {n for n, _ in read}
+    if first < count - 1:
+        assert numbers == {n for n in range(first, count) if depth[n] % plan.apart == 0}
+        of_whole = {(int(n), turned) for part, turned in plan.of(whole) for n in part}
+        assert read == {one for one in of_whole if one[0] >= first}
+    assert (len(read) > len(numbers)) == plan.both_sides
+
+
+def test_depths_are_those_below_the_top_wherever_positions_are_clipped() -> None:
+    wanted = np.arange(70, -6, -1)  # five slices above what counts as the top
+    position = np.clip(0.5 - wanted * 2.0 / 150.0, -0.5, 0.5).astype(np.float32)
+    np.testing.assert_array_equal(depths(position), wanted)
+    below = np.arange(90, 3, -1)
+    position = np.clip(0.5 - below * 2.0 / 150.0, -0.5, 0.5).astype(np.float32)
+    np.testing.assert_array_equal(depths(position), below)
+    np.testing.assert_array_equal(depths(position[:1]), [0])
+
+
+@pytest.mark.parametrize("plan", [BOTH, HALF, ALL])
+def test_the_mirror_image_of_a_scan_gives_the_mirror_image_of_a_map(
+    model: Model, context: ScanContext, plan: ReadingPlan
+) -> None:
+    mirrored = context.prepared.mirrored()
+    assert torque(mirrored) == pytest.approx(-torque(context.prepared))
+    assert abs(torque(mirrored)) > 1e-6
+    found = read(model, context, plan)[1]
+    other = read(model, model.context(mirrored, 3), plan)[1]
+    np.testing.assert_array_equal(found.read, other.read)
+    for name in ("nll", "image", "residual", "entropy"):
+        one, two = getattr(found, name), getattr(other, name)
+        np.testing.assert_allclose(one, two[:, :, ::-1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["nll", "image", "variance", "residual", "entropy"])
@@ -69,12 +103,15 @@ def test_what_is_read_is_what_a_reading_of_all_gives(
     model: Model, context: ScanContext, name: str
 ) -> None:
     plain, mirrored = (alone(model, context.prepared, name, turned) for turned in (False, True))
+    if torque(context.prepared) > 0.0:
+        plain, mirrored = mirrored, plain
     both = getattr(read(model, context, BOTH)[1], name)
     np.testing.assert_allclose(both, (plain + mirrored) / 2, rtol=1e-5, atol=1e-5)
     half = getattr(read(model, context, HALF)[1], name)
-    np.testing.assert_allclose(half[::4], plain[::4], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(half[2::4], mirrored[2::4], rtol=1e-5, atol=1e-5)
-    assert not half[1::2].any()
+    depth = depths(context.prepared.position) % 4
+    np.testing.assert_allclose(half[depth == 0], plain[depth == 0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(half[depth == 2], mirrored[depth == 2], rtol=1e-5, atol=1e-5)
+    assert not half[depth % 2 == 1].any()
 
 
 def test_codes_of_all_slices_are_there_when_something_is_healed(
