@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from ..errors import InputError
 from ..model_space import Grid
+from ..runtime.side_by_side import side_by_side
 from ..volume import Volume
 from .alignment import AlignmentAtlas, own_axes, upright
 from .brain_extraction import (
@@ -122,10 +123,11 @@ def _continued(part: MeasuredPart, reach_mm: float) -> Volume:
     # About the middle, sums lose the least to rounding.
     values = np.where(part.measured, array - middle, np.float32(0.0))
     for _ in range(math.ceil(reach_mm / float(part.volume.spacing.min()))):
-        count = ndimage.uniform_filter(known, 3, mode="constant")
+        count, total = side_by_side(
+            lambda array: ndimage.uniform_filter(array, 3, mode="constant"), (known, values)
+        )
         ring = (known == 0) & (count > 1e-3)
-        mean = ndimage.uniform_filter(values, 3, mode="constant")[ring] / count[ring]
-        values[ring], known[ring] = mean, 1.0
+        values[ring], known[ring] = total[ring] / count[ring], 1.0
     return replace(part.volume, array=values + middle)
 
 
@@ -238,8 +240,9 @@ class Preprocessing:
         own = np.eye(4)
         if self.atlas is not None:
             own[:3, :3] = own_axes(volume.affine)
-        part = measured_part(volume if brain_mask is not None else reduced(volume, spacing))
-        if brain_mask is None and _has_no_head(part):
+        coarser = volume if brain_mask is not None else reduced(volume, spacing)
+        part = measured_part(coarser)
+        if coarser is not volume and _has_no_head(part):
             part = measured_part(volume)  # its brain comes back voxel by voxel
         along = replace(part, volume=_moved(part.volume, own))
         scan = at_resolution(along.volume, spacing)
