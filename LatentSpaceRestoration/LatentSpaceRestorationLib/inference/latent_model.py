@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -33,9 +32,6 @@ from .readings import Decoded, Expected, Reading, ReadingPlan
 class LatentModel:
     """VQ-VAE and priors of a bundle, in evaluation mode.
 
-    Args:
-        prior: PixelSNAIL, or what makes it: by default it is not asked, and takes time to make.
-
     Attributes:
         masked: the masked prior; None in a model without one.
         placement: the device, and how much goes through at a time; both change when memory runs
@@ -45,13 +41,13 @@ class LatentModel:
     def __init__(
         self,
         vqvae: VQVAE,
-        prior: PixelSNAIL | Callable[[], PixelSNAIL],
+        prior: PixelSNAIL,
         device: str = "cpu",
         masked: MaskedPrior | None = None,
         precision: str = "float32",
     ) -> None:
         self.vqvae = folded(vqvae).to(device)
-        self._prior = prior
+        self.prior = prior.to(device).eval()
         self.masked = masked if masked is None else channels_last(masked.to(device).eval())
         sizes = SIZES if device == "cpu" else SIZES_OFF_CPU
         self.placement = Placement(device, sizes, precision)
@@ -68,22 +64,11 @@ class LatentModel:
             vqvae.load_state_dict(bundle.weights(schema.VQVAE))
             kind = dict(bundle.config["prior"])
             kind.pop("kind", None)
-            weights = bundle.weights(schema.PRIOR)
-            PixelSNAIL.check(weights, **kind)
+            prior = PixelSNAIL.from_tensors(bundle.weights(schema.PRIOR), **kind)
             masked = _masked_prior(bundle)
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             raise bundle.misfit(error) from error
-        return cls(
-            vqvae, partial(PixelSNAIL.from_tensors, weights, **kind), device, masked, precision
-        )
-
-    @property
-    def prior(self) -> PixelSNAIL:
-        """The auto-regressive prior."""
-        if not isinstance(self._prior, PixelSNAIL):
-            self._prior = self._prior()
-        self._prior = self._prior.to(self.placement.device).eval()
-        return self._prior
+        return cls(vqvae, prior, device, masked, precision)
 
     def read(self, prepared: PreparedScan, step: Step | None = None) -> Reading:
         """Encode every slice, in one pass, and score its codes, in another.

@@ -152,23 +152,13 @@ class PixelSNAIL(nn.Module):
 
         Raises RuntimeError if names or shapes do not match.
         """
-        prior = cls._empty(tensors, kwargs)
-        prior.load_state_dict(dict(tensors))
-        return fold_weight_norm(prior)
-
-    @classmethod
-    def check(cls, tensors: Mapping[str, Tensor], **kwargs: Any) -> None:
-        """Raise what :meth:`from_tensors` would, without its work."""
-        with torch.device("meta"):
-            prior = cls._empty(tensors, kwargs)
-            prior.load_state_dict({name: tensor.to("meta") for name, tensor in tensors.items()})
-
-    @classmethod
-    def _empty(cls, tensors: Mapping[str, Tensor], kwargs: Mapping[str, Any]) -> PixelSNAIL:
-        """With the parameters that a state dict has, of other values."""
         prior = cls(**kwargs)
-        is_folded = not any("parametrizations" in name for name in tensors)
-        return fold_weight_norm(prior) if is_folded else prior
+        if any("parametrizations" in name for name in tensors):
+            prior.load_state_dict(dict(tensors))
+            return fold_weight_norm(prior)
+        folded = fold_weight_norm(prior)
+        folded.load_state_dict(dict(tensors))
+        return folded
 
     def forward(self, codes: Tensor, position: Tensor | None = None) -> Tensor:
         """Logits of every code at every place, given the codes before it.

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from skimage.segmentation import flood
 
 from ..errors import DISTRUST
 from ..runtime.side_by_side import gaussian_filter
@@ -188,8 +187,9 @@ def most_anomalous_place(
     voxel = step * np.unravel_index(np.argmax(smooth), smooth.shape)
     volume_ml = 0.0
     if flagged is anomaly_mask:
-        around = flood(flagged[box] != 0, tuple(voxel.tolist()), connectivity=3)
-        volume_ml = int(np.count_nonzero(around)) * voxel_ml(affine)
+        labels, _ = ndimage.label(flagged[box], structure=np.ones((3, 3, 3)))
+        around = int(np.count_nonzero(labels == labels[tuple(voxel)]))
+        volume_ml = around * voxel_ml(affine)
     voxel += [part.start for part in box]
     position = affine[:3, :3] @ voxel + affine[:3, 3]
     i, j, k = voxel.tolist()

@@ -29,7 +29,7 @@ _FIGURES = {
     "healthyScores": "healthy_scores",
     "threshold": "threshold_percentile",
     **{name: name for name in ("model", "mode", "method", "restorations", "seed", "device")},
-    **{name: name for name in ("version", "warnings")},
+    **{name: name for name in ("precision", "version", "warnings")},
 }
 
 
@@ -134,9 +134,9 @@ class SceneRecord:
             if data.pop("format") != _FORMAT:
                 return None
             seconds = {"all": float(data.pop("seconds"))}
-            # Scenes of before healthy scans had sites do not have their number.
+            # Scenes of before do not have the number of sites, and the precision.
             given = {key: data.pop(name) for name, key in _FIGURES.items() if name in data}
-            if given.keys() | {"healthy_sites"} != set(_FIGURES.values()):
+            if given.keys() | {"healthy_sites", "precision"} != set(_FIGURES.values()):
                 return None
             p = given["p_value"]
             percentile = None if p is None else 100.0 * (1.0 - p)

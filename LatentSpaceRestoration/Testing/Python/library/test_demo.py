@@ -10,14 +10,14 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import Lsr, one_line, written
-from LatentSpaceRestorationLib.cli import demo
 from LatentSpaceRestorationLib.detector import Detector
 from LatentSpaceRestorationLib.evaluation.synthetic import painted_lesion
 from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import (
+    LESION_MM,
     load_template,
     paint_lesion,
 )
-from LatentSpaceRestorationLib.volume import Volume
+from LatentSpaceRestorationLib.volume import Volume, dice
 from scipy import ndimage
 
 AFFINE = np.diag([-2.0, 2.0, 2.5, 1.0])
@@ -64,10 +64,10 @@ def test_lesion_stays_in_the_brain_and_follows_its_seed() -> None:
 
 def test_dice() -> None:
     one = np.array([0, 1, 1, 0])
-    assert demo.dice(one, one) == 1.0
-    assert demo.dice(one, np.array([0, 0, 3, 3])) == 0.5
-    assert demo.dice(one, np.array([1, 0, 0, 0])) == 0.0
-    assert demo.dice(one * 0, one * 0) == 0.0
+    assert dice(one, one) == 1.0
+    assert dice(one, np.array([0, 0, 3, 3])) == 0.5
+    assert dice(one, np.array([1, 0, 0, 0])) == 0.0
+    assert dice(one * 0, one * 0) == 0.0
 
 
 def test_the_template_comes_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_the_template_comes_with_its_package(monkeypatch: pytest.MonkeyPatch) ->
     brain_ml = float((template.array > 0).sum()) / 1000.0
     assert 1500 < brain_ml < 2200
     # The lesion's place is white matter, the brightest tissue.
-    index = np.linalg.solve(template.affine, [*demo.LESION_MM, 1.0])[:3].round().astype(int)
+    index = np.linalg.solve(template.affine, [*LESION_MM, 1.0])[:3].round().astype(int)
     tissue = template.array[template.array > 0]
     assert template.array[tuple(index)] > np.percentile(tissue, 60)
 
@@ -91,7 +91,7 @@ def test_the_whole_demo(
 
     tiny = Detector.load(tiny_model, "cpu")
     monkeypatch.setattr(painted_lesion, "load_template", generated_brain)
-    monkeypatch.setattr(demo.Detector, "load", lambda: tiny)
+    monkeypatch.setattr(Detector, "load", lambda: tiny)
     status, out, err = lsr("demo", "-o", tmp_path / "out")
     assert status == 0, err
     figures = json.loads((tmp_path / "out" / "demo_anomaly.json").read_text(encoding="utf-8"))
@@ -100,13 +100,13 @@ def test_the_whole_demo(
     assert str(tmp_path / "out" / "demo_anomaly.png") in out
     lesion = nibabel.load(tmp_path / "out" / "demo-lesion.nii.gz").get_fdata()
     mask = nibabel.load(tmp_path / "out" / "demo_anomaly-mask.nii.gz").get_fdata()
-    assert f"painted: {demo.dice(lesion, mask):.2f}" in out
+    assert f"painted: {dice(lesion, mask):.2f}" in out
 
 
 def test_without_nilearn(
     lsr: Lsr, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo.Detector, "load", lambda: None)
+    monkeypatch.setattr(Detector, "load", lambda: None)
     monkeypatch.setitem(__import__("sys").modules, "nilearn.datasets", None)
     status, _, err = lsr("demo", "-o", tmp_path / "out")
     assert status == 2

@@ -58,10 +58,6 @@ def sphere() -> tuple[Detection, np.ndarray, np.ndarray]:
     return Detector.load(device="cpu").detect(painted, restorations=2), label, brain
 
 
-@pytest.mark.xfail(
-    reason="the template comes from other scanners, in which the vertex is unusual as well",
-    strict=True,
-)
 def test_a_painted_sphere_is_the_hottest_place(
     sphere: tuple[Detection, np.ndarray, np.ndarray],
 ) -> None:
