@@ -90,14 +90,13 @@ def healed(
     """
     if not cells.any():
         return prepared.slices, np.zeros_like(prepared.slices)
-    rows, columns = (n // m for n, m in zip(image.shape[1:], cells.shape[1:], strict=True))
-    replaced = cells.repeat(rows, axis=1).repeat(columns, axis=2)
+    replaced = _in_voxels(cells, image)
     stays = prepared.mask & ~replaced
     weight = (replaced & prepared.mask).astype(np.float32)
     if stays.any():  # what lies outside the brain is no border: it stays as it is in any case
         depth = ndimage.distance_transform_edt(~stays) - 1.0
         if anomalous is None:
-            share = depth / rows
+            share = depth / (image.shape[1] // cells.shape[1])  # in cells
         else:
             away = np.maximum(ndimage.distance_transform_edt(~anomalous) - 1.0, 0.0)
             share = depth / np.maximum(depth + away, 1e-6)
@@ -126,14 +125,19 @@ def spread_between(sd: np.ndarray, drawn: np.ndarray, cells: np.ndarray, count: 
     """
     if len(drawn) == count:
         return np.asarray(sd, np.float32)
-    rows, columns = (n // m for n, m in zip(sd.shape[1:], cells.shape[1:], strict=True))
-    replaced = cells.repeat(rows, axis=1).repeat(columns, axis=2)
+    replaced = _in_voxels(cells, sd)
     weight = replaced[drawn].astype(np.float32)
     apart = drawn[1] - drawn[0] if len(drawn) > 1 else 1
     place = (np.arange(count) - drawn[0]) / apart
     total, share = (interpolated(one, place) for one in (sd * weight, weight))
     sure = np.maximum(share, 1e-6)
     return np.where(replaced & (share > 0.0), total / sure, 0.0).astype(np.float32)
+
+
+def _in_voxels(cells: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Cells on the grid of an image's voxels."""
+    rows, columns = (n // m for n, m in zip(image.shape[1:], cells.shape[1:], strict=True))
+    return cells.repeat(rows, axis=1).repeat(columns, axis=2)
 
 
 def _carried_on(difference: np.ndarray, stays: np.ndarray, spacing_mm: float) -> np.ndarray:

@@ -314,9 +314,9 @@ class LatentModel:
         """
         distinct = []
         for i, of_slice in enumerate(grids):
-            by_bytes = {grid.tobytes(): grid for grid in of_slice}
-            counts = Counter(grid.tobytes() for grid in of_slice)
-            distinct += [(i, grid, counts[key]) for key, grid in by_bytes.items()]
+            keys = [grid.tobytes() for grid in of_slice]
+            counts, by_key = Counter(keys), dict(zip(keys, of_slice, strict=True))
+            distinct += [(i, grid, counts[key]) for key, grid in by_key.items()]
         numbers, grids_of = [i for i, _, _ in distinct], [grid for _, grid, _ in distinct]
         images = self._images(prepared, numbers, grids_of, step, is_cancelled, known)
         for (i, _, times), image in zip(distinct, images, strict=True):

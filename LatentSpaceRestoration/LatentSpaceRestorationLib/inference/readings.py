@@ -120,7 +120,7 @@ def torque(prepared: PreparedScan) -> float:
     Brains are turned a little against themselves, with more on the right in front and on the left
     behind (Toga and Thompson 2003, "Mapping brain asymmetry"). What is measured is the mean of
     intensity times place, from side to side and from front to back, over the brain: -0.001 to
-    -0.003 in ten healthy scans, the same to a tenth after turning and interpolating them.
+    -0.003 in eight healthy scans, the same to a tenth after turning and interpolating them.
     """
     _, rows, columns = prepared.slices.shape
     along, across = (np.arange(n) - (n - 1) / 2.0 for n in (rows, columns))

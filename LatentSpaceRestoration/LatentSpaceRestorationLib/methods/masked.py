@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -66,17 +66,8 @@ class MaskedRestoration:
         nll = expected.nll_of_brain
         share = float((nll > self.restore_threshold).sum()) / max(float(nll.size), 1.0)
         unlikely = (share, 1.0 - self.settings.hole_percentile / 100.0)
-        nothing = np.zeros_like(prepared.slices)
-        yield Evidence(
-            maps,
-            prepared.slices,
-            nothing,
-            0,
-            context.restorations,
-            is_last=False,
-            unlikely=unlikely,
-            replaced=nothing,
-        )
+        at_first = Evidence.of_maps(maps, prepared.slices)
+        yield replace(at_first, wanted=context.restorations, is_last=False, unlikely=unlikely)
         spacing = context.spacing_mm
         anomalous = np.zeros_like(prepared.mask)
         if context.anomalous is not None:

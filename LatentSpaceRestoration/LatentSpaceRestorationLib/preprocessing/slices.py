@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..model_space import CLIP, Grid, normalise, slice_position
 from ..runtime.side_by_side import side_by_side, slabs
-from ..volume import Box, Volume, cube_ml
+from ..volume import Box, Volume, box_of, cube_ml
 from .resampling import covered, low_passed, resample, world_grid
 
 #: A slice counts as the top of the brain when the brain covers at least this much of it, in mm^2.
@@ -171,8 +171,7 @@ class PreparedScan:
 
         The rest need not be resampled: most of a head, and of its time.
         """
-        model = [np.flatnonzero(self.mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-        ends = np.array([(found[0] - 1.0, found[-1] + 1.0) for found in model])
+        ends = np.array([(part.start - 1.0, part.stop) for part in box_of(self.mask)])
         corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1)
         to_index = np.linalg.inv(self.native_affine) @ self.affine
         places = to_index[:3, :3] @ corners + to_index[:3, 3:]

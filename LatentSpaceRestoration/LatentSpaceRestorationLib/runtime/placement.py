@@ -60,6 +60,7 @@ class Placement:
 
     def __init__(self, device: str, sizes: Mapping[str, int], precision: str = "float32") -> None:
         self.device, self._asked = device, precision
+        self._dtype = self._dtype_of_device()
         self._first_sizes, self._sizes = dict(sizes), dict(sizes)
         self._warnings: dict[str, str] = {}
 
@@ -72,8 +73,7 @@ class Placement:
         """That is computed in, such as ``bfloat16``."""
         return str(self._dtype).removeprefix("torch.")
 
-    @property
-    def _dtype(self) -> torch.dtype:
+    def _dtype_of_device(self) -> torch.dtype:
         if self._asked == "auto":
             return fastest_precision(self.device)
         return torch.bfloat16 if self._asked == "bfloat16" else torch.float32
@@ -122,3 +122,4 @@ class Placement:
     def _to_cpu(self, reason: str) -> None:
         self._warnings[self.device] = f"{reason}; it went on on the CPU"
         self.device, self._sizes = "cpu", dict(self._first_sizes)
+        self._dtype = self._dtype_of_device()

@@ -17,7 +17,7 @@ from scipy import ndimage
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_MOST_WORKERS = 8
+_MOST_WORKERS = 8  # beyond that, threads wait for Python's lock more than they compute
 #: Planes of a slab, at most, and voxels: the same whatever the cores.
 _PLANES, _VOXELS = 16, 500_000
 

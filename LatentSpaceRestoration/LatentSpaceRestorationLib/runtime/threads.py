@@ -17,15 +17,16 @@ from typing import TypeVar
 
 import torch
 
+from .side_by_side import cores
+
 Result = TypeVar("Result")
 
-_MOST_WORKERS = 8  # beyond that, threads wait for Python's lock more than they compute
 _POLL_SECONDS = 0.05
 
 
 def worker_count(device: torch.device) -> int:
     """How many jobs are worth running side by side: PyTorch's threads on a CPU, 1 elsewhere."""
-    return min(torch.get_num_threads(), _MOST_WORKERS) if device.type == "cpu" else 1
+    return cores() if device.type == "cpu" else 1
 
 
 def run_jobs(
