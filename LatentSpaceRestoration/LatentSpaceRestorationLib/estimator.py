@@ -17,7 +17,7 @@ from .errors import is_distrusted
 from .methods.base import Evidence
 from .options import DetectionOptions
 from .preprocessing.quality import doubts_of_model
-from .preprocessing.slices import PreparedScan
+from .preprocessing.slices import PreparedScan, ValueOf
 from .runtime.progress import RunControl
 from .scoring.anomaly_map import MapRule, anomaly_map
 from .scoring.sample_score import sample_score
@@ -226,25 +226,27 @@ def _to_native(
     native_map, spread = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     mask, brain = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
 
-    def place(
-        box: Box,
-        inside: np.ndarray,
-        found: np.ndarray,
-        healthy: np.ndarray,
-        sd: np.ndarray,
-        *shares: np.ndarray,
-    ) -> None:
-        # Without shares the whole brain is drawn anew.
-        share = np.clip(shares[0], 0.0, 1.0) if shares else inside.astype(np.float32)
-        own = restoration[box]
-        mixed = (1.0 - share) * own + share * healthy
-        changed = inside & (share > _NO_SHARE) & (mixed != own)
+    def place(box: Box, inside: np.ndarray, value: ValueOf) -> None:
+        def at(some: np.ndarray) -> np.ndarray:
+            there = np.zeros(inside.shape, bool)
+            there[inside] = some
+            return there
+
+        brain[box][inside] = 1
         # What stays 0 is not touched: it takes no memory.
-        np.copyto(native_map[box], found, where=found > 0.0)
-        np.copyto(mask[box], 1, where=inside & (np.maximum(found, 0.0) >= cut))
-        np.copyto(spread[box], share * sd, where=changed)
-        np.copyto(restoration[box], mixed, where=changed)
-        np.copyto(brain[box], 1, where=inside)
+        found = value(0)
+        high = found > 0.0
+        native_map[box][at(high)] = found[high]
+        mask[box][at(np.maximum(found, 0.0) >= cut)] = 1
+        # Without shares the whole brain is drawn anew.
+        share = np.ones_like(found) if evidence.replaced is None else np.clip(value(3), 0.0, 1.0)
+        some = share > _NO_SHARE
+        if some.any():
+            there, share = at(some), share[some]
+            own = restoration[box][there]
+            mixed = (1.0 - share) * own + share * value(1, some)
+            restoration[box][there] = mixed
+            spread[box][there] = np.where(mixed != own, share * value(2, some), 0.0)
 
     prepared.over_brain(
         place,

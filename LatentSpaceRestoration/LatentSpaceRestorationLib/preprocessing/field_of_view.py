@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from ..volume import Box, Volume
+from ..volume import Box, Volume, box_of
+from .resampling import reduced
 
 #: A value that was put in holds at least this share of the volume's six faces in one solid piece.
 _FACE_SHARE = 0.02
@@ -86,6 +87,29 @@ def measured_part(volume: Volume) -> MeasuredPart:
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [cut.start or 0 for cut in box]
     return MeasuredPart(replace(volume, array=part, affine=affine), measured, box, air)
+
+
+def reduced_part(part: MeasuredPart, volume: Volume, spacing_mm: float) -> MeasuredPart:
+    """The same on the grid of :func:`resampling.reduced`, by the means of what was measured alone.
+
+    Args:
+        part: of ``volume``.
+        volume: (I, J, K).
+        spacing_mm: of the model's grid.
+
+    Returns:
+        in it a voxel counts as measured when half of it was.
+    """
+    measured = np.zeros(volume.shape, dtype=bool)
+    measured[part.box] = part.measured
+    share = reduced(replace(volume, array=measured), spacing_mm).array
+    total = reduced(replace(volume, array=np.where(measured, volume.array, 0)), spacing_mm)
+    known = share >= 0.5
+    box = box_of(known)
+    values = np.where(known, total.array / np.maximum(share, 0.5), np.float32(part.air))[box]
+    affine = total.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [cut.start for cut in box]
+    return MeasuredPart(replace(total, array=values, affine=affine), known[box], box, part.air)
 
 
 def _without_flat_ends(array: np.ndarray) -> Box:

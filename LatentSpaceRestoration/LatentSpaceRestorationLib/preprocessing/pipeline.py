@@ -28,7 +28,7 @@ from .brain_extraction import (
     extract_brain,
     largest_piece,
 )
-from .field_of_view import MeasuredPart, measured_part
+from .field_of_view import MeasuredPart, measured_part, reduced_part
 from .resampling import reduced
 from .shading import Shading, unshaded
 from .slices import (
@@ -137,14 +137,14 @@ class AlignedScan:
 
     Attributes:
         volume: the scan.
-        part: what was measured of it.
+        part: what was measured of it, no finer than is looked at.
         grid: the model's.
         head: the scan as it is laid.
         mask: (slices, rows, columns) bool, brain on the head's grid.
         found: where the brain comes from.
         turn: (4, 4) RAS of the scan -> RAS of the head, in mm.
         is_aligned: whether it lies as the atlas does; None where there is no atlas.
-        native: the brain on the grid of ``part``, where it is known there: given, or extracted.
+        native: the brain on the scan's own grid, where it is known there: given, or extracted.
         shading: how to tell its shading; None takes intensities as they are.
     """
 
@@ -173,11 +173,7 @@ class AlignedScan:
             prepared = self._without_shading(laid, prepared, self.shading)
         if not np.array_equal(self.turn, np.eye(4)):
             prepared = prepared.moved(np.linalg.inv(self.turn))
-        native = None
-        if self.native is not None:
-            native = np.zeros(self.volume.shape, dtype=bool)
-            native[self.part.box] = self.native
-        return replace(prepared, is_aligned=self.is_aligned, native_mask=native)
+        return replace(prepared, is_aligned=self.is_aligned, native_mask=self.native)
 
     def _without_shading(
         self, laid: Volume, shaded: PreparedScan, shading: Shading
@@ -240,19 +236,29 @@ class Preprocessing:
         own = np.eye(4)
         if self.atlas is not None:
             own[:3, :3] = own_axes(volume.affine)
-        coarser = volume if brain_mask is not None else reduced(volume, spacing)
-        part = measured_part(coarser)
+        coarser = reduced(volume, spacing)
+        own_part = part = measured_part(coarser)
         if coarser is not volume and _has_no_head(part):
-            part = measured_part(volume)  # its brain comes back voxel by voxel
+            own_part = measured_part(volume)  # its brain comes back voxel by voxel
+            part = reduced_part(own_part, volume, spacing)
         along = replace(part, volume=_moved(part.volume, own))
         scan = at_resolution(along.volume, spacing)
         head = to_head(scan, spacing, antialias=False)
-        if brain_mask is None:
-            found = self.finder.find(along, head, spacing)
-            native = largest_piece(along.measured) if found.source == EXTRACTED else None
+
+        def share_of(native: np.ndarray) -> np.ndarray:
+            return part.cut(reduced(replace(volume, array=native), spacing).array)
+
+        native = share = None
+        if brain_mask is not None:
+            native = _given(brain_mask, volume)
+            share = share_of(native)
+            found = BrainMask(mask_to_head(share, scan, head), GIVEN)
         else:
-            native = _given(brain_mask, volume, along)
-            found = BrainMask(mask_to_head(native, scan, head), GIVEN)
+            found = self.finder.find(along, head, spacing)
+            if found.source == EXTRACTED:
+                native = np.zeros(volume.shape, dtype=bool)
+                native[own_part.box] = largest_piece(own_part.measured)
+                share = share_of(native)
         if _has_no_head(along):
             # As far as smoothing and splines look.
             scan = at_resolution(_continued(along, 3.0 * spacing), spacing)
@@ -269,10 +275,10 @@ class Preprocessing:
                 turned = to_head(laid, spacing, antialias=False)
             else:
                 turned = self._through_origin(laid)
-            if native is None:
+            if share is None:
                 mask = mask_to_head(mask, Volume(head.array, turn @ head.affine), turned)
             else:
-                mask = mask_to_head(native, laid, turned)
+                mask = mask_to_head(share, laid, turned)
             head = turned
         is_aligned = None if self.atlas is None else pose is not None
         turn = turn @ own
@@ -294,8 +300,8 @@ class Preprocessing:
         return to_head(laid, self.grid.spacing_mm, through=through, order=order, antialias=False)
 
 
-def _given(mask: np.ndarray, volume: Volume, part: MeasuredPart) -> np.ndarray:
-    """A mask that was given, above 0 is brain, as bool on the grid of what was measured.
+def _given(mask: np.ndarray, volume: Volume) -> np.ndarray:
+    """A mask that was given, above 0 is brain, as bool on the scan's own grid.
 
     Raises:
         InputError: it is on another grid than the scan, or empty.
@@ -305,7 +311,7 @@ def _given(mask: np.ndarray, volume: Volume, part: MeasuredPart) -> np.ndarray:
             f"the brain mask has {mask.shape} voxels and the scan {volume.shape}; "
             "give a mask on the scan's own grid"
         )
-    native = part.cut(np.asarray(mask) > 0)
+    native = np.asarray(mask) > 0
     if not native.any():
         raise InputError("the brain mask is empty; give one that marks the brain")
     return native

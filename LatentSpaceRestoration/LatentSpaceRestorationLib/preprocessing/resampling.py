@@ -74,6 +74,26 @@ def resample(
     return np.where(covered(volume, target, affine), values, np.float32(fill))
 
 
+def at_places(array: np.ndarray, places: np.ndarray, fill: float | None = None) -> np.ndarray:
+    """Values of an array at some places, linearly: of few, faster than :func:`resample`.
+
+    Args:
+        array: (I, J, K) float32.
+        places: (3, n) in its voxels.
+        fill: value beyond its voxels; None lets that of the border hold on.
+
+    Returns:
+        (n,) float32.
+    """
+    values = np.empty(places.shape[1], np.float32)
+    ndimage.map_coordinates(array, places, output=values, order=1, mode="nearest", prefilter=False)
+    if fill is None:
+        return values
+    ends = np.array(array.shape)[:, None] - 0.5
+    within = ((places >= -0.5 - 1e-6) & (places <= ends + 1e-6)).all(axis=0)
+    return np.where(within, values, np.float32(fill))
+
+
 def low_passed(array: np.ndarray, extent: np.ndarray) -> np.ndarray:
     """Values at the resolution of a coarser grid.
 

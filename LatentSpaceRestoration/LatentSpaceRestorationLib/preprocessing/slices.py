@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..model_space import CLIP, Grid, normalise, slice_position
 from ..runtime.side_by_side import side_by_side, slabs
 from ..volume import Box, Volume, box_of, cube_ml
-from .resampling import covered, low_passed, resample, world_grid
+from .resampling import at_places, covered, low_passed, resample, world_grid
 
 #: A slice counts as the top of the brain when the brain covers at least this much of it, in mm^2.
 TOP_AREA_MM2 = 400.0
@@ -23,6 +23,9 @@ TOP_AREA_MM2 = 400.0
 MINIMUM_BRAIN_ML = 100.0
 #: Less than this share of a voxel says nothing of it.
 _LEAST_SHARE = 0.05
+#: Gives values of an array, by its number, at the voxels of the brain in a box, (n,) float32, or at
+#: some of them, by (n,) bool.
+ValueOf = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -131,24 +134,32 @@ class PreparedScan:
         brain = np.zeros(self.native_shape, bool)
         values = [np.zeros(self.native_shape, np.float32) for _ in arrays]
 
-        def place(box: Box, inside: np.ndarray, *found: np.ndarray) -> None:
-            for whole, part in zip((brain, *values), (inside, *found), strict=True):
-                whole[box] = part
+        def place(box: Box, inside: np.ndarray, value: ValueOf) -> None:
+            brain[box] = inside
+            for number, whole in enumerate(values):
+                whole[box][inside] = value(number)
 
         self.over_brain(place, *arrays)
         return brain, values
 
-    def over_brain(self, take: Callable[..., None], *arrays: np.ndarray) -> None:
+    def over_brain(
+        self, take: Callable[[Box, np.ndarray, ValueOf], None], *arrays: np.ndarray
+    ) -> None:
         """What :meth:`brain_to_native` gives, slab by slab: of a fine scan each is large.
 
         Args:
-            take: called, in any thread, with a box of the scan's grid and what there is in it: the
-                brain, and each array's values. There is no brain outside all boxes.
+            take: called, in any thread, with a box of the scan's grid, the brain in it, and what
+                gives an array's values there. There is no brain outside all boxes.
             arrays: each (N, rows, columns).
         """
         (rows, *others), affine = self._native_box()
-        shares = Volume(self.mask.astype(np.float32), self.affine)
-        volumes = [Volume(np.where(self.mask, a, 0.0), self.affine) for a in arrays]
+        # What is coarser than the model is smoothed as ``resample`` does, once.
+        to_index = np.round(np.linalg.inv(self.affine) @ affine, 9)
+        extent = np.sqrt((to_index[:3, :3] ** 2).sum(axis=1))
+        shares = low_passed(self.mask.astype(np.float32), extent)
+        smooth = [
+            low_passed(np.where(self.mask, a, 0.0).astype(np.float32), extent) for a in arrays
+        ]
 
         def some(part: slice) -> None:
             first = rows.start + part.start
@@ -156,13 +167,29 @@ class PreparedScan:
             shape = [one.stop - one.start for one in box]
             grid = affine.copy()
             grid[:3, 3] += affine[:3, 0] * part.start
-            share = resample(shares, shape, grid)
+            moved = to_index[:3, 3] + to_index[:3, 0] * part.start
+
+            def places_of(mask: np.ndarray) -> np.ndarray:
+                return np.asarray(to_index[:3, :3] @ np.array(np.nonzero(mask)) + moved[:, None])
+
             if self.native_mask is None:
+                share = resample(Volume(shares, self.affine), shape, grid, antialias=False)
                 brain = share >= 0.5
+                share, places = share[brain], places_of(brain)
             else:
-                brain = self.native_mask[box] & (share >= _LEAST_SHARE)
-            weight = np.where(brain, 1.0 / np.maximum(share, _LEAST_SHARE), 0.0).astype(np.float32)
-            take(box, brain, *(resample(one, shape, grid, fill=None) * weight for one in volumes))
+                brain = self.native_mask[box].copy()
+                places = places_of(brain)
+                share = at_places(shares, places, fill=0.0)
+                seen = share >= _LEAST_SHARE
+                brain[brain] = seen
+                share, places = share[seen], places[:, seen]
+
+            def value(number: int, some: np.ndarray | None = None) -> np.ndarray:
+                if some is None:
+                    return at_places(smooth[number], places) / share
+                return at_places(smooth[number], places[:, some]) / share[some]
+
+            take(box, brain, value)
 
         side_by_side(some, slabs([one.stop - one.start for one in (rows, *others)]))
 

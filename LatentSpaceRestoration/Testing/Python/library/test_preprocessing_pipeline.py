@@ -210,6 +210,31 @@ def test_no_background_gets_into_the_rim_of_an_extracted_brain(atlas: np.ndarray
     assert values[prepared.mask].max() <= most + 1e-3
 
 
+@pytest.mark.parametrize("value", [0.0, 30000.0])
+def test_a_fine_extracted_brain_is_looked_at_coarsely_and_comes_back_finely(
+    value: float, atlas: np.ndarray
+) -> None:
+    """Blocks at its rim are the means of what they hold of brain."""
+    scan = brain(9)
+    mask = scan.array > 20.0
+    fine, inside = (a.repeat(4, 0).repeat(4, 1).repeat(4, 2) for a in (scan.array, mask))
+    inside = ndimage.binary_erosion(inside)  # the outermost voxels fill their blocks in part
+    affine = scan.affine @ np.diag([0.25, 0.25, 0.25, 1.0])
+    affine[:3, 3] = (scan.affine @ [-0.375, -0.375, -0.375, 1.0])[:3]
+    bare = Volume(np.where(inside, fine, value).astype(np.float32), affine)
+    preprocessing = Preprocessing(GRID, FINDER, AlignmentAtlas.of(atlas, GRID))
+    prepared, laid = preprocessing(bare)
+    assert laid.part.volume.spacing.min() == pytest.approx(GRID.spacing_mm / 2.0)
+    found, _ = prepared.brain_to_native()
+    assert 2.0 * (found & inside).sum() / (found.sum() + inside.sum()) > 0.995
+    assert not (found & ~inside).any()
+    values = prepared.slices * prepared.scale + prepared.centre
+    assert values[prepared.mask].min() >= scan.array[mask].min() - 1e-3
+    assert values[prepared.mask].max() <= scan.array[mask].max() + 1e-3
+    given, _ = preprocessing(bare, inside)[0].brain_to_native()
+    assert 2.0 * (given & inside).sum() / (given.sum() + inside.sum()) > 0.995
+
+
 def test_a_mask_on_the_whole_grid_goes_with_a_scan_that_was_padded(tiny_model: Path) -> None:
     detector = Detector.load(tiny_model, "cpu")
     scan = brain(9)
