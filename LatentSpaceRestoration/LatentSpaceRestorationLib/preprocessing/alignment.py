@@ -33,6 +33,8 @@ _GOOD_FIT = 0.55
 #: Intensities are compared at these widths, first roughly; what is as wide as the second of a pair
 #: is not, as bias fields.
 _WIDTHS_MM = ((10.0, 30.0), (5.0, 16.0))
+#: What is smoothed by so many voxels or more is so on a grid of half as many.
+_WIDE_VOXELS = 4.0
 #: Turns are counted in mm at this distance, so that all steps are alike.
 _RADIUS_MM = 70.0
 #: A brain begins where its planes have this area, in mm^2, to the sides.
@@ -196,14 +198,14 @@ def _turn(
     # As in ``prepare``: in the middle between the sides, and at the top.
     centre = start @ (np.array([*(low + high)[:2] / 2.0, high[2]]) + middle)
     levels = [
-        _Level.of(values, theirs, near / spacing_mm, wide / spacing_mm)
+        _Level.of(values, to_index, theirs, near / spacing_mm, wide / spacing_mm)
         for (near, wide), theirs in zip(_WIDTHS_MM, places.values, strict=True)
     ]
     first = Rotation.from_matrix(start)
-    turn, fit = _climb(levels, first, centre, arms, to_index)
+    turn, fit = _climb(levels, first, centre, arms)
     if fit < _GOOD_FIT:
         # What is rough may be alike in brains that are not, and lead astray.
-        other, better = _climb(levels[1:], first, centre, arms, to_index)
+        other, better = _climb(levels[1:], first, centre, arms)
         turn, fit = (other, better) if better > fit else (turn, fit)
     found = np.asarray(turn.as_matrix())
     by = Rotation.from_matrix(found @ start.T).magnitude()
@@ -216,14 +218,36 @@ class _Level:
 
     field: np.ndarray
     slopes: list[np.ndarray]
+    to_index: np.ndarray
     unit: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, theirs: np.ndarray, near: float, wide: float) -> _Level:
+    def of(
+        cls,
+        values: np.ndarray,
+        to_index: np.ndarray,
+        theirs: np.ndarray,
+        near: float,
+        wide: float,
+    ) -> _Level:
+        if near >= _WIDE_VOXELS:
+            values = _halved(values)
+            to_index = np.diag([0.5, 0.5, 0.5, 1.0]) @ to_index
+            to_index[:3, 3] -= 0.25
+            near, wide = near / 2.0, wide / 2.0
         smooth = [gaussian_filter(values, width, truncate=3.0) for width in (near, wide)]
         field = smooth[0] - smooth[1]
         unit = theirs - theirs.mean()
-        return cls(field, np.gradient(field), unit / np.linalg.norm(unit))
+        return cls(field, np.gradient(field), to_index, unit / np.linalg.norm(unit))
+
+
+def _halved(values: np.ndarray) -> np.ndarray:
+    """Means of blocks of two voxels along each axis; beyond the array all is 0."""
+    even = np.pad(values, [(0, size % 2) for size in values.shape])
+    for axis in range(3):
+        planes = np.moveaxis(even, axis, 0)
+        even = np.moveaxis((planes[::2] + planes[1::2]) / np.float32(2.0), 0, axis)
+    return np.ascontiguousarray(even)
 
 
 def _climb(
@@ -231,11 +255,11 @@ def _climb(
     turn: Rotation,
     centre: np.ndarray,
     arms: np.ndarray,
-    to_index: np.ndarray,
 ) -> tuple[Rotation, float]:
     """The rotation, from upright, of the highest correlation near by, and that correlation."""
     shift, fit = np.zeros(3), 0.0
     for level in levels:
+        to_index = level.to_index
         for _ in range(_MOST_STEPS):
             turned = turn.apply(arms)
             where = (turned + centre + shift) @ to_index[:3, :3].T + to_index[:3, 3]
