@@ -21,12 +21,12 @@ from typing import Any
 
 import first_score
 import growth
+import nibabel
 import scaling
 import torch
-from cases import LAYOUTS, PUBLISHED
+from cases import LAYOUTS, PUBLISHED, scan_of
 from LatentSpaceRestorationLib import __version__
 from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle
-from LatentSpaceRestorationLib.io.images import read_volume
 from machine import child_environment, describe
 from report import markdown
 from samplers import Comparison, compare
@@ -62,12 +62,11 @@ def comparisons(model: str, quick: bool) -> list[Comparison]:
     return found
 
 
-def whole_scan(options: argparse.Namespace, threads: int) -> dict[str, Any]:
+def whole_scan(options: argparse.Namespace, scan: Path, threads: int) -> dict[str, Any]:
     """The figures of ``whole_scan.py``, in a new process."""
-    command = [sys.executable, str(_HERE / "whole_scan.py"), "--model", options.model]
+    command = [sys.executable, str(_HERE / "whole_scan.py"), str(scan), "--model", options.model]
     command += ["--threads", str(threads), "--device", options.device]
     command += ["--restorations", "3" if options.quick else "15"]
-    command += [str(options.scan)] if options.scan else []
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment())
     if done.returncode != 0:
         raise RuntimeError(f"whole_scan.py: {done.stderr.strip()}")
@@ -79,7 +78,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[s
     started = time.perf_counter()
     machine = describe(options.threads, options.device)
     torch.set_num_threads(options.threads)
-    given = read_volume(options.scan) if options.scan else None
+    given = scan_of(options.scan)
     first = None
     if read_bundle(find_bundle(options.model)).has_network("masked"):
         found = first_score.measure(
@@ -91,11 +90,15 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[s
         for comparison in comparisons(options.model, options.quick)
     ]
     say("a whole scan, cold and warm")
-    scan = whole_scan(options, options.threads)
-    say("a whole scan, on one core")
-    by_threads = [(options.threads, scan["warm"])]
-    if options.threads > 1:
-        by_threads.insert(0, (1, whole_scan(options, 1)["warm"]))
+    with tempfile.TemporaryDirectory() as folder:
+        file = options.scan or Path(folder) / "template.nii.gz"
+        if options.scan is None:
+            nibabel.save(nibabel.Nifti1Image(given.array, given.affine), file)
+        scan = whole_scan(options, file, options.threads)
+        say("a whole scan, on one core")
+        by_threads = [(options.threads, scan["warm"])]
+        if options.threads > 1:
+            by_threads.insert(0, (1, whole_scan(options, file, 1)["warm"]))
     sizes = scaling.sizes(
         options.model,
         given,

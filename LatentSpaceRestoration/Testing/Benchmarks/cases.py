@@ -1,4 +1,4 @@
-"""What the samplers are compared on: a prior, grids of codes, and thresholds that flag a share."""
+"""What is looked at: a scan, and for samplers a prior, codes, and thresholds that flag a share."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from LatentSpaceRestorationLib.bundle.bundle import find_bundle, read_bundle
+from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
+from LatentSpaceRestorationLib.io.images import read_volume
 from LatentSpaceRestorationLib.networks.layers import fold_weight_norm
 from LatentSpaceRestorationLib.networks.pixelsnail import PixelSNAIL
 from LatentSpaceRestorationLib.sampling.restore import nll, restore
+from LatentSpaceRestorationLib.volume import Volume
 from numpy.typing import NDArray
 
 #: The published brain prior; its weights were never published, so they are random.
@@ -19,6 +22,11 @@ LAYOUTS = ("spread", "blobs")
 _SEED = 0
 _BLOB_PERCENTILE = 50.0  # of the NLL of codes that the prior drew
 _FITTED_SLICES, _FITTING_STEPS = 4, 7
+
+
+def scan_of(file: Path | None) -> Volume:
+    """A scan; the MNI152 template, which needs the ``demo`` extra, if there is no file."""
+    return load_template() if file is None else read_volume(file)
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from cases import scan_of
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
 from LatentSpaceRestorationLib.inference.latent_model import LatentModel
-from LatentSpaceRestorationLib.io.images import read_volume
 from LatentSpaceRestorationLib.methods.settings import ModeSettings
 from LatentSpaceRestorationLib.networks.masked import MaskedPrior
 from LatentSpaceRestorationLib.networks.vqvae import Decoder, Encoder
@@ -88,7 +87,7 @@ class FirstScore:
 
 def measure(
     model: str,
-    scan: Volume | None = None,
+    scan: Volume,
     repeats: int = 3,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
@@ -97,13 +96,13 @@ def measure(
 
     Args:
         model: name or folder, of one with a masked prior.
-        scan: None is the template.
+        scan: that is read.
         repeats: of each way.
         device: that all runs on; operations and the bound are those of the CPU.
         say: called with what is being done.
     """
     detector = Detector.load(model, device, precision="float32")
-    prepared, _ = detector.prepare(scan or load_template())
+    prepared, _ = detector.prepare(scan)
     settings = ModeSettings.of(detector.bundle.config, "default")
     values = detector.model.calibration().codes
     assert values is not None
@@ -250,8 +249,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    scan = read_volume(options.scan) if options.scan else None
-    print(json.dumps(asdict(measure(options.model, scan, options.repeats)), indent=1))
+    found = measure(options.model, scan_of(options.scan), options.repeats)
+    print(json.dumps(asdict(found), indent=1))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cases import scan_of
 from LatentSpaceRestorationLib.detector import Detector
-from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
-from LatentSpaceRestorationLib.io.images import read_volume
 from LatentSpaceRestorationLib.preprocessing.pipeline import AlignedScan
 from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
 from LatentSpaceRestorationLib.volume import Volume
@@ -105,7 +104,7 @@ def lines(points: list[Point], axis: str) -> dict[str, Line]:
 
 def measure(
     model: str,
-    scan: Volume | None,
+    scan: Volume,
     slices: Sequence[int] = SLICES,
     restorations: Sequence[int] = RESTORATIONS,
     device: str = "cpu",
@@ -116,17 +115,16 @@ def measure(
 
     Args:
         model: name or folder.
-        scan: None is the template.
+        scan: that is looked at.
         slices: how many; all of them are added, and numbers that reach them left out.
         restorations: how many, with all slices.
         device: "cpu", "cuda" or "mps".
         usual: restorations where the slices vary.
         say: called with what is being done.
     """
-    volume = scan or load_template()
     detector = _Preset.load(model, device)
     assert isinstance(detector, _Preset)
-    prepared, found = Detector.prepare(detector, volume)
+    prepared, found = Detector.prepare(detector, scan)
     every = len(prepared.slices)
 
     def point(count: int, wanted: int) -> Point:
@@ -134,7 +132,7 @@ def measure(
         detector.given = (some_slices(prepared, count), found)
         synchronise(device)
         wall, cpu, first = time.perf_counter(), time.process_time(), 0.0
-        for _ in detector.stream(volume, restorations=wanted):
+        for _ in detector.stream(scan, restorations=wanted):
             first = first or time.perf_counter() - wall
         synchronise(device)
         return Point(count, wanted, time.process_time() - cpu, time.perf_counter() - wall, first)
@@ -222,7 +220,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     growth = measure(
         options.model,
-        read_volume(options.scan) if options.scan else None,
+        scan_of(options.scan),
         options.slices,
         options.restorations,
         options.device,

@@ -21,8 +21,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
-from LatentSpaceRestorationLib.io.images import read_volume
+from cases import scan_of
 from LatentSpaceRestorationLib.preprocessing.resampling import resample, world_grid
 from LatentSpaceRestorationLib.volume import Volume
 from machine import child_environment
@@ -88,17 +87,17 @@ def brought_to(volume: Volume, spacing_mm: float) -> Volume:
 
 def sizes(
     model: str,
-    scan: Volume | None = None,
+    scan: Volume,
     spacings_mm: Sequence[float] = SPACINGS_MM,
     restorations: int = 15,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Size]:
     """The command's cost at each spacing, the coarsest first."""
-    volume, found = scan or load_template(), []
+    found = []
     for spacing in spacings_mm:
         say(f"a scan of {spacing:g} mm")
-        brought = brought_to(volume, spacing)
+        brought = brought_to(scan, spacing)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "scan.nii.gz"
             nibabel.save(nibabel.Nifti1Image(brought.array, brought.affine), file)
@@ -155,7 +154,7 @@ def main() -> None:
     parser.add_argument("scan", type=Path, nargs="?")
     parser.add_argument("--model", default="brain-t1", help="a model's name or folder")
     options = parser.parse_args()
-    scan = read_volume(options.scan) if options.scan else None
+    scan = scan_of(options.scan)
     found = sizes(options.model, scan, say=lambda line: print(line, file=sys.stderr))
     print(json.dumps([asdict(size) for size in found], indent=1))
 

@@ -1,11 +1,10 @@
-"""From a scan to its map, from a cold start and then warm: ``python whole_scan.py [SCAN]``.
+"""From a scan to its map, from a cold start and then warm: ``python whole_scan.py SCAN``.
 
 Cold, all counts from this program's first line: importing torch, reading and checking the model,
 and meanwhile reading the scan, as ``lsr detect`` does. Warm, in the same process, all counts from
 the call that starts the detection. Prints the seconds until the first score, its map on the scan's
 grid, the first restoration's images and the final ones, the seconds of every step, and the peak
-memory, as JSON. Without a scan, the MNI152 template is used
-(needs the ``demo`` extra).
+memory, as JSON.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class Times:
 def main() -> None:
     """Detect twice and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scan", type=Path, nargs="?")
+    parser.add_argument("scan", type=Path)
     parser.add_argument("--model", default="brain-t1", help="a model's name or folder")
     parser.add_argument("--mode", default="default")
     parser.add_argument("--restorations", type=int, default=15)
@@ -73,7 +72,9 @@ def main() -> None:
 
     with ThreadPoolExecutor(1) as thread:
         loading = thread.submit(load)
-        volume = scan_of(options.scan)
+        from LatentSpaceRestorationLib.io.images import read_volume
+
+        volume = read_volume(options.scan)
         detector = loading.result()
     import torch
 
@@ -96,17 +97,6 @@ def main() -> None:
         warm, _ = timed(detector, volume, time.perf_counter(), options)
         figures["warm"] = asdict(warm)
     print(json.dumps(figures, indent=1))
-
-
-def scan_of(file: Path | None) -> Volume:
-    """A scan, or the template."""
-    if file is None:
-        from LatentSpaceRestorationLib.evaluation.synthetic.painted_lesion import load_template
-
-        return load_template()
-    from LatentSpaceRestorationLib.io.images import read_volume
-
-    return read_volume(file)
 
 
 def timed(
