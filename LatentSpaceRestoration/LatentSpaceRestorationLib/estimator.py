@@ -17,11 +17,11 @@ from .errors import is_distrusted
 from .methods.base import Evidence
 from .options import DetectionOptions
 from .preprocessing.quality import doubts_of_model
-from .preprocessing.slices import PreparedScan, ValueOf
+from .preprocessing.slices import BrainPart, PreparedScan
 from .runtime.progress import RunControl
 from .scoring.anomaly_map import MapRule, anomaly_map
 from .scoring.sample_score import sample_score
-from .volume import Box, Volume
+from .volume import Volume
 
 #: A share of the brain above the threshold that is worth a warning, if it is also so many times the
 #: healthy share.
@@ -226,27 +226,30 @@ def _to_native(
     native_map, spread = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     mask, brain = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
 
-    def place(box: Box, inside: np.ndarray, value: ValueOf) -> None:
+    def place(part: BrainPart) -> None:
+        box = part.box
+
         def at(some: np.ndarray) -> np.ndarray:
-            there = np.zeros(inside.shape, bool)
-            there[inside] = some
+            there = np.zeros(part.brain.shape, bool)
+            there[part.brain] = some
             return there
 
-        brain[box][inside] = 1
+        brain[box][part.brain] = 1
         # What stays 0 is not touched: it takes no memory.
-        found = value(0)
+        found = part.values(0)
         high = found > 0.0
         native_map[box][at(high)] = found[high]
         mask[box][at(np.maximum(found, 0.0) >= cut)] = 1
         # Without shares the whole brain is drawn anew.
-        share = np.ones_like(found) if evidence.replaced is None else np.clip(value(3), 0.0, 1.0)
+        drawn = evidence.replaced is None
+        share = np.ones_like(found) if drawn else np.clip(part.values(3), 0.0, 1.0)
         some = share > _NO_SHARE
         if some.any():
             there, share = at(some), share[some]
             own = restoration[box][there]
-            mixed = (1.0 - share) * own + share * value(1, some)
+            mixed = (1.0 - share) * own + share * part.values(1, some)
             restoration[box][there] = mixed
-            spread[box][there] = np.where(mixed != own, share * value(2, some), 0.0)
+            spread[box][there] = np.where(mixed != own, share * part.values(2, some), 0.0)
 
     prepared.over_brain(
         place,

@@ -23,9 +23,6 @@ TOP_AREA_MM2 = 400.0
 MINIMUM_BRAIN_ML = 100.0
 #: Less than this share of a voxel says nothing of it.
 _LEAST_SHARE = 0.05
-#: Gives values of an array, by its number, at the voxels of the brain in a box, (n,) float32, or at
-#: some of them, by (n,) bool.
-ValueOf = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,35 @@ class ResampledScan:
     array: np.ndarray
     inside: np.ndarray
     affine: np.ndarray
+
+
+@dataclass(frozen=True)
+class BrainPart:
+    """The brain in a part of a scan's own grid, and what model space has there.
+
+    Attributes:
+        box: the part.
+        brain: bool, in the box.
+        places: (3, n) where those voxels lie in model space, in its voxels.
+        share: (n,) of brain around each of them there.
+        arrays: in model space, 0 outside the brain.
+    """
+
+    box: Box
+    brain: np.ndarray
+    places: np.ndarray
+    share: np.ndarray
+    arrays: Sequence[np.ndarray]
+
+    def values(self, number: int, some: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Means of an array, by its number, over the brain around its voxels here, or some."""
+        return at_places(self.arrays[number], self.places[:, some]) / self.share[some]
+
+    def nearest(self, array: np.ndarray, some: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Values of any array of model space at the nearest voxel."""
+        index = np.rint(self.places[:, some]).astype(np.intp)
+        i, j, k = (np.clip(x, 0, n - 1) for x, n in zip(index, array.shape, strict=True))
+        return np.asarray(array[i, j, k])
 
 
 @dataclass(frozen=True)
@@ -134,22 +160,19 @@ class PreparedScan:
         brain = np.zeros(self.native_shape, bool)
         values = [np.zeros(self.native_shape, np.float32) for _ in arrays]
 
-        def place(box: Box, inside: np.ndarray, value: ValueOf) -> None:
-            brain[box] = inside
+        def place(part: BrainPart) -> None:
+            brain[part.box] = part.brain
             for number, whole in enumerate(values):
-                whole[box][inside] = value(number)
+                whole[part.box][part.brain] = part.values(number)
 
         self.over_brain(place, *arrays)
         return brain, values
 
-    def over_brain(
-        self, take: Callable[[Box, np.ndarray, ValueOf], None], *arrays: np.ndarray
-    ) -> None:
+    def over_brain(self, take: Callable[[BrainPart], None], *arrays: np.ndarray) -> None:
         """What :meth:`brain_to_native` gives, slab by slab: of a fine scan each is large.
 
         Args:
-            take: called, in any thread, with a box of the scan's grid, the brain in it, and what
-                gives an array's values there. There is no brain outside all boxes.
+            take: called, in any thread, with each part that can have brain.
             arrays: each (N, rows, columns).
         """
         (rows, *others), affine = self._native_box()
@@ -184,12 +207,7 @@ class PreparedScan:
                 brain[brain] = seen
                 share, places = share[seen], places[:, seen]
 
-            def value(number: int, some: np.ndarray | None = None) -> np.ndarray:
-                if some is None:
-                    return at_places(smooth[number], places) / share
-                return at_places(smooth[number], places[:, some]) / share[some]
-
-            take(box, brain, value)
+            take(BrainPart(box, brain, places, share, smooth))
 
         side_by_side(some, slabs([one.stop - one.start for one in (rows, *others)]))
 
