@@ -73,7 +73,7 @@ def detect_file(
     except InputError as error:
         raise InputError(f"{scan}: {error}") from error
     calibration = detector.model.calibration(detection.mode, detection.method)
-    record = DetectionRecord.of(detection, calibration).with_regions(detection, volume.affine)
+    record = DetectionRecord.of(detection, calibration).with_regions(detection, volume)
     healthy = calibration.at(detection.restorations).voxels
     result = FileResult(Path(scan), volume, detection, record, healthy, files)
     write_result(result, Path(folder), geometry, writers)

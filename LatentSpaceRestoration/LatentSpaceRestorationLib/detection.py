@@ -36,6 +36,8 @@ class Detection:
         restoration_sd: float32, native intensities, spread of the healed tissue over the
             restorations; 0 where nothing was replaced.
         brain_mask: uint8.
+        signs: uint8, what gives voxels away whose map is high: numbers of ``scoring.signs.SIGNS``,
+            0 elsewhere and of methods that look at a single map; None where it is not known.
         sample_score: how unusual the scan is; higher is more.
         percentile: 100 (1 - p_value): share of healthy scans that score lower, as far as
             ``healthy_scans`` can tell; None where the map is not to be trusted.
@@ -74,6 +76,7 @@ class Detection:
     version: str
     healthy_sites: int = 0
     precision: str = "float32"
+    signs: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

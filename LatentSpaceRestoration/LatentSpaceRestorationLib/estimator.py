@@ -19,7 +19,7 @@ from .options import DetectionOptions
 from .preprocessing.quality import doubts_of_model
 from .preprocessing.slices import BrainPart, PreparedScan
 from .runtime.progress import RunControl
-from .scoring.anomaly_map import MapRule, anomaly_map
+from .scoring.anomaly_map import MapRule, anomaly_map, signs_of
 from .scoring.sample_score import sample_score
 from .volume import Volume
 
@@ -155,10 +155,14 @@ class Estimator:
 
         def detection() -> Detection:
             started = time.perf_counter()
-            images = _to_native(self.volume, prepared, values, evidence, mask_cut)
+            high = prepared.mask & (values >= level.voxels.value(_HEALED_PERCENTILE))
+            given = signs_of(
+                prepared, evidence.maps, rule, self.reference.normative, spacing_mm, high
+            )
+            images = _to_native(self.volume, prepared, values, evidence, mask_cut, given)
             undo = time.perf_counter() - started
             return Detection(
-                *images,
+                **images,
                 sample_score=score,
                 percentile=percentile,
                 p_value=p,
@@ -218,13 +222,18 @@ def _widely_flagged(flagged: np.ndarray, percentile: float) -> list[str]:
 
 
 def _to_native(
-    volume: Volume, prepared: PreparedScan, values: np.ndarray, evidence: Evidence, cut: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Map, mask, restoration, its spread and the brain mask, on the scan's own grid."""
+    volume: Volume,
+    prepared: PreparedScan,
+    values: np.ndarray,
+    evidence: Evidence,
+    cut: float,
+    given: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """The images of a detection on the scan's own grid, by name."""
     shape = volume.shape
     restoration = volume.array.astype(np.float32)
     native_map, spread = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    mask, brain = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    mask, brain, sign = (np.zeros(shape, np.uint8) for _ in range(3))
 
     def place(part: BrainPart) -> None:
         box = part.box
@@ -240,6 +249,8 @@ def _to_native(
         high = found > 0.0
         native_map[box][at(high)] = found[high]
         mask[box][at(np.maximum(found, 0.0) >= cut)] = 1
+        number = part.nearest(given)
+        sign[box][at(number > 0)] = number[number > 0]
         # Without shares the whole brain is drawn anew.
         drawn = evidence.replaced is None
         share = np.ones_like(found) if drawn else np.clip(part.values(3), 0.0, 1.0)
@@ -258,4 +269,11 @@ def _to_native(
         prepared.to_spread(evidence.sd),
         *([] if evidence.replaced is None else [evidence.replaced]),
     )
-    return native_map, mask, restoration, spread, brain
+    return {
+        "anomaly_map": native_map,
+        "anomaly_mask": mask,
+        "restoration": restoration,
+        "restoration_sd": spread,
+        "brain_mask": brain,
+        "signs": sign,
+    }

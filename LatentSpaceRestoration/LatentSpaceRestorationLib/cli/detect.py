@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..options import RunOptions
     from ..results.files import Extra, FileResult
 
+#: Regions that a result in words tells of; the files have all.
+_MOST_REGIONS = 3
+
 
 def add_detect(detect: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lsr detect``."""
@@ -115,6 +118,11 @@ def in_words(result: FileResult) -> str:
         f"  score {found.sample_score:.4g}: {compared}",
         f"  most anomalous: {place.words}; RAS {place.position()}",
         f"  flagged: {amount}",
+        *(
+            f"  region {n}: {region.place}, {region.volume_ml:.1f} ml: {region.evidence.words}"
+            for n, region in enumerate((result.record.regions or ())[:_MOST_REGIONS], start=1)
+            if region.evidence.words
+        ),
         f"  picture: {printable(result.files['anomaly.png'])}",
         *(
             f"  also: {printable(file)}"

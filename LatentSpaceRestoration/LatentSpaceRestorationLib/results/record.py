@@ -15,8 +15,8 @@ import numpy as np
 
 from ..calibration.levels import ModeCalibration
 from ..detection import Detection, SliceScore
-from ..volume import voxel_ml
-from .regions import Extent, find_regions
+from ..volume import Volume, voxel_ml
+from .regions import Evidence, Extent, Seen, find_regions
 
 #: Smaller regions are not listed, in ml.
 SMALLEST_ML = 0.2
@@ -43,6 +43,7 @@ class Flagged:
         place: in words.
         position_mm: (R, A, S), empty if it is not known.
         volume_ml, peak, mean: of the region, and of the map in it.
+        evidence: what it is flagged for.
     """
 
     place: str
@@ -50,6 +51,7 @@ class Flagged:
     volume_ml: float | None
     peak: float | None
     mean: float | None
+    evidence: Evidence = Evidence()
 
     def position(self) -> str:
         """Such as ``-28, +4, +31``."""
@@ -61,7 +63,14 @@ class Flagged:
         position = _numbers(row.get("position_mm"))
         volume, peak, mean = (finite(row.get(key)) for key in ("volume_ml", "peak", "mean"))
         place = str(row.get("place", ""))
-        return cls(place, position if len(position) == 3 else (), volume, peak, mean)
+        signs = [
+            (str(sign.get("sign", "")), finite(sign.get("share")) or 0.0)
+            for sign in _items(row.get("signs"))
+            if isinstance(sign, Mapping)
+        ]
+        told = (finite(row.get(key)) for key in ("intensity", "expected_intensity"))
+        evidence = Evidence(tuple(signs), *told)
+        return cls(place, position if len(position) == 3 else (), volume, peak, mean, evidence)
 
     def to_json(self) -> dict[str, Any]:
         """For the JSON file."""
@@ -71,6 +80,9 @@ class Flagged:
             "volume_ml": self.volume_ml,
             "peak": self.peak,
             "mean": self.mean,
+            "signs": [{"sign": name, "share": share} for name, share in self.evidence.signs],
+            "intensity": self.evidence.intensity,
+            "expected_intensity": self.evidence.expected,
         }
 
 
@@ -140,13 +152,14 @@ class DetectionRecord:
             seconds=detection.seconds,
         )
 
-    def with_regions(self, detection: Detection, affine: Any) -> DetectionRecord:
-        """The same with how much is flagged, and where.
+    def with_regions(self, detection: Detection, volume: Volume) -> DetectionRecord:
+        """The same with how much is flagged, where, and what for.
 
         Args:
             detection: that it is the record of.
-            affine: (4, 4) voxel index -> RAS in mm, of the scan.
+            volume: the scan.
         """
+        affine = volume.affine
         one_ml = voxel_ml(affine)
         brain_ml = round(float((detection.brain_mask > 0).sum()) * one_ml, 3)
         if detection.p_value is None:
@@ -157,6 +170,7 @@ class DetectionRecord:
             Extent.of(detection.brain_mask, affine),
             affine,
             SMALLEST_ML,
+            Seen(detection.signs, volume.array, detection.restoration),
         )
         return replace(
             self,
@@ -169,6 +183,7 @@ class DetectionRecord:
                     round(region.volume_ml, 3),
                     float(f"{region.peak:.4g}"),
                     float(f"{region.mean:.4g}"),
+                    _rounded(region.evidence),
                 )
                 for region in regions
             ),
@@ -180,6 +195,7 @@ class DetectionRecord:
         anomaly_mask: np.ndarray,
         restoration: np.ndarray,
         brain_mask: np.ndarray,
+        signs: np.ndarray | None = None,
     ) -> Detection:
         """The detection that this is the record of, from its images, (I, J, K).
 
@@ -191,6 +207,7 @@ class DetectionRecord:
             "restoration": restoration,
             "restoration_sd": np.zeros_like(anomaly_map),
             "brain_mask": brain_mask,
+            "signs": signs,
         }
         names = {each.name for each in fields(Detection)} - images.keys()
         return Detection(**images, **{name: getattr(self, name) for name in names})
@@ -274,6 +291,14 @@ class DetectionRecord:
             seconds={k: s for k, v in steps.items() if (s := finite(v)) is not None},
             **{key: figures[key] for key in _SETTINGS if figures.get(key) is not None},
         )
+
+
+def _rounded(evidence: Evidence) -> Evidence:
+    def short(value: float | None) -> float | None:
+        return None if value is None else float(f"{value:.4g}")
+
+    signs = tuple((name, round(share, 2)) for name, share in evidence.signs)
+    return Evidence(signs, short(evidence.intensity), short(evidence.expected))
 
 
 def finite(value: object) -> float | None:

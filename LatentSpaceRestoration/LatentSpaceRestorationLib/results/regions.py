@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from ..errors import DISTRUST
 from ..runtime.side_by_side import gaussian_filter
-from ..volume import box_of, positions, voxel_ml
+from ..scoring.signs import SIGNS
+from ..volume import Box, box_of, positions, voxel_ml
 
 #: What is said in place of a percentile.
 NO_PERCENTILE = f"no percentile, since {DISTRUST}"
@@ -18,6 +19,8 @@ NO_PERCENTILE = f"no percentile, since {DISTRUST}"
 _MIDDLE = 0.12
 #: The peak of the map is looked for in its Gaussian mean of this standard deviation.
 _PEAK_MM = 3.0
+#: Signs that give away this share of a region are kept, and those of this one are said.
+_TOLD_SHARE, _MAIN_SHARE = 0.1, 0.25
 #: Voxels no further apart than this tell where it is.
 _FINE_MM = 1.0
 _SIDES = (
@@ -70,6 +73,54 @@ class Extent:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What a region is flagged for.
+
+    Attributes:
+        signs: names of :data:`scoring.signs.SIGNS` with the share of its voxels that they give
+            away, the largest first; those of a tenth and more. Empty where they are not known.
+        intensity, expected: means of the scan and of its restoration; None where not known.
+    """
+
+    signs: tuple[tuple[str, float], ...] = ()
+    intensity: float | None = None
+    expected: float | None = None
+
+    @property
+    def main(self) -> tuple[str, ...]:
+        """Names of the signs that are worth saying."""
+        return tuple(
+            name for n, (name, share) in enumerate(self.signs) if n == 0 or share >= _MAIN_SHARE
+        )
+
+    @property
+    def words(self) -> str:
+        """Such as ``darker than expected (212, expected 305), unlikely structure``, or nothing."""
+        said: list[str] = []
+        for name in self.main:
+            words = {sign.name: sign.words for sign in SIGNS}.get(name, name)
+            known = self.intensity is not None and self.expected is not None
+            if known and name in ("darker", "brighter"):
+                words += f" ({_short(self.intensity)}, expected {_short(self.expected)})"
+            said.append(words)
+        return ", ".join(said)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Images that tell what regions are flagged for, (I, J, K).
+
+    Attributes:
+        signs: numbers of ``SIGNS``; None if they are not known.
+        scan, restoration: intensities.
+    """
+
+    signs: np.ndarray | None
+    scan: np.ndarray
+    restoration: np.ndarray
+
+
+@dataclass(frozen=True)
 class Region:
     """Flagged voxels that touch, by a face, an edge or a corner.
 
@@ -79,6 +130,7 @@ class Region:
         words: where it lies in the brain, as in :class:`MostAnomalousPlace`.
         volume_ml: of the region.
         peak, mean: of the map in it.
+        evidence: what it is flagged for.
     """
 
     index: tuple[int, int, int]
@@ -87,6 +139,7 @@ class Region:
     volume_ml: float
     peak: float
     mean: float
+    evidence: Evidence = Evidence()
 
 
 @dataclass(frozen=True)
@@ -116,6 +169,7 @@ def find_regions(
     brain: Extent,
     affine: np.ndarray,
     smallest_ml: float = 0.0,
+    seen: Seen | None = None,
 ) -> list[Region]:
     """The regions that are flagged, the one with the highest peak first.
 
@@ -125,6 +179,7 @@ def find_regions(
         brain: in the same RAS; it gives the words their sides.
         affine: (4, 4) IJK -> RAS in mm.
         smallest_ml: smaller regions are left out.
+        seen: tells what they are flagged for; None leaves that out.
     """
     box = box_of(anomaly_mask)
     labels, count = ndimage.label(anomaly_mask[box], structure=np.ones((3, 3, 3)))
@@ -137,6 +192,7 @@ def find_regions(
     total = np.bincount(label, weights=value, minlength=count + 1)
     # Sorted by region and within it by value, so that each region ends with its peak.
     peak_voxel = flagged[np.lexsort((value, label))[np.cumsum(size)[1:] - 1]]
+    evidence = _evidence(seen, box, flagged, label, size)
     regions = []
     for number, voxel in enumerate(peak_voxel, start=1):
         volume_ml = int(size[number]) * voxel_ml(affine)
@@ -154,9 +210,41 @@ def find_regions(
                 volume_ml=volume_ml,
                 peak=float(anomaly_map[tuple(place)]),
                 mean=float(total[number] / size[number]),
+                evidence=evidence[number],
             )
         )
     return sorted(regions, key=lambda region: -region.peak)
+
+
+def _evidence(
+    seen: Seen | None, box: Box, flagged: np.ndarray, label: np.ndarray, size: np.ndarray
+) -> list[Evidence]:
+    """Of each region, by its label; the first is of none."""
+    if seen is None:
+        return [Evidence()] * len(size)
+
+    at = np.unravel_index(flagged, [part.stop - part.start for part in box])
+
+    def there(image: np.ndarray) -> np.ndarray:
+        return np.asarray(image[box][at])
+
+    def means(image: np.ndarray) -> list[float]:
+        total = np.bincount(label, weights=there(image), minlength=len(size))
+        return (total / np.maximum(size, 1)).tolist()
+
+    counts = np.zeros((len(size), len(SIGNS) + 1))
+    if seen.signs is not None:
+        both = label * counts.shape[1] + there(seen.signs)
+        counts += np.bincount(both, minlength=counts.size).reshape(counts.shape)
+    shares = counts[:, 1:] / np.maximum(counts[:, 1:].sum(axis=1, keepdims=True), 1.0)
+    found = []
+    for row, intensity, expected in zip(
+        shares.tolist(), means(seen.scan), means(seen.restoration), strict=True
+    ):
+        named = zip((sign.name for sign in SIGNS), row, strict=True)
+        main = sorted((s for s in named if s[1] >= _TOLD_SHARE), key=lambda s: -s[1])
+        found.append(Evidence(tuple(main), intensity, expected))
+    return found
 
 
 def most_anomalous_place(
@@ -200,6 +288,11 @@ def most_anomalous_place(
 
 def _every(step: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(None, None, n) for n in step.tolist())
+
+
+def _short(value: float | None) -> str:
+    """An intensity, with three digits at least."""
+    return "" if value is None else f"{value:.0f}" if abs(value) >= 100.0 else f"{value:.3g}"
 
 
 def percent(share: float) -> str:

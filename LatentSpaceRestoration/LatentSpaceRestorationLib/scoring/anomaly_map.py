@@ -5,7 +5,7 @@ All arrays are numpy, in model space: (N, rows, columns) with slices from inferi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ from ..calibration.normative import NormativeMap
 from ..calibration.tail_probability import zones
 from ..preprocessing.slices import PreparedScan
 from .filters import along_edges
+
+#: Of maps, by name: the numbers of what low and high values are signs of.
+_OF_MAP = {"difference": (1, 2), "residual": (3, 3), "nll": (4, 4)}
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,66 @@ def _rarest(
     spacing_mm: float,
 ) -> np.ndarray:
     mask = prepared.mask
-    zone = zones(mask, spacing_mm)[mask]
-    highest = np.zeros(len(zone), np.float32)
-    for name in rule.weights:
-        z = normative[name].deviation(maps[name], mask, prepared.position)[mask]
-        highest = np.maximum(highest, normative[name].of_tail.of(rule.distance(name, z), zone))
+    highest = np.zeros(int(mask.sum()), np.float32)
+    for _, _, rarity in tails(prepared, maps, rule, normative, spacing_mm, mask):
+        highest = np.maximum(highest, rarity)
     values = np.zeros(mask.shape, np.float32)
     values[mask] = highest
     return values
+
+
+def tails(
+    prepared: PreparedScan,
+    maps: Mapping[str, np.ndarray],
+    rule: MapRule,
+    normative: Mapping[str, NormativeMap],
+    spacing_mm: float,
+    where: np.ndarray,
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """How rare the values of each map of a rule are among healthy voxels.
+
+    Args:
+        where: (N, H, W) bool, voxels of the brain that are asked for; the others as of
+            :func:`anomaly_map`.
+
+    Yields:
+        name of the map; (n,) deviations from the usual, signed, in spreads; (n,) rarity, higher is
+        rarer, as of :class:`TailProbability`.
+    """
+    mask = prepared.mask
+    zone = zones(mask, spacing_mm)[where]
+    for name in rule.weights:
+        z = normative[name].deviation(maps[name], mask, prepared.position)[where]
+        yield name, z, normative[name].of_tail.of(rule.distance(name, z), zone)
+
+
+def signs_of(
+    prepared: PreparedScan,
+    maps: Mapping[str, np.ndarray],
+    rule: MapRule,
+    normative: Mapping[str, NormativeMap],
+    spacing_mm: float,
+    where: np.ndarray,
+) -> np.ndarray:
+    """What gives voxels away: which of the maps of a rule is the rarest there.
+
+    Args:
+        where: (N, H, W) bool, voxels of the brain that are asked for; the others as of
+            :func:`anomaly_map`.
+
+    Returns:
+        (N, H, W) uint8, numbers of ``SIGNS``; 0 everywhere of rules that do not look at which of
+        several maps is the rarest.
+    """
+    numbers = np.zeros(where.shape, np.uint8)
+    if rule.combine != "rarest" or not where.any():
+        return numbers
+    highest = np.zeros(int(where.sum()), np.float32)
+    found = np.zeros(len(highest), np.uint8)
+    for name, z, rarity in tails(prepared, maps, rule, normative, spacing_mm, where):
+        low, high = _OF_MAP.get(name, (0, 0))
+        rarer = rarity > highest
+        found = np.where(rarer, np.where(z < 0.0, low, high), found)
+        highest = np.maximum(highest, rarity)
+    numbers[where] = found
+    return numbers

@@ -67,11 +67,11 @@ class RegionSection:
         table.rowCount = min(len(self.regions), _MOST_ROWS)
         for row, region in enumerate(self.regions[:_MOST_ROWS]):
             place = ", ".join(f"{x:+.0f}" for x in region.position_mm)
-            numbers = (region.volume_ml, region.peak, region.mean)
-            texts = (region.words, *(f"{number:.3g}" for number in numbers), place)
-            for column, text in enumerate(texts):
+            numbers = (f"{number:.3g}" for number in (region.volume_ml, region.peak))
+            why = regions.signsOf(region)
+            for column, text in enumerate((region.words, *numbers, why, place)):
                 item = qt.QTableWidgetItem(text)
-                item.setToolTip(text)
+                item.setToolTip(region.evidence.words if text == why else text)
                 table.setItem(row, column, item)
         table.blockSignals(blocked)
 

@@ -53,7 +53,10 @@ def addNode(className: str, title: str, name: str) -> vtkMRMLNode:
 
 
 def writeVolume(
-    node: vtkMRMLScalarVolumeNode, array: np.ndarray, inputVolume: vtkMRMLScalarVolumeNode
+    node: vtkMRMLScalarVolumeNode,
+    array: np.ndarray,
+    inputVolume: vtkMRMLScalarVolumeNode,
+    voxelType: type = np.float32,
 ) -> None:
     """Write an array into a volume that lies on another, under its transform.
 
@@ -61,8 +64,9 @@ def writeVolume(
         node: gets a display node if it has none.
         array: (I, J, K) on the input's grid.
         inputVolume: gives geometry and transform.
+        voxelType: of the volume.
     """
-    slicer.util.updateVolumeFromArray(node, array.transpose(2, 1, 0).astype(np.float32))
+    slicer.util.updateVolumeFromArray(node, array.transpose(2, 1, 0).astype(voxelType))
     # Writing an array sets no geometry.
     node.CopyOrientation(inputVolume)
     node.SetAndObserveTransformNodeID(inputVolume.GetTransformNodeID())

@@ -11,6 +11,7 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from .regions import imageOf
 from .stored import StoredResult
 
 if TYPE_CHECKING:
@@ -50,16 +51,18 @@ def writePage(result: StoredResult, path: str | Path) -> Path:
         result.flagged().astype(np.uint8),
         restoration.astype(np.float32),
         (values > 0).astype(np.uint8),
+        imageOf(result.signs, values.shape),
     )
     affine = np.array(record.affine)
     assert node is not None
     name = node.GetName()
+    volume = Volume(scan, affine, name)
     return write_page(
         Path(path),
         name,
-        Volume(scan, affine, name),
+        volume,
         detection,
-        figures.with_regions(detection, affine),
+        figures.with_regions(detection, volume),
         Quantiles(np.array(record.healthyPercentiles), np.array(record.healthyValues)),
     )
 
@@ -70,8 +73,8 @@ def _voxels(node: vtkMRMLScalarVolumeNode | None, shape: tuple[int, ...]) -> np.
         raise ValueError(
             _("The scan or the restoration of this result was removed; run the detection again.")
         )
-    array: np.ndarray = slicer.util.arrayFromVolume(node).transpose(2, 1, 0)
-    if array.shape != shape:
+    array = imageOf(node, shape)
+    if array is None:
         raise ValueError(
             _("{name} is on another grid than the map; run the detection again.").format(
                 name=node.GetName()

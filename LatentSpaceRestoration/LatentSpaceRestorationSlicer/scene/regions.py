@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import slicer
 import vtk
-from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLTableNode
+from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 
 from .nodes import addNode, putBeside, worldPosition
@@ -29,16 +29,39 @@ def regionsOf(result: StoredResult, smallestML: float) -> list[Region]:
     Returns:
         regions with positions in the world, through the parent transform.
     """
-    from LatentSpaceRestorationLib.results.regions import find_regions
+    from LatentSpaceRestorationLib.results.regions import Seen, find_regions
 
-    record = result.record
+    record, values = result.record, result.values()
+    images = [imageOf(node, values.shape) for node in (result.inputVolume, result.restoration)]
+    seen = None
+    if images[0] is not None and images[1] is not None:
+        seen = Seen(imageOf(result.signs, values.shape), images[0], images[1])
     found = find_regions(
-        result.values(), result.flagged(), record.brain(), np.array(record.affine), smallestML
+        values, result.flagged(), record.brain(), np.array(record.affine), smallestML, seen
     )
     return [
         dataclasses.replace(region, position_mm=worldPosition(result.anomalyMap, region.index))
         for region in found
     ]
+
+
+def imageOf(node: vtkMRMLScalarVolumeNode | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """(I, J, K) voxels of a volume; None if it was removed, or has another shape by now."""
+    if node is None or node.GetImageData() is None:
+        return None
+    array: np.ndarray = slicer.util.arrayFromVolume(node).transpose(2, 1, 0)
+    return array if array.shape == shape else None
+
+
+def signsOf(region: Region) -> str:
+    """What a region is flagged for, in a word or two; empty if that is not known."""
+    words = {
+        "darker": _("darker"),
+        "brighter": _("brighter"),
+        "texture": _("texture"),
+        "structure": _("structure"),
+    }
+    return ", ".join(words[name] for name in region.evidence.main if name in words)
 
 
 def summary(result: StoredResult, regions: Sequence[Region]) -> str:
@@ -89,8 +112,11 @@ def _writeTable(table: vtkMRMLTableNode, regions: Sequence[Region]) -> None:
     table.RemoveAllColumns()
     words = vtk.vtkStringArray()
     words.SetName(_("Place"))
+    why = vtk.vtkStringArray()
+    why.SetName(_("Flagged for"))
     for region in regions:
         words.InsertNextValue(region.words)
+        why.InsertNextValue(region.evidence.words)
     columns = [
         (_("Volume (ml)"), [region.volume_ml for region in regions]),
         (_("Peak"), [region.peak for region in regions]),
@@ -107,6 +133,7 @@ def _writeTable(table: vtkMRMLTableNode, regions: Sequence[Region]) -> None:
         for value in values:
             column.InsertNextValue(value)
         table.AddColumn(column)
+    table.AddColumn(why)
     table.Modified()
 
 

@@ -28,7 +28,7 @@ from .nodes import (
     writeVolume,
 )
 from .record import SceneRecord
-from .stored import StoredResult, spreadOf, store
+from .stored import StoredResult, partOf, store
 
 if TYPE_CHECKING:
     from LatentSpaceRestorationLib.detection import Detection, SliceScore
@@ -48,6 +48,7 @@ class DetectionResult:
         segmentation: where the map reaches the threshold.
         restoration: volume, the scan as the model would have it if it were healthy.
         spread: volume, how far the restorations differ from each other.
+        signs: volume, what gives voxels away: numbers of ``scoring.signs.SIGNS``.
         scoreTable, scoreChart, scoreSeries: the slice scores as a table and a plot.
         warnings: what the user should know.
         detection: the library's own result, with all arrays.
@@ -62,6 +63,7 @@ class DetectionResult:
     segmentation: vtkMRMLSegmentationNode
     restoration: vtkMRMLScalarVolumeNode
     spread: vtkMRMLScalarVolumeNode
+    signs: vtkMRMLScalarVolumeNode
     scoreTable: vtkMRMLTableNode
     scoreChart: vtkMRMLPlotChartNode
     scoreSeries: vtkMRMLPlotSeriesNode
@@ -77,6 +79,7 @@ class DetectionResult:
             self.segmentation,
             self.restoration,
             self.spread,
+            self.signs,
             self.scoreTable,
             self.scoreChart,
             self.scoreSeries,
@@ -113,13 +116,19 @@ def writeResult(
             changes.forget(anomalyMap)
         anomalyMap = anomalyMap or addNode(volume, _("{name} anomaly map"), name)
         restoration = restoration or addNode(volume, _("{name} restoration"), name)
-        spread = spreadOf(anomalyMap) or addNode(volume, _("{name} restoration spread"), name)
+        spread = partOf(anomalyMap, "Spread")
+        spread = spread or addNode(volume, _("{name} restoration spread"), name)
+        signs = partOf(anomalyMap, "Signs") or addNode(volume, _("{name} signs"), name)
         segmentation = segmentation or addNode(
             "vtkMRMLSegmentationNode", _("{name} anomalies"), name
         )
         writeVolume(anomalyMap, detection.anomaly_map, inputVolume)
         writeVolume(restoration, detection.restoration, inputVolume)
         writeVolume(spread, detection.restoration_sd, inputVolume)
+        given = (
+            np.zeros_like(detection.anomaly_mask) if detection.signs is None else detection.signs
+        )
+        writeVolume(signs, given, inputVolume, np.uint8)
         writeSegment(segmentation, detection.anomaly_mask, inputVolume)
         segmentation.CreateClosedSurfaceRepresentation()
         display.showMap(anomalyMap, detection.threshold)
@@ -135,6 +144,7 @@ def writeResult(
             segmentation=segmentation,
             restoration=restoration,
             spread=spread,
+            signs=signs,
             scoreTable=table,
             scoreChart=chart,
             scoreSeries=series,
@@ -148,6 +158,7 @@ def writeResult(
                 Segmentation=segmentation,
                 Restoration=restoration,
                 Spread=spread,
+                Signs=signs,
                 ScoreChart=chart,
             ),
         )

@@ -63,6 +63,11 @@ class StoredResult:
         return self.node("Spread")
 
     @property
+    def signs(self) -> vtkMRMLScalarVolumeNode | None:
+        """What gives voxels away, by the numbers of ``SIGNS``."""
+        return self.node("Signs")
+
+    @property
     def scoreChart(self) -> vtkMRMLPlotChartNode | None:
         """The plot of the slice scores."""
         return self.node("ScoreChart")
@@ -119,7 +124,7 @@ def store(
     Args:
         anomalyMap: gets them; what it had before is replaced.
         record: of the detection.
-        parts: Input, Segmentation, Restoration, Spread and ScoreChart.
+        parts: Input, Segmentation, Restoration, Spread, Signs and ScoreChart.
     """
     anomalyMap.SetAttribute(_RECORD, record.toText())
     anomalyMap.SetAttribute(_PERCENTILE, repr(record.threshold))
@@ -128,9 +133,9 @@ def store(
     return result
 
 
-def spreadOf(anomalyMap: vtkMRMLScalarVolumeNode) -> vtkMRMLScalarVolumeNode | None:
-    """The spread that a map had before, to be written to again."""
-    return anomalyMap.GetNodeReference(_ROLE.format(part="Spread"))
+def partOf(anomalyMap: vtkMRMLScalarVolumeNode, part: str) -> vtkMRMLNode | None:
+    """What belonged to a map before, such as its spread, to be written to again."""
+    return anomalyMap.GetNodeReference(_ROLE.format(part=part))
 
 
 def latest(inputVolume: vtkMRMLScalarVolumeNode | None) -> StoredResult | None:

@@ -246,6 +246,7 @@ def _regions(record: DetectionRecord) -> str:
         Column("Volume, ml", highest_first=True),
         Column("Peak", highest_first=True),
         Column("Mean", highest_first=True),
+        Column("Flagged for", words=True),
     ]
     rows = [
         [
@@ -255,6 +256,7 @@ def _regions(record: DetectionRecord) -> str:
             Cell(number(region.volume_ml, ".1f"), region.volume_ml),
             Cell(number(region.peak), region.peak),
             Cell(number(region.mean), region.mean),
+            Cell(text(region.evidence.words), region.evidence.words),
         ]
         for n, region in enumerate(found, start=1)
     ]

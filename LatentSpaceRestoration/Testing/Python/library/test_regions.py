@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from LatentSpaceRestorationLib.results.regions import (
+    Evidence,
     Extent,
+    Seen,
     find_regions,
     most_anomalous_place,
     percent,
@@ -111,6 +113,24 @@ def test_regions_are_sorted_by_their_peaks() -> None:
     kept = find_regions(heat, heat > 1, extent, AFFINE, smallest_ml=0.012)
     assert [region.peak for region in kept] == [9.0, 5.0]
     assert find_regions(heat, heat > 99, extent, AFFINE) == []
+
+
+def test_a_region_says_what_it_is_flagged_for() -> None:
+    heat, signs = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.uint8)
+    heat[8:10, 10:15, 8], heat[30, 38, 28], heat[20, 24, 8:28] = 3.0, 9.0, 2.0
+    signs[8, 10:15, 8], signs[9, 10:14, 8], signs[9, 14, 8] = 1, 4, 3  # 5, 4 and 1 of 10
+    signs[20, 24, 8:27], signs[20, 24, 27] = 2, 3  # 19 and 1 of 20
+    scan = np.full(SHAPE, 1212.3, np.float32)
+    seen = Seen(signs, scan, scan + 92.7)
+    extent = Extent.of(brain(), AFFINE)
+    unknown, dark, bright = find_regions(heat, heat > 1, extent, AFFINE, seen=seen)
+    assert dark.evidence.signs == (("darker", 0.5), ("structure", 0.4), ("texture", 0.1))
+    assert dark.evidence.words == "darker than expected (1212, expected 1305), unlikely structure"
+    assert bright.evidence.signs == (("brighter", 0.95),)
+    assert bright.evidence.words == "brighter than expected (1212, expected 1305)"
+    assert (unknown.evidence.signs, unknown.evidence.words) == ((), "")
+    assert unknown.evidence.intensity == pytest.approx(1212.3, rel=1e-5)
+    assert find_regions(heat, heat > 1, extent, AFFINE)[0].evidence == Evidence()
 
 
 def test_extent_of_the_brain() -> None:

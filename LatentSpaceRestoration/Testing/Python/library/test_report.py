@@ -123,6 +123,11 @@ def test_figures_tell_the_regions_and_the_healthy_scores(run: Path) -> None:
     assert region["place"] == "right, front, upper"
     assert (region["peak"], region["mean"]) == (120.0, 120.0)
     assert np.linalg.norm(np.subtract(region["position_mm"], [25, 30, 6])) < 14
+    assert region["signs"] == [{"sign": "brighter", "share": 1.0}]
+    assert (region["intensity"], region["expected_intensity"]) == (220.0, 100.0)
+    record = DetectionRecord.from_json(figures)
+    assert record.regions is not None
+    assert record.regions[0].to_json() == region
     assert len(figures["healthy_scores"]) == figures["healthy_scans"] == 20
 
 
@@ -134,6 +139,7 @@ def test_a_page_of_a_scan_says_what_was_found(run: Path) -> None:
     assert "<b>Score 120</b>: more unusual than 19 of 20 healthy scans" in text
     assert f"{flagged:.1f} ml are flagged" in text
     assert "right, front, upper" in text
+    assert "brighter than expected (220, expected 100)" in text
     assert text.count('class="healthy"') == 20
     assert text.count('class="mark"') == 1
     doubted = (run / "results" / "1" / f"{HOSTILE[:-7]}_anomaly.html").read_text(encoding="utf-8")
@@ -322,7 +328,7 @@ def test_figures_of_any_kind_make_a_page() -> None:
         "percentile": [1],
         "warnings": "none",
         "seconds": {"a": None},
-        "regions": [None, {"place": 3, "position_mm": [1, 2]}],
+        "regions": [None, {"place": 3, "position_mm": [1, 2], "signs": [4, {"share": "x"}]}],
         "slice_scores": [{"position_mm": 1}, 4],
         "healthy_scores": [1, "x", None],
         "model": {"a": "<b>"},

@@ -20,9 +20,10 @@ from LatentSpaceRestorationLib.inference.averages import Averages
 from LatentSpaceRestorationLib.methods.lsr import feature_maps, paper_filter, slice_nll_scores
 from LatentSpaceRestorationLib.methods.settings import PAPER, ModeSettings
 from LatentSpaceRestorationLib.preprocessing.slices import PreparedScan
-from LatentSpaceRestorationLib.scoring.anomaly_map import MapRule, anomaly_map
+from LatentSpaceRestorationLib.scoring.anomaly_map import MapRule, anomaly_map, signs_of
 from LatentSpaceRestorationLib.scoring.filters import along_edges, masked_smooth, without_wide_mean
 from LatentSpaceRestorationLib.scoring.sample_score import peak_score
+from LatentSpaceRestorationLib.scoring.signs import SIGNS
 
 
 def scan_in_model_space(
@@ -200,6 +201,28 @@ def test_the_rarest_map_counts_by_what_is_healthy_at_that_distance_from_the_edge
         old = {name: replace(healthy, **{lacks: None}) for name, healthy in usual.items()}
         with pytest.raises(BundleError, match="calibrate it again"):
             anomaly_map(prepared, maps, rule, old, 2.0)
+
+
+def test_the_map_that_is_the_rarest_is_the_sign_and_of_a_difference_its_direction() -> None:
+    prepared = scan_in_model_space()
+    where = np.zeros_like(prepared.mask)
+    where[tuple(np.argwhere(prepared.mask)[::7].T)] = True
+    numbers = np.random.default_rng(8).integers(1, len(SIGNS) + 1, where.shape)
+    values = {"difference": (-6.0, 6.0, 0.5, -0.5), "residual": (1, 1, 6, 1), "nll": (1, -9, 1, 6)}
+    maps = {name: np.array(v, np.float32)[numbers - 1] for name, v in values.items()}
+    size = np.ones((31, 4, 3), np.float32)
+    healthy = np.abs(np.random.default_rng(9).normal(size=90_000))
+    counts = TailCounts.of(healthy, (np.arange(90_000) % 3).astype(np.uint8))
+    usual = NormativeMap(
+        PlaceStatistics(0.0 * size, size), TailProbability.from_counts(counts), np.array([99.0])
+    )
+    rule = MapRule(dict.fromkeys(maps, 1 / 3), frozenset({"residual", "nll"}), "rarest")
+    args = (prepared, maps, rule, dict.fromkeys(maps, usual), 2.0, where)
+    found = signs_of(*args)
+    np.testing.assert_array_equal(found, np.where(where, numbers, 0))
+    # A rule that does not ask which is the rarest tells of none.
+    product = (prepared, maps, replace(rule, combine="product"), *args[3:])
+    assert not signs_of(*product).any()
 
 
 def test_a_scan_that_departs_from_healthy_ones_all_over_is_measured_by_its_own_spread() -> None:

@@ -141,7 +141,9 @@ class TestGrowingMap(GrowingTestCase):
         self.assertEqual(set(self.shown()), {final})
         added = [slicer.mrmlScene.GetNodeByID(name) for name in node_ids() - self.nodes]
         volumes = {node for node in added if node.IsA("vtkMRMLVolumeNode")}
-        self.assertEqual(volumes, {result.anomalyMap, result.restoration, result.spread})
+        self.assertEqual(
+            volumes, {result.anomalyMap, result.restoration, result.spread, result.signs}
+        )
         self.assertTrue(self.ui.thresholdSlider.enabled)
         self.assertIn("19 of 20", self.ui.wordsLabel.text)
 
@@ -197,7 +199,7 @@ class TestGrowingMap(GrowingTestCase):
         click(self.ui.detectButton)
         self.assertEqual(meanwhile, [before])
         names = sorted(name for tag, name in saved() if tag == "Volume")
-        own = ["Head anomaly map", "Head restoration", "Head restoration spread"]
+        own = ["Head anomaly map", "Head restoration", "Head restoration spread", "Head signs"]
         self.assertEqual(names, ["Head", *own, "Old", "Older"])
         self.assertEqual(len(saved()), 2 * len(names))
 

@@ -180,8 +180,10 @@ class TestRegions(ReadingTestCase):
         self.parameters.smallest = 0.03
         wait_for(lambda: len(self.cells()) == 2)
         first, second = self.cells()
-        self.assertEqual(first[1:4], ["0.324", "100", f"{(26 * 90 + 100) / 27:.3g}"])
-        self.assertEqual(second[1:4], ["0.048", "95", f"{(3 * 80 + 95) / 4:.3g}"])
+        self.assertEqual(first[1:4], ["0.324", "100", "brighter"])
+        self.assertEqual(second[1:4], ["0.048", "95", "brighter"])
+        means = [region.mean for region in self.widget.resultSection.regions.regions]
+        np.testing.assert_allclose(means, [(26 * 90 + 100) / 27, (3 * 80 + 95) / 4])
         place = to_world(self.volume, (14, 7, 11))
         self.assertEqual(first[4], ", ".join(f"{x:+.0f}" for x in place))
         self.assertRegex(first[0], "^(left|midline|right), (back|middle|front), ")
@@ -192,6 +194,17 @@ class TestRegions(ReadingTestCase):
         self.ui.thresholdSlider.value = 90.0
         wait_for(lambda: len(self.cells()) == 2)
         self.assertEqual([row[2] for row in self.cells()], ["100", "95"])
+
+    def test_what_each_is_flagged_for(self) -> None:
+        self.parameters.smallest = 0.0
+        wait_for(lambda: len(self.cells()) == 3)
+        self.assertEqual([row[3] for row in self.cells()], ["brighter"] * 3)
+        words = self.ui.regionsTable.item(2, 3).toolTip()
+        self.assertEqual(words, "brighter than expected (175, expected 100)")
+        # Without the images that tell it, nothing is said.
+        slicer.mrmlScene.RemoveNode(self.result.restoration)
+        self.parameters.smallest = 0.01
+        wait_for(lambda: [row[3] for row in self.cells()] == [""] * len(self.cells()))
 
     def test_choosing_one_moves_the_views(self) -> None:
         self.parameters.smallest = 0.0
@@ -219,8 +232,12 @@ class TestRegions(ReadingTestCase):
         self.assertEqual(table.GetName(), "Head regions")
         self.assertEqual(table.GetNumberOfRows(), 3)
         self.assertEqual(
-            [table.GetTable().GetColumnName(column) for column in range(7)],
-            ["Place", "Volume (ml)", "Peak", "Mean", "R (mm)", "A (mm)", "S (mm)"],
+            [table.GetTable().GetColumnName(column) for column in range(8)],
+            ["Place", "Volume (ml)", "Peak", "Mean", "R (mm)", "A (mm)", "S (mm)", "Flagged for"],
+        )
+        self.assertEqual(
+            table.GetTable().GetValue(2, 7).ToString(),
+            "brighter than expected (175, expected 100)",
         )
         self.assertEqual(table.GetTable().GetValue(0, 2).ToDouble(), 100.0)
         self.assertEqual(points.GetNumberOfControlPoints(), 3)

@@ -157,6 +157,7 @@ class StubDetector:
             restoration=np.where(brain, 100.0, scan).astype(np.float32),
             restoration_sd=np.zeros_like(values),
             brain_mask=brain.astype(np.uint8),
+            signs=np.where(values > 0, np.where(scan > 100.0, 2, 1), 0).astype(np.uint8),
             sample_score=float(values.max()),
             percentile=100.0 * 19 / 21 if trusted else None,
             p_value=2 / 21 if trusted else None,
