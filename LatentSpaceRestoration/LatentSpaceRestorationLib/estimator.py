@@ -17,7 +17,7 @@ from .errors import is_distrusted
 from .methods.base import Evidence
 from .options import DetectionOptions
 from .preprocessing.quality import doubts_of_model
-from .preprocessing.slices import BrainPart, PreparedScan
+from .preprocessing.slices import NativePart, PreparedScan
 from .runtime.progress import RunControl
 from .scoring.anomaly_map import MapRule, anomaly_map, signs_of
 from .scoring.sample_score import sample_score
@@ -235,7 +235,7 @@ def _to_native(
     native_map, spread = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     mask, brain, sign = (np.zeros(shape, np.uint8) for _ in range(3))
 
-    def place(part: BrainPart) -> None:
+    def place(part: NativePart) -> None:
         box = part.box
 
         def at(some: np.ndarray) -> np.ndarray:

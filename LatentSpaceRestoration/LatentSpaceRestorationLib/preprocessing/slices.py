@@ -42,7 +42,7 @@ class ResampledScan:
 
 
 @dataclass(frozen=True)
-class BrainPart:
+class NativePart:
     """The brain in a part of a scan's own grid, and what model space has there.
 
     Attributes:
@@ -160,7 +160,7 @@ class PreparedScan:
         brain = np.zeros(self.native_shape, bool)
         values = [np.zeros(self.native_shape, np.float32) for _ in arrays]
 
-        def place(part: BrainPart) -> None:
+        def place(part: NativePart) -> None:
             brain[part.box] = part.brain
             for number, whole in enumerate(values):
                 whole[part.box][part.brain] = part.values(number)
@@ -168,7 +168,7 @@ class PreparedScan:
         self.over_brain(place, *arrays)
         return brain, values
 
-    def over_brain(self, take: Callable[[BrainPart], None], *arrays: np.ndarray) -> None:
+    def over_brain(self, take: Callable[[NativePart], None], *arrays: np.ndarray) -> None:
         """What :meth:`brain_to_native` gives, slab by slab: of a fine scan each is large.
 
         Args:
@@ -207,7 +207,7 @@ class PreparedScan:
                 brain[brain] = seen
                 share, places = share[seen], places[:, seen]
 
-            take(BrainPart(box, brain, places, share, smooth))
+            take(NativePart(box, brain, places, share, smooth))
 
         side_by_side(some, slabs([one.stop - one.start for one in (rows, *others)]))
 
