@@ -257,7 +257,12 @@ def as_json(
         ],
         "rows": [asdict(row) for row in rows],
         "cases": [
-            {**asdict(result.case), "method": result.candidate, **result.measured.numbers}
+            {
+                **asdict(result.case),
+                "site": result.site,
+                "method": result.candidate,
+                **result.measured.numbers,
+            }
             for result in results
         ],
     }

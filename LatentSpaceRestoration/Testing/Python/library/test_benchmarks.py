@@ -24,6 +24,7 @@ sys.path.append(str(ROOT / "LatentSpaceRestoration" / "Testing" / "Benchmarks"))
 import benchmark
 import growth
 import scaling
+import tries
 from bound import Bound, PlaceCosts, PriorSize, matrix_product_rate
 from cases import PUBLISHED, make_case
 from report import markdown
@@ -171,6 +172,46 @@ def test_what_was_measured_before_is_kept_as_history(tmp_path: Path) -> None:
     assert [one["tflop"] for one in benchmark.history(file)] == [None, 0.4]
     file.write_text(json.dumps({**run, **newer, "options": {"quick": True}}), encoding="utf-8")
     assert benchmark.history(file) == [first]  # a quick run is no version's
+
+
+def test_tries_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def row(family: str, site: str | None, ap: float) -> dict[str, Any]:
+        figures = {"pooled_ap": {"value": ap, "low": ap - 0.1, "high": ap + 0.1}}
+        same = {"candidate": "lsr", "size": None, "contrast": None, "site": site}
+        return {**same, "family": family, "figures": figures}
+
+    def case(
+        site: str, flagged_ml: float, p: float | None, family: str = "untouched", **more: Any
+    ) -> dict[str, Any]:
+        told = {"flagged_ml": flagged_ml, "brain_ml": 1000.0, "p_value": p, "healthy_scans": 19}
+        return {"method": "lsr", "family": family, "site": site, **told, **more}
+
+    figures = {
+        "methods": [{"name": "lsr"}, {"name": "nll"}],
+        "rows": [
+            row("mean of families", "home", 0.5),
+            row("mean of families", "A", 0.3),
+            row("mean of families", "B", 0.1),
+            row("uniform-sphere", None, 0.8),
+        ],
+        "cases": [
+            case("home", 0.0, 0.5),
+            case("A", 10.0, 0.05),
+            case("B", 20.0, None),
+            case("B", 1.0, 0.9, "sink"),
+            *(case("C", 9.0, 0.9, "real-lesion", ap=ap, top_3=ap > 0.5) for ap in (0.4, 0.6)),
+        ],
+    }
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+    settings = tmp_path / "tries.toml"
+    settings.write_text('home = "home"\n[[try]]\nname = "this"\nfolder = "one"\ncost = "3 h"\n')
+    tries.main([str(settings)])
+    expected = (
+        "| this | 0.50 (0.40 to 0.60) | 0.20 | 0.80 (0.70 to 0.90) | - | - | 0.00, 0.00, 0.00 "
+        "| 1.50, 1.90, 2.00 | 1 of 2, 1 distrusted | 0.50; 1 of 2 | 3 h |"
+    )
+    assert capsys.readouterr().out.splitlines()[-1] == expected
 
 
 @pytest.mark.slow
