@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +47,12 @@ class Volume:
     def voxel_volume_ml(self) -> float:
         """Volume of one voxel in millilitres."""
         return voxel_ml(self.affine)
+
+    def cut(self, box: Box) -> Volume:
+        """The part of it in a box, in its place."""
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+        return replace(self, array=self.array[box], affine=affine)
 
 
 def voxel_ml(affine: np.ndarray) -> float:

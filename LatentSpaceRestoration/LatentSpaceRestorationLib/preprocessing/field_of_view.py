@@ -84,9 +84,7 @@ def measured_part(volume: Volume) -> MeasuredPart:
     measured &= ~(beside & ((part < least) | (part > high + room)))
     if not measured.all():
         part = np.where(measured, part, np.float32(air))
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [cut.start or 0 for cut in box]
-    return MeasuredPart(replace(volume, array=part, affine=affine), measured, box, air)
+    return MeasuredPart(replace(volume.cut(box), array=part), measured, box, air)
 
 
 def reduced_part(part: MeasuredPart, volume: Volume, spacing_mm: float) -> MeasuredPart:
@@ -106,10 +104,8 @@ def reduced_part(part: MeasuredPart, volume: Volume, spacing_mm: float) -> Measu
     total = reduced(replace(volume, array=np.where(measured, volume.array, 0)), spacing_mm)
     known = share >= 0.5
     box = box_of(known)
-    values = np.where(known, total.array / np.maximum(share, 0.5), np.float32(part.air))[box]
-    affine = total.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [cut.start for cut in box]
-    return MeasuredPart(replace(total, array=values, affine=affine), known[box], box, part.air)
+    values = np.where(known, total.array / np.maximum(share, 0.5), np.float32(part.air))
+    return MeasuredPart(replace(total, array=values).cut(box), known[box], box, part.air)
 
 
 def _without_flat_ends(array: np.ndarray) -> Box:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: More rows than anybody reads; all are exported.
 _MOST_ROWS = 200
 
+#: The column that says, in a word, what a region is flagged for.
+_WHY = 3
+
 
 class RegionSection:
     """Lists the regions of a result; the slice views jump to the one that is chosen.
@@ -68,10 +71,10 @@ class RegionSection:
         for row, region in enumerate(self.regions[:_MOST_ROWS]):
             place = ", ".join(f"{x:+.0f}" for x in region.position_mm)
             numbers = (f"{number:.3g}" for number in (region.volume_ml, region.peak))
-            why = regions.signsOf(region)
-            for column, text in enumerate((region.words, *numbers, why, place)):
+            texts = (region.words, *numbers, regions.signsOf(region), place)
+            for column, text in enumerate(texts):
                 item = qt.QTableWidgetItem(text)
-                item.setToolTip(region.evidence.words if text == why else text)
+                item.setToolTip(region.evidence.words if column == _WHY else text)
                 table.setItem(row, column, item)
         table.blockSignals(blocked)
 
